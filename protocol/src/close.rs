@@ -1,0 +1,144 @@
+//! Why a connection ends: one word for each cause, in the close reason, logs and docs alike.
+
+use std::fmt;
+
+/// The cause of a close. Its number tells a client whether to try again.
+///
+/// y-websocket 3.1 stops for good on 4400-4499 and reconnects on everything else, so a cause that
+/// time can cure must stay out of that band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseCode {
+    /// The path or request is not one that this server answers.
+    BadRequest,
+    /// A frame breaks the protocol or the gate's rules.
+    BadFrame,
+    /// The path does not hold a valid document name.
+    BadDocumentName,
+    /// No token was presented.
+    TokenMissing,
+    /// The token's signature, form or claims are wrong.
+    TokenInvalid,
+    /// The token's `exp` has passed.
+    TokenExpired,
+    /// The token's `nbf` is still ahead.
+    TokenNotYetValid,
+    /// The token does not cover this document.
+    ForbiddenDocument,
+    /// A frame or update is larger than the limit.
+    MessageTooLarge,
+    /// The document would grow past its limit.
+    DocumentTooLarge,
+    /// A limit on concurrent work is reached.
+    Overloaded,
+    /// The client sends faster than it may.
+    RateLimited,
+    /// The client reads slower than others write.
+    SlowReader,
+    /// The store cannot be read or written at the moment.
+    StoreUnavailable,
+    /// The server is stopping.
+    Draining,
+    /// A fault in the server.
+    Internal,
+}
+
+impl CloseCode {
+    /// Every cause, in the order of the documentation.
+    pub const ALL: [Self; 16] = [
+        Self::BadRequest,
+        Self::BadFrame,
+        Self::BadDocumentName,
+        Self::TokenMissing,
+        Self::TokenInvalid,
+        Self::TokenExpired,
+        Self::TokenNotYetValid,
+        Self::ForbiddenDocument,
+        Self::MessageTooLarge,
+        Self::DocumentTooLarge,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::SlowReader,
+        Self::StoreUnavailable,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::BadFrame | Self::BadDocumentName => 4400,
+            Self::TokenMissing
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::TokenNotYetValid => 4401,
+            Self::ForbiddenDocument => 4403,
+            Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
+            Self::Overloaded | Self::RateLimited | Self::SlowReader | Self::StoreUnavailable => {
+                4503
+            }
+            Self::Draining => 1012,
+            Self::Internal => 1011,
+        }
+    }
+
+    /// The word that names this cause everywhere.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::BadFrame => "bad_frame",
+            Self::BadDocumentName => "bad_document_name",
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::ForbiddenDocument => "forbidden_document",
+            Self::MessageTooLarge => "message_too_large",
+            Self::DocumentTooLarge => "document_too_large",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::SlowReader => "slow_reader",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A close as it travels: the cause, and a sentence for the person who reads the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The cause.
+    pub code: CloseCode,
+    /// What happened, the value that was wrong, and what to do next. Never a secret.
+    pub text: String,
+}
+
+impl Close {
+    /// RFC 6455 §5.5: a control frame holds 125 bytes, two of them the code.
+    pub const REASON_BYTES_MAX: usize = 123;
+
+    /// A close for `code`, explained by `text`.
+    #[must_use]
+    pub fn new(code: CloseCode, text: impl fmt::Display) -> Self {
+        Self { code, text: text.to_string() }
+    }
+
+    /// `word: text`, cut at a character boundary so that it fits a close frame.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut reason = format!("{}: {}", self.code.word(), self.text);
+        if reason.len() > Self::REASON_BYTES_MAX {
+            let end = (0..=Self::REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end));
+            reason.truncate(end.unwrap_or(0));
+        }
+        reason
+    }
+}

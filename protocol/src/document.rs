@@ -1,0 +1,3 @@
+//! The document as a state machine: inputs in, effects out. It never waits.
+
+pub mod stored;

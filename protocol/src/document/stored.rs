@@ -1,0 +1,41 @@
+//! What a store hands back when a document is opened.
+
+use bytes::Bytes;
+
+use crate::id::Sequence;
+
+/// A compacted state that stands for every update up to and including `through`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last update that the state contains.
+    pub through: Sequence,
+    /// A Yjs v1 update that holds the whole document.
+    pub state: Bytes,
+}
+
+/// One update as it was received, at its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedUpdate {
+    /// Its place.
+    pub sequence: Sequence,
+    /// The client's own bytes, a Yjs v1 update.
+    pub update: Bytes,
+}
+
+/// Everything stored for one document: a snapshot, and the updates after it in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredLog {
+    /// The state to begin with. None: the log begins at the first update.
+    pub snapshot: Option<Snapshot>,
+    /// The updates after the snapshot, ascending and without a gap.
+    pub updates: Vec<LoggedUpdate>,
+}
+
+impl StoredLog {
+    /// The last position that this log holds.
+    #[must_use]
+    pub fn last(&self) -> Sequence {
+        let snapshot = self.snapshot.as_ref().map_or(Sequence::ZERO, |snapshot| snapshot.through);
+        self.updates.last().map_or(snapshot, |logged| logged.sequence)
+    }
+}
