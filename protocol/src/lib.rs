@@ -8,6 +8,7 @@ pub mod document;
 pub mod gate;
 pub mod id;
 pub mod time;
+pub mod varint;
 
 pub use access::Access;
 pub use close::{Close, CloseCode};
