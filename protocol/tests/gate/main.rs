@@ -1,0 +1,10 @@
+//! The gate together with yrs: what passes must be harmless, and nothing honest may be refused.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed assumption fails the test")]
+#![expect(clippy::indexing_slicing, reason = "a failed assumption fails the test")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod hostile;
+mod pipeline;
+mod random;
+mod seeds;
+mod traces;
