@@ -24,6 +24,8 @@ pub enum CloseCode {
     TokenNotYetValid,
     /// The token does not cover this document.
     ForbiddenDocument,
+    /// The token may read the document but not change it.
+    ForbiddenWrite,
     /// A frame or update is larger than the limit.
     MessageTooLarge,
     /// The document would grow past its limit.
@@ -44,7 +46,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -53,6 +55,7 @@ impl CloseCode {
         Self::TokenExpired,
         Self::TokenNotYetValid,
         Self::ForbiddenDocument,
+        Self::ForbiddenWrite,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
         Self::Overloaded,
@@ -72,7 +75,7 @@ impl CloseCode {
             | Self::TokenInvalid
             | Self::TokenExpired
             | Self::TokenNotYetValid => 4401,
-            Self::ForbiddenDocument => 4403,
+            Self::ForbiddenDocument | Self::ForbiddenWrite => 4403,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded | Self::RateLimited | Self::SlowReader | Self::StoreUnavailable => {
                 4503
@@ -94,6 +97,7 @@ impl CloseCode {
             Self::TokenExpired => "token_expired",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ForbiddenDocument => "forbidden_document",
+            Self::ForbiddenWrite => "forbidden_write",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
             Self::Overloaded => "overloaded",

@@ -1,3 +1,434 @@
 //! The document as a state machine: inputs in, effects out. It never waits.
+//!
+//! [`Document::handle`] is the only door. What happens to an update behind it, in order: the gate
+//! walks the bytes, the facts are fitted against what is known, the CRDT integrates them, the log
+//! gives them a sequence, and the received bytes go to every follower and to the store. A hole or
+//! a missing reference is answered with a SyncStep1 and never integrated.
+//!
+//! After every input `step` derives what has become due, so that no handler has to remember it.
+//! The rules are numbered in `docs/spec.md`.
 
+pub mod effect;
+pub mod input;
+pub mod limits;
+mod loading;
+mod log;
+mod presence;
+pub mod replica;
+mod session;
 pub mod stored;
+mod sync;
+
+use std::collections::BTreeMap;
+
+pub use effect::{Delivery, Effect};
+pub use input::{Input, SnapshotOutcome};
+pub use limits::Limits;
+pub use replica::{LoadedDocument, verify_snapshot};
+
+use bytes::Bytes;
+
+use crate::close::{Close, CloseCode};
+use crate::document::loading::Waiting;
+use crate::document::log::{Log, Occasion};
+use crate::document::presence::{Presence, Speaker};
+use crate::document::replica::Replica;
+use crate::document::session::Session;
+use crate::gate::{self, PresenceEntry, StateVector};
+use crate::id::{Sequence, SessionId};
+use crate::time::{Millis, Timestamp};
+use crate::wire::{ClientMessage, ServerMessage};
+
+/// How often sessions with something pending are looked at.
+const TICK: Millis = Millis::from_secs(1);
+
+/// How often presence is looked at while nothing else is pending.
+const PRESENCE_TICK: Millis = Millis::from_secs(5);
+
+/// How long a session that says nothing of itself waits to be told who is here.
+const TELL_AFTER: Millis = Millis::from_secs(1);
+
+/// Rebuilds in one life of a document. More would mean that it cannot be repaired this way.
+const REBUILDS_MAX: u8 = 5;
+
+const RESTARTING: &str = "the server restarts; reconnect";
+
+/// One live document.
+#[derive(Debug)]
+pub struct Document {
+    limits: Limits,
+    phase: Phase,
+    sessions: BTreeMap<SessionId, Session>,
+    presence: Presence,
+    log: Log,
+    draining: bool,
+    idle_since: Option<Timestamp>,
+    tick_at: Option<Timestamp>,
+    rebuilds: u8,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// What arrives waits inside, so nothing is answered from a blank document and nothing is
+    /// loaded twice.
+    Loading(Waiting),
+    Ready(Replica),
+    /// It could not be loaded, or its store takes no more. Never written from here on.
+    Lost,
+}
+
+impl Document {
+    /// A document that asks for its stored log at the first input.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            phase: Phase::Loading(Waiting::default()),
+            sessions: BTreeMap::new(),
+            presence: Presence::default(),
+            log: Log::default(),
+            draining: false,
+            idle_since: None,
+            tick_at: None,
+            rebuilds: 0,
+        }
+    }
+
+    /// Applies one input. Effects are appended in the order they must happen.
+    pub fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, effects };
+        self.dispatch(input, &mut turn);
+        self.step(&mut turn);
+    }
+
+    /// When `Input::Deadline` is due, if anything waits for time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        // While something is on its way to disk, its completion is the next input.
+        let idle_since = self.idle_since.filter(|_| {
+            matches!(self.phase, Phase::Ready(_))
+                && self.log.is_settled()
+                && !self.log.is_snapshotting()
+        });
+        let unload_at = idle_since.map(|since| since + self.limits.idle);
+        self.tick_at.into_iter().chain(unload_at).min()
+    }
+
+    /// How many sessions take part.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How much of each client's history is known; None while the document is not loaded.
+    #[must_use]
+    pub fn known(&self) -> Option<&StateVector> {
+        match &self.phase {
+            Phase::Ready(replica) => Some(replica.known()),
+            Phase::Loading(_) | Phase::Lost => None,
+        }
+    }
+
+    fn dispatch(&mut self, input: Input, turn: &mut Turn<'_>) {
+        match input {
+            Input::Loaded(loaded) => self.loaded(*loaded, turn),
+            Input::LoadFailed => {
+                self.lose("the stored document cannot be read; nothing was changed", turn);
+            }
+            Input::Joined { session, access, dialect } => {
+                self.joined(session, Session::new(turn.now, access, dialect), turn);
+            }
+            Input::Received { session, message } => self.received(session, message, turn),
+            Input::Overflowed { session } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.lagging_since = Some(turn.now);
+                }
+            }
+            Input::Drained { session } => self.catch_up(session, turn),
+            Input::Left { session } => self.left(session, turn),
+            Input::Persisted { through } => self.persisted(through, turn),
+            Input::PersistFailed => {
+                self.lose("the store takes no more updates; unsaved ones are still yours", turn);
+            }
+            Input::SnapshotEnded(SnapshotOutcome::Written) => self.log.snapshot_written(),
+            Input::SnapshotEnded(SnapshotOutcome::Failed) => self.log.snapshot_failed(),
+            Input::Deadline => self.deadline(turn),
+            Input::Drain => {
+                self.draining = true;
+                self.close_all(CloseCode::Draining, RESTARTING, turn);
+            }
+        }
+    }
+
+    fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
+        self.sessions.insert(id, session);
+        match &mut self.phase {
+            _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
+            Phase::Loading(waiting) => waiting.greet(id),
+            Phase::Ready(_) => self.greet(id, turn),
+            Phase::Lost => {
+                let text = "the document cannot be stored at the moment; try again";
+                self.close(id, CloseCode::StoreUnavailable, text, turn);
+            }
+        }
+    }
+
+    fn received(&mut self, id: SessionId, message: ClientMessage, turn: &mut Turn<'_>) {
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        if let Phase::Loading(waiting) = &mut self.phase {
+            if !waiting.push(id, message, &self.limits) {
+                let text = "too much was sent before the document was loaded; try again";
+                self.close(id, CloseCode::Overloaded, text, turn);
+            }
+            return;
+        }
+        match message {
+            ClientMessage::SyncStep1 { state_vector } => {
+                self.sync_requested(id, &state_vector, turn);
+            }
+            ClientMessage::SyncStep2 { update } => {
+                self.update_received(id, sync::Origin::FirstSync, &update, turn);
+            }
+            ClientMessage::Update { update } => {
+                self.update_received(id, sync::Origin::Live, &update, turn);
+            }
+            ClientMessage::Presence { entries } => self.presence_received(id, &entries, turn),
+            ClientMessage::QueryPresence => self.tell(id, turn),
+        }
+    }
+
+    fn left(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            waiting.forget(id);
+        }
+        if self.sessions.remove(&id).is_some() {
+            let ended = self.presence.leave(turn.now, id);
+            self.publish(None, &ended, turn);
+        }
+    }
+
+    fn persisted(&mut self, through: Sequence, turn: &mut Turn<'_>) {
+        self.log.persisted = self.log.persisted.max(through);
+        for (&id, session) in &mut self.sessions {
+            session.confirm(id, self.log.persisted, turn);
+        }
+    }
+
+    fn presence_received(&mut self, id: SessionId, entries: &Bytes, turn: &mut Turn<'_>) {
+        let entries = match gate::walk_presence(entries, &self.limits.live) {
+            Ok(entries) => entries,
+            Err(error) => return self.refuse_frame(id, &error, turn),
+        };
+        let Some(session) = self.sessions.get(&id) else { return };
+        let speaker = Speaker {
+            session: id,
+            told: session.told,
+            may_introduce: self.limits.presence_clients_max.saturating_sub(session.introduced),
+        };
+        let echo = ServerMessage::Presence { entries: &entries }.encode();
+        let heard = self.presence.hear(turn.now, speaker, entries);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.introduced += heard.introduced;
+        }
+        self.publish(Some(id), &heard.publish, turn);
+        if heard.own {
+            // Stock clients count this as the sign of life they need every 30 s.
+            turn.send(id, echo, Delivery::Skippable);
+        }
+        self.tell(id, turn);
+    }
+
+    /// Tells a session who is here, once.
+    fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !std::mem::replace(&mut session.told, true) {
+            self.send_presence(id, turn);
+        }
+    }
+
+    fn send_presence(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let entries = self.presence.all();
+        if !entries.is_empty() {
+            let frame = ServerMessage::Presence { entries: &entries }.encode();
+            turn.send(id, frame, Delivery::Skippable);
+        }
+    }
+
+    fn publish(&self, except: Option<SessionId>, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
+        if entries.is_empty() {
+            return;
+        }
+        let frame = ServerMessage::Presence { entries }.encode();
+        for (&to, session) in &self.sessions {
+            if session.watches() && Some(to) != except {
+                turn.send(to, frame.clone(), Delivery::Skippable);
+            }
+        }
+    }
+
+    fn deadline(&mut self, turn: &mut Turn<'_>) {
+        if self.tick_at.is_none_or(|at| at > turn.now) {
+            return;
+        }
+        self.tick_at = None;
+        let ended = self.presence.sweep(turn.now);
+        self.publish(None, &ended, turn);
+        if matches!(self.phase, Phase::Ready(_)) {
+            self.tick_sessions(turn);
+        }
+    }
+
+    fn tick_sessions(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let overdue =
+            |since: Option<Timestamp>, patience| since.is_some_and(|since| now - since >= patience);
+        let mut untold = Vec::new();
+        let mut slow = Vec::new();
+        let mut silent = Vec::new();
+        for (&id, session) in &self.sessions {
+            if !session.told && now - session.joined_at >= TELL_AFTER {
+                untold.push(id);
+            }
+            if overdue(session.lagging_since, self.limits.lagging) {
+                slow.push(id);
+            } else if overdue(session.resync_since, self.limits.resync) {
+                silent.push(id);
+            }
+        }
+        for id in untold {
+            self.tell(id, turn);
+        }
+        for id in slow {
+            let text = "this client reads slower than others write; reconnect to catch up";
+            self.close(id, CloseCode::SlowReader, text, turn);
+        }
+        for id in silent {
+            let text = "earlier updates of this client are missing and it did not send them again";
+            self.close(id, CloseCode::Internal, text, turn);
+        }
+    }
+
+    /// Gives the document up without writing anything more.
+    fn lose(&mut self, text: &str, turn: &mut Turn<'_>) {
+        self.phase = Phase::Lost;
+        self.close_all(CloseCode::StoreUnavailable, text, turn);
+    }
+
+    fn close_all(&mut self, code: CloseCode, text: &str, turn: &mut Turn<'_>) {
+        // Nobody is left to be told that the others went.
+        self.presence = Presence::default();
+        if let Phase::Loading(waiting) = &mut self.phase {
+            waiting.clear();
+        }
+        for session in std::mem::take(&mut self.sessions).into_keys() {
+            turn.effects.push(Effect::Close { session, close: Close::new(code, text) });
+        }
+    }
+
+    /// Closes one session and forgets it.
+    fn close(
+        &mut self,
+        session: SessionId,
+        code: CloseCode,
+        text: impl std::fmt::Display,
+        turn: &mut Turn<'_>,
+    ) {
+        turn.effects.push(Effect::Close { session, close: Close::new(code, text) });
+        self.left(session, turn);
+    }
+
+    /// Derives what has become due.
+    fn step(&mut self, turn: &mut Turn<'_>) {
+        self.request_load(turn);
+        self.take_snapshot(Occasion::Live, turn);
+        self.unload_if_idle(turn);
+        if let Some((snapshot, known)) = self.log.snapshot_ready() {
+            turn.effects.push(Effect::Snapshot { snapshot, known });
+        }
+        self.schedule(turn.now);
+    }
+
+    fn request_load(&mut self, turn: &mut Turn<'_>) {
+        let settled = self.log.is_settled();
+        if let Phase::Loading(waiting) = &mut self.phase
+            && settled
+            && waiting.request_load()
+        {
+            turn.effects.push(Effect::Load);
+        }
+    }
+
+    fn take_snapshot(&mut self, occasion: Occasion, turn: &mut Turn<'_>) {
+        let Phase::Ready(replica) = &mut self.phase else { return };
+        if !self.log.snapshot_due(&self.limits, occasion) {
+            return;
+        }
+        match replica.state() {
+            Ok(state) => self.log.snapshot_encoded(state, replica.known().clone()),
+            Err(_) => self.rebuild(turn),
+        }
+    }
+
+    fn unload_if_idle(&mut self, turn: &mut Turn<'_>) {
+        if !self.sessions.is_empty() {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(turn.now);
+        let due = match self.phase {
+            Phase::Loading(_) => false,
+            Phase::Lost => true,
+            Phase::Ready(_) => {
+                let overdue = self.draining || turn.now - since >= self.limits.idle;
+                overdue && self.log.is_settled()
+            }
+        };
+        if !due {
+            return;
+        }
+        if !self.draining {
+            self.take_snapshot(Occasion::Idle, turn);
+        }
+        if !self.log.is_snapshotting() {
+            turn.effects.push(Effect::Unload);
+            // If somebody is on the way in, the shell keeps the document and the wait begins anew.
+            self.idle_since = Some(turn.now);
+        }
+    }
+
+    fn schedule(&mut self, now: Timestamp) {
+        let pending = self.sessions.values().any(Session::waits_for_time);
+        let at = if pending {
+            now + TICK
+        } else if self.presence.is_empty() {
+            return;
+        } else {
+            now + PRESENCE_TICK
+        };
+        self.tick_at = Some(self.tick_at.map_or(at, |scheduled| scheduled.min(at)));
+    }
+
+    /// Throws the replica away and loads the document again. Sessions stay and their messages
+    /// wait; everything relayed so far is in the log, so they lose nothing.
+    fn rebuild(&mut self, turn: &mut Turn<'_>) {
+        if self.rebuilds == REBUILDS_MAX {
+            return self.lose("the document failed repeatedly and is loaded afresh", turn);
+        }
+        self.rebuilds += 1;
+        self.phase = Phase::Loading(Waiting::default());
+    }
+}
+
+/// One input being handled: when, and what it asks for.
+struct Turn<'a> {
+    now: Timestamp,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) {
+        self.effects.push(Effect::Send { to, frame, delivery });
+    }
+}

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod id;
 pub mod time;
 pub mod varint;
+pub mod wire;
 
 pub use access::Access;
 pub use close::{Close, CloseCode};

@@ -1,0 +1,61 @@
+//! Everything a document can ask for.
+
+use bytes::Bytes;
+
+use crate::close::Close;
+use crate::document::stored::Snapshot;
+use crate::gate::StateVector;
+use crate::id::{Sequence, SessionId};
+
+/// Something the caller must do. Effects are carried out in the order they are listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read the stored log and answer with `Loaded` or `LoadFailed`. Never asked while an append is
+    /// under way.
+    Load,
+    /// Put a frame into a session's queue.
+    Send {
+        /// The session.
+        to: SessionId,
+        /// One WebSocket frame.
+        frame: Bytes,
+        /// What to do when the queue is full.
+        delivery: Delivery,
+    },
+    /// Store an update; answered with `Persisted` once it is on disk.
+    Append {
+        /// Its place in the log.
+        sequence: Sequence,
+        /// The client's own bytes.
+        update: Bytes,
+        /// Who sent it.
+        session: SessionId,
+    },
+    /// Read the state back, compare it, store it; answered with `SnapshotEnded`. Everything in it
+    /// is already on disk as updates.
+    Snapshot {
+        /// The state.
+        snapshot: Snapshot,
+        /// The clocks it must hold.
+        known: StateVector,
+    },
+    /// Close a session's socket. The document has already forgotten the session.
+    Close {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        close: Close,
+    },
+    /// Drop the document: nobody is here and everything is on disk.
+    Unload,
+}
+
+/// What happens to a frame when its queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The queue is dropped as a whole and the document is told `Overflowed`. A single update is
+    /// never skipped: two copies would differ in silence.
+    Required,
+    /// The frame is skipped. Presence is renewed anyway.
+    Skippable,
+}

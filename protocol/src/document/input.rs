@@ -1,0 +1,68 @@
+//! Everything that can happen to a document.
+
+use crate::access::Access;
+use crate::document::replica::LoadedDocument;
+use crate::id::{Sequence, SessionId};
+use crate::wire::{ClientMessage, Dialect};
+
+/// Something that happened. Inputs are handled one after the other, in the order they arrive.
+#[derive(Debug)]
+pub enum Input {
+    /// Answers [`Effect::Load`](super::Effect::Load).
+    Loaded(Box<LoadedDocument>),
+    /// Answers [`Effect::Load`](super::Effect::Load): what is stored cannot be read.
+    LoadFailed,
+    /// A verified client wants to take part.
+    Joined {
+        /// Its session.
+        session: SessionId,
+        /// What it may do.
+        access: Access,
+        /// What it understands.
+        dialect: Dialect,
+    },
+    /// A session's client sent a message.
+    Received {
+        /// The session.
+        session: SessionId,
+        /// The message.
+        message: ClientMessage,
+    },
+    /// A session's queue overflowed and was dropped; nothing reaches it until `Drained`.
+    Overflowed {
+        /// The session.
+        session: SessionId,
+    },
+    /// A session that overflowed has written everything it still held.
+    Drained {
+        /// The session.
+        session: SessionId,
+    },
+    /// A session's socket is gone.
+    Left {
+        /// The session.
+        session: SessionId,
+    },
+    /// Updates up to here are on disk.
+    Persisted {
+        /// The last of them.
+        through: Sequence,
+    },
+    /// The store takes no more updates.
+    PersistFailed,
+    /// Answers [`Effect::Snapshot`](super::Effect::Snapshot).
+    SnapshotEnded(SnapshotOutcome),
+    /// The time named by [`Document::next_deadline`](super::Document::next_deadline) has come.
+    Deadline,
+    /// The server is stopping.
+    Drain,
+}
+
+/// How the writing of a snapshot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// It was read back, found equal, and is on disk.
+    Written,
+    /// It was not written. The log still holds everything.
+    Failed,
+}

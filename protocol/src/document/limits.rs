@@ -1,0 +1,33 @@
+//! The bounds that a document's rules need. The server's configuration fills them in.
+
+use crate::gate::Budget;
+use crate::time::Millis;
+
+/// Bounds of one document.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// What one live update may cost.
+    pub live: Budget,
+    /// What one first-sync update, or one stored record, may cost.
+    pub sync: Budget,
+    /// Bytes of one live update.
+    pub update_bytes_max: usize,
+    /// Bytes of the document's encoded state.
+    pub document_bytes_max: usize,
+    /// Presence entries that one session may introduce.
+    pub presence_clients_max: usize,
+    /// Messages kept while the document loads. More than that closes the session that sent them.
+    pub waiting_messages_max: usize,
+    /// Bytes of those messages.
+    pub waiting_bytes_max: usize,
+    /// Updates after the newest snapshot that make the next one due.
+    pub snapshot_updates: u64,
+    /// Bytes after the newest snapshot that make the next one due, if they also outweigh it.
+    pub snapshot_bytes: u64,
+    /// How long an unused document stays in memory.
+    pub idle: Millis,
+    /// How long a session that fell behind may take to drain what is already on its socket.
+    pub lagging: Millis,
+    /// How long a client may take to answer a SyncStep1 that asks for missing updates.
+    pub resync: Millis,
+}

@@ -1,0 +1,120 @@
+//! One participant in a document.
+
+use std::collections::VecDeque;
+
+use crate::access::Access;
+use crate::document::Turn;
+use crate::document::effect::Delivery;
+use crate::gate::StateVector;
+use crate::id::{Sequence, SessionId};
+use crate::time::Timestamp;
+use crate::wire::{Dialect, ServerMessage};
+
+/// What a document knows of a participant.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) access: Access,
+    pub(crate) dialect: Dialect,
+    pub(crate) joined_at: Timestamp,
+    /// The state its client declared at its latest SyncStep1; None before the first. Everything
+    /// newer has been sent since, so a diff from here is always enough.
+    pub(crate) base: Option<StateVector>,
+    /// Since when nothing is sent to it, because its queue overflowed.
+    pub(crate) lagging_since: Option<Timestamp>,
+    /// Since when updates that it sent earlier are missing here and have been asked for.
+    pub(crate) resync_since: Option<Timestamp>,
+    /// Whether it has been told who is present.
+    pub(crate) told: bool,
+    /// Presence states it has introduced.
+    pub(crate) introduced: usize,
+    /// Whether its client has been told that it may not write.
+    pub(crate) write_refusal: WriteRefusal,
+    pub(crate) receipts: Receipts,
+}
+
+/// Whether a reader that tried to write has been told. A stock client tries again with every key,
+/// and one warning in its console is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteRefusal {
+    Untold,
+    Told,
+}
+
+impl Session {
+    pub(crate) fn new(now: Timestamp, access: Access, dialect: Dialect) -> Self {
+        Self {
+            access,
+            dialect,
+            joined_at: now,
+            base: None,
+            lagging_since: None,
+            resync_since: None,
+            told: false,
+            introduced: 0,
+            write_refusal: WriteRefusal::Untold,
+            receipts: Receipts::default(),
+        }
+    }
+
+    /// Whether updates are relayed to it.
+    pub(crate) fn follows(&self) -> bool {
+        self.base.is_some() && self.lagging_since.is_none()
+    }
+
+    /// Whether a later moment can change something for it.
+    pub(crate) fn waits_for_time(&self) -> bool {
+        !self.told || self.lagging_since.is_some() || self.resync_since.is_some()
+    }
+
+    /// Tells its client what is saved, if that moved and the client understands it.
+    pub(super) fn confirm(&mut self, id: SessionId, persisted: Sequence, turn: &mut Turn<'_>) {
+        let Some(frames) = self.receipts.persisted(persisted) else { return };
+        if self.dialect == Dialect::SynclineV1 {
+            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        }
+    }
+
+    /// Whether presence is relayed to it.
+    pub(crate) fn watches(&self) -> bool {
+        self.told && self.lagging_since.is_none()
+    }
+}
+
+/// Which update frames of a session are on disk: the watermark behind `Saved`.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    frames: u64,
+    /// Frame counts and the sequence each waits for, both ascending. One entry per sequence under
+    /// way, so the store's own queue bounds it.
+    waiting: VecDeque<(u64, Sequence)>,
+    saved: u64,
+}
+
+impl Receipts {
+    /// Counts an update frame and returns its number.
+    pub(crate) fn count(&mut self) -> u64 {
+        self.frames += 1;
+        self.frames
+    }
+
+    /// Every frame so far is saved once `sequence` is.
+    pub(crate) fn await_sequence(&mut self, sequence: Sequence) {
+        match self.waiting.back_mut() {
+            Some((frames, last)) if *last == sequence => *frames = self.frames,
+            _ => self.waiting.push_back((self.frames, sequence)),
+        }
+    }
+
+    /// Everything up to `through` is on disk. Returns the new watermark if it moved.
+    pub(crate) fn persisted(&mut self, through: Sequence) -> Option<u64> {
+        let before = self.saved;
+        while let Some(&(frames, sequence)) = self.waiting.front() {
+            if sequence > through {
+                break;
+            }
+            self.saved = frames;
+            self.waiting.pop_front();
+        }
+        (self.saved > before).then_some(self.saved)
+    }
+}

@@ -1,0 +1,227 @@
+//! The path of an update, and of the state vectors that keep copies equal.
+
+use crate::close::CloseCode;
+use crate::document::effect::{Delivery, Effect};
+use crate::document::loading::Arrival;
+use crate::document::log::Log;
+use crate::document::replica::{Applied, ApplyError, LoadedDocument};
+use crate::document::session::WriteRefusal;
+use crate::document::{Document, Phase, Turn};
+use crate::gate::{self, Fit, GateError, UpdateFacts};
+use crate::id::SessionId;
+use crate::wire::{self, Dialect, ServerMessage};
+
+const READ_ONLY: &str = "this token may read the document but not change it";
+
+/// How an update came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// As it was typed.
+    Live,
+    /// In a SyncStep2, which may bring days of offline work.
+    FirstSync,
+}
+
+impl Document {
+    /// The stored log is here: answer everything that waited, in order.
+    pub(super) fn loaded(&mut self, loaded: LoadedDocument, turn: &mut Turn<'_>) {
+        let Phase::Loading(waiting) = &mut self.phase else { return };
+        let waiting = std::mem::take(waiting);
+        if loaded.last < self.log.last {
+            // Positions already given out would be given out again.
+            return self.lose("the store lost updates that it had accepted", turn);
+        }
+        self.log = Log::loaded(&loaded);
+        self.phase = Phase::Ready(loaded.replica);
+        for (session, arrival) in waiting.into_arrivals() {
+            match arrival {
+                Arrival::Joined => self.greet(session, turn),
+                Arrival::Message(message) => self.received(session, message, turn),
+            }
+        }
+    }
+
+    /// Asks a new session for what the server lacks. A reader is not asked: it would answer with
+    /// its complete delete set, which is then refused.
+    pub(super) fn greet(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
+            self.ask(id, turn);
+        }
+    }
+
+    fn ask(&self, id: SessionId, turn: &mut Turn<'_>) {
+        if let Phase::Ready(replica) = &self.phase {
+            let frame = ServerMessage::SyncStep1 { known: replica.known() }.encode();
+            turn.send(id, frame, Delivery::Required);
+        }
+    }
+
+    /// SyncStep1: sends what the client lacks and lets it follow from here.
+    pub(super) fn sync_requested(&mut self, id: SessionId, state: &[u8], turn: &mut Turn<'_>) {
+        let mut base = match gate::walk_state_vector(state) {
+            Ok(base) => base,
+            Err(error) => return self.refuse_frame(id, &error, turn),
+        };
+        let (Phase::Ready(replica), Some(session)) = (&mut self.phase, self.sessions.get_mut(&id))
+        else {
+            return;
+        };
+        match replica.diff(&base) {
+            Ok(update) => {
+                let frame = ServerMessage::SyncStep2 { update: &update }.encode();
+                // Only clocks of known clients can shrink a later diff.
+                base.retain(|client, _| replica.known().contains_key(client));
+                session.base = Some(base);
+                turn.send(id, frame, Delivery::Required);
+            }
+            Err(_) => self.rebuild(turn),
+        }
+    }
+
+    /// A session that overflowed is ready again: one merged diff stands for everything dropped.
+    pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let (Phase::Ready(replica), Some(session)) = (&mut self.phase, self.sessions.get_mut(&id))
+        else {
+            return;
+        };
+        session.lagging_since = None;
+        let Some(base) = &session.base else { return };
+        match replica.diff(base) {
+            Ok(update) => {
+                let frame = ServerMessage::SyncStep2 { update: &update }.encode();
+                turn.send(id, frame, Delivery::Required);
+                self.send_presence(id, turn);
+            }
+            Err(_) => self.rebuild(turn),
+        }
+    }
+
+    /// A SyncStep2 or Update: gate, fit, integrate, log, relay.
+    pub(super) fn update_received(
+        &mut self,
+        id: SessionId,
+        origin: Origin,
+        update: &[u8],
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let frame = session.receipts.count();
+        if !session.access.may_write() {
+            return self.refuse_write(id, frame, turn);
+        }
+        let facts = match self.walk(origin, update) {
+            Ok(facts) => facts,
+            Err(Refusal::Gate(error)) => return self.refuse_frame(id, &error, turn),
+            Err(Refusal::Size(code, text)) => return self.close(id, code, text, turn),
+        };
+        let Phase::Ready(replica) = &mut self.phase else { return };
+        match facts.fit(replica.known()) {
+            Fit::Incomplete => return self.ask_again(id, turn),
+            Fit::Known => {}
+            Fit::Ready => match replica.apply(&facts, update) {
+                Ok(Applied::Changed) => self.accept(id, update, turn),
+                Ok(Applied::Known) => {}
+                Err(error) => return self.discard_replica(id, &error, turn),
+            },
+        }
+        self.receive(id, origin, turn);
+        if origin == Origin::FirstSync {
+            self.tell(id, turn);
+        }
+    }
+
+    fn walk(&mut self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
+        let limit = self.limits.update_bytes_max;
+        if origin == Origin::Live && update.len() > limit {
+            let text = format!(
+                "the update is {} bytes, at most {limit} are allowed; insert less at a time",
+                update.len()
+            );
+            return Err(Refusal::Size(CloseCode::MessageTooLarge, text));
+        }
+        let budget = match origin {
+            Origin::Live => &self.limits.live,
+            Origin::FirstSync => &self.limits.sync,
+        };
+        let facts = gate::walk_update(update, budget).map_err(Refusal::Gate)?;
+        let limit = self.limits.document_bytes_max as u64;
+        let bytes = self.log.bytes_with(update.len());
+        // Deletions always pass: they are the way back under the limit.
+        if bytes > limit && !facts.is_deletion_only() {
+            let text = format!("the document would be {bytes} bytes, at most {limit} are allowed");
+            return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+        }
+        Ok(facts)
+    }
+
+    /// Gives the update its place in the log and sends the received bytes to every follower. The
+    /// relay does not wait for the disk; every acknowledgement does.
+    fn accept(&mut self, from: SessionId, update: &[u8], turn: &mut Turn<'_>) {
+        let sequence = self.log.append(update.len());
+        let (frame, update) = wire::frame_update(update);
+        for (&to, session) in &self.sessions {
+            if to != from && session.follows() {
+                turn.send(to, frame.clone(), Delivery::Required);
+            }
+        }
+        turn.effects.push(Effect::Append { sequence, update, session: from });
+    }
+
+    /// The frame is in the log, or adds nothing to it: it is saved once the log is.
+    fn receive(&mut self, id: SessionId, origin: Origin, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if origin == Origin::FirstSync {
+            session.resync_since = None;
+        }
+        // Behind a hole nothing counts as saved until a SyncStep2, sent after all of it, fills it.
+        if session.resync_since.is_none() {
+            session.receipts.await_sequence(self.log.last);
+            session.confirm(id, self.log.persisted, turn);
+        }
+    }
+
+    /// Something that the update builds on is missing: it is not applied, the client is asked for
+    /// everything the server lacks. One question is under way at a time; frames are ordered, so
+    /// its answer covers whatever was set aside meanwhile.
+    fn ask_again(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.resync_since.is_none() {
+            session.resync_since = Some(turn.now);
+            self.ask(id, turn);
+        }
+    }
+
+    fn refuse_write(&mut self, id: SessionId, number: u64, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut session.write_refusal, WriteRefusal::Told);
+        let word = CloseCode::ForbiddenWrite.word();
+        let frame = match session.dialect {
+            Dialect::SynclineV1 => {
+                ServerMessage::Refused { frame: number, word, text: READ_ONLY }.encode()
+            }
+            Dialect::YWebsocket if before == WriteRefusal::Told => return,
+            Dialect::YWebsocket => {
+                ServerMessage::Denied { reason: &format!("{word}: {READ_ONLY}") }.encode()
+            }
+        };
+        turn.send(id, frame, Delivery::Required);
+    }
+
+    /// Closes a session whose frame breaks a rule of the gate.
+    pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
+        let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
+        self.close(id, code, error, turn);
+    }
+
+    /// The CRDT failed on an update that passed the gate. It may hold half of it: it is rebuilt
+    /// from the log, which never saw the update.
+    fn discard_replica(&mut self, culprit: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
+        self.close(culprit, CloseCode::BadFrame, error, turn);
+        self.rebuild(turn);
+    }
+}
+
+enum Refusal {
+    Gate(GateError),
+    Size(CloseCode, String),
+}

@@ -1,0 +1,275 @@
+//! The y-websocket dialect and its `syncline.v1` extensions: one message per WebSocket frame, every
+//! byte accounted for. Grammar and vectors: `docs/protocol.md`, `tests/vectors/`.
+//!
+//! The CRDT payloads stay opaque here; [`gate`](crate::gate) walks them.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::gate::{PresenceEntry, StateVector};
+use crate::varint::{ReadError, Reader, write_buffer, write_var_uint};
+
+const SYNC: u64 = 0;
+const AWARENESS: u64 = 1;
+const AUTH: u64 = 2;
+const QUERY_AWARENESS: u64 = 3;
+const SAVED: u64 = 65;
+const REFUSED: u64 = 66;
+
+const SYNC_STEP_1: u64 = 0;
+const SYNC_STEP_2: u64 = 1;
+const SYNC_UPDATE: u64 = 2;
+
+const PERMISSION_DENIED: u64 = 0;
+
+/// The WebSocket subprotocol by which a client asks for the extensions.
+pub const SUBPROTOCOL: &str = "syncline.v1";
+
+/// Which messages a session understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Types 0 to 3, as y-websocket speaks them. It complains loudly about any other.
+    YWebsocket,
+    /// Those, and the types from 64 up.
+    SynclineV1,
+}
+
+/// What a client may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// The state the client has; asks for what it lacks.
+    SyncStep1 {
+        /// An encoded state vector.
+        state_vector: Bytes,
+    },
+    /// What the server lacked when it sent its own SyncStep1.
+    SyncStep2 {
+        /// A Yjs v1 update.
+        update: Bytes,
+    },
+    /// A change as it happens.
+    Update {
+        /// A Yjs v1 update.
+        update: Bytes,
+    },
+    /// Presence states, the client's own and those it has heard of.
+    Presence {
+        /// An encoded awareness update.
+        entries: Bytes,
+    },
+    /// Asks for everybody's presence.
+    QueryPresence,
+}
+
+/// Why a frame is not a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// A number or length is broken.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// A message type that clients do not send.
+    #[error("message type {kind} is not one that a client sends")]
+    Kind {
+        /// The type found.
+        kind: u64,
+    },
+    /// A sync message that is neither step 1, step 2 nor update.
+    #[error("sync message {kind} does not exist; 0, 1 and 2 do")]
+    SyncKind {
+        /// The sync type found.
+        kind: u64,
+    },
+    /// Bytes are left over: two messages in one frame, or garbage.
+    #[error("{bytes} bytes follow the message; send one message per frame")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+impl ClientMessage {
+    /// Reads the one message that `frame` holds. Payloads are slices of it.
+    ///
+    /// # Errors
+    /// If the frame is cut short, holds more than one message, or one that clients do not send.
+    pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(frame);
+        let message = match reader.var_uint()? {
+            SYNC => {
+                let kind = reader.var_uint()?;
+                if kind > SYNC_UPDATE {
+                    return Err(FrameError::SyncKind { kind });
+                }
+                let payload = frame.slice_ref(reader.buffer()?);
+                match kind {
+                    SYNC_STEP_1 => Self::SyncStep1 { state_vector: payload },
+                    SYNC_STEP_2 => Self::SyncStep2 { update: payload },
+                    _ => Self::Update { update: payload },
+                }
+            }
+            AWARENESS => Self::Presence { entries: frame.slice_ref(reader.buffer()?) },
+            QUERY_AWARENESS => Self::QueryPresence,
+            kind => return Err(FrameError::Kind { kind }),
+        };
+        match reader.remaining() {
+            0 => Ok(message),
+            bytes => Err(FrameError::Trailing { bytes }),
+        }
+    }
+}
+
+impl ClientMessage {
+    /// Bytes of its payload.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        match self {
+            Self::SyncStep1 { state_vector: payload }
+            | Self::SyncStep2 { update: payload }
+            | Self::Update { update: payload }
+            | Self::Presence { entries: payload } => payload.len(),
+            Self::QueryPresence => 0,
+        }
+    }
+
+    /// The same message with a payload of its own: a slice would keep the socket's whole read
+    /// buffer alive.
+    #[must_use]
+    pub fn detach(self) -> Self {
+        let copy = |payload: Bytes| Bytes::copy_from_slice(&payload);
+        match self {
+            Self::SyncStep1 { state_vector } => {
+                Self::SyncStep1 { state_vector: copy(state_vector) }
+            }
+            Self::SyncStep2 { update } => Self::SyncStep2 { update: copy(update) },
+            Self::Update { update } => Self::Update { update: copy(update) },
+            Self::Presence { entries } => Self::Presence { entries: copy(entries) },
+            Self::QueryPresence => Self::QueryPresence,
+        }
+    }
+}
+
+/// What the server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerMessage<'a> {
+    /// The state the server has; asks the client for what the server lacks.
+    SyncStep1 {
+        /// The server's state.
+        known: &'a StateVector,
+    },
+    /// What the client lacked at its SyncStep1.
+    SyncStep2 {
+        /// A Yjs v1 update.
+        update: &'a [u8],
+    },
+    /// Somebody else's change.
+    Update {
+        /// The bytes that somebody sent.
+        update: &'a [u8],
+    },
+    /// Presence states.
+    Presence {
+        /// One entry for each client that changed.
+        entries: &'a [PresenceEntry],
+    },
+    /// A change was refused for lack of rights; stock clients print the reason.
+    Denied {
+        /// `word: text`.
+        reason: &'a str,
+    },
+    /// `syncline.v1`: the first `frames` update frames of this connection are on disk.
+    Saved {
+        /// SyncStep2 and Update frames, counted from 1 in the order they were sent.
+        frames: u64,
+    },
+    /// `syncline.v1`: an update frame will never be saved.
+    Refused {
+        /// Its number, counted as for `Saved`.
+        frame: u64,
+        /// The close word that names the cause.
+        word: &'a str,
+        /// What happened and what to do.
+        text: &'a str,
+    },
+}
+
+impl ServerMessage<'_> {
+    /// The frame that carries this message.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut frame = BytesMut::new();
+        match *self {
+            Self::SyncStep1 { known } => {
+                let payload = encode_state_vector(known);
+                put_sync(&mut frame, SYNC_STEP_1, &payload);
+            }
+            Self::SyncStep2 { update } => put_sync(&mut frame, SYNC_STEP_2, update),
+            Self::Update { update } => put_sync(&mut frame, SYNC_UPDATE, update),
+            Self::Presence { entries } => {
+                write_var_uint(&mut frame, AWARENESS);
+                write_buffer(&mut frame, &encode_presence(entries));
+            }
+            Self::Denied { reason } => {
+                write_var_uint(&mut frame, AUTH);
+                write_var_uint(&mut frame, PERMISSION_DENIED);
+                write_buffer(&mut frame, reason.as_bytes());
+            }
+            Self::Saved { frames } => {
+                write_var_uint(&mut frame, SAVED);
+                write_var_uint(&mut frame, frames);
+            }
+            Self::Refused { frame: number, word, text } => {
+                write_var_uint(&mut frame, REFUSED);
+                write_var_uint(&mut frame, number);
+                write_buffer(&mut frame, word.as_bytes());
+                write_buffer(&mut frame, text.as_bytes());
+            }
+        }
+        frame.freeze()
+    }
+}
+
+/// An update framed for every receiver, and the same bytes for the log: one copy out of the read
+/// buffer, which a kept slice would pin.
+#[must_use]
+pub fn frame_update(update: &[u8]) -> (Bytes, Bytes) {
+    let frame = ServerMessage::Update { update }.encode();
+    let payload = frame.slice(frame.len() - update.len()..);
+    (frame, payload)
+}
+
+/// An awareness update without entries. It changes nothing, and it is the cheapest frame that a
+/// stock client accepts: y-websocket drops a socket that brings no message for 30 s.
+#[must_use]
+pub fn keep_alive() -> Bytes {
+    ServerMessage::Presence { entries: &[] }.encode()
+}
+
+/// Encodes a state vector as Yjs does.
+#[must_use]
+pub fn encode_state_vector(known: &StateVector) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(2 + known.len() * 8);
+    write_var_uint(&mut payload, known.len() as u64);
+    for (client, &clock) in known {
+        write_var_uint(&mut payload, client.get());
+        write_var_uint(&mut payload, u64::from(clock));
+    }
+    payload
+}
+
+fn encode_presence(entries: &[PresenceEntry]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    write_var_uint(&mut payload, entries.len() as u64);
+    for entry in entries {
+        write_var_uint(&mut payload, entry.client.get());
+        write_var_uint(&mut payload, u64::from(entry.clock));
+        write_buffer(&mut payload, entry.state.as_deref().unwrap_or(b"null"));
+    }
+    payload
+}
+
+fn put_sync(frame: &mut BytesMut, kind: u64, payload: &[u8]) {
+    frame.reserve(payload.len() + 12);
+    write_var_uint(frame, SYNC);
+    write_var_uint(frame, kind);
+    write_buffer(frame, payload);
+}
