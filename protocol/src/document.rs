@@ -244,14 +244,14 @@ impl Document {
     fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if !std::mem::replace(&mut session.told, true) {
-            self.send_presence(id, turn);
+            let entries = self.presence.introduce_all(turn.now);
+            Self::send_presence(id, &entries, turn);
         }
     }
 
-    fn send_presence(&self, id: SessionId, turn: &mut Turn<'_>) {
-        let entries = self.presence.all();
+    fn send_presence(id: SessionId, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
         if !entries.is_empty() {
-            let frame = ServerMessage::Presence { entries: &entries }.encode();
+            let frame = ServerMessage::Presence { entries }.encode();
             turn.send(id, frame, Delivery::Skippable);
         }
     }

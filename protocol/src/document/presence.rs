@@ -50,6 +50,9 @@ struct State {
     published_from: u32,
     /// The latest clock that peers were sent.
     published: u32,
+    /// The tick in which `published` was last raised for the sake of a newcomer. Once a tick is
+    /// enough, and keeps the clock from running ahead of time when a thousand clients join.
+    raised_at: u32,
     /// None when the client said that it is gone.
     json: Option<Bytes>,
     /// When it was last renewed, or when it ended.
@@ -125,7 +128,21 @@ impl Presence {
         self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
     }
 
-    /// Everybody who is here.
+    /// Everybody who is here, for a session that is about to be told.
+    ///
+    /// The clocks are higher than any that was sent before: a client that reconnects has dropped
+    /// the states of others but remembers their clocks, and ignores what does not exceed them.
+    pub(crate) fn introduce_all(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
+        let tick = clock_floor(now);
+        let here = self.states.iter_mut().filter(|(_, state)| state.json.is_some());
+        here.map(|(&client, state)| {
+            state.raise(tick);
+            state.entry(client)
+        })
+        .collect()
+    }
+
+    /// Everybody who is here, for a session that may have missed something.
     pub(crate) fn all(&self) -> Vec<PresenceEntry> {
         let here = self.states.iter().filter(|(_, state)| state.json.is_some());
         here.map(|(&client, state)| state.entry(client)).collect()
@@ -137,8 +154,7 @@ impl Presence {
     }
 
     fn introduce(&mut self, now: Timestamp, owner: SessionId, client: ClientId) {
-        let floor = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
-        let floor = u32::try_from(floor).unwrap_or(u32::MAX);
+        let floor = clock_floor(now);
         let ended = self.states.get(&client).map_or(0, |state| state.published);
         let published = floor.max(ended);
         let state = State {
@@ -146,6 +162,7 @@ impl Presence {
             heard: 0,
             published_from: published,
             published,
+            raised_at: floor,
             json: None,
             seen_at: now,
         };
@@ -195,7 +212,20 @@ impl Presence {
     }
 }
 
+/// The lowest clock to publish at `now`.
+fn clock_floor(now: Timestamp) -> u32 {
+    let ticks = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
+    u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
 impl State {
+    fn raise(&mut self, tick: u32) {
+        if self.raised_at != tick {
+            self.raised_at = tick;
+            self.published = self.published.saturating_add(1).max(tick);
+        }
+    }
+
     /// Whether the owner says something it has not said before.
     fn is_news(&self, entry: &PresenceEntry) -> bool {
         entry.clock > self.heard

@@ -90,7 +90,8 @@ impl Document {
             Ok(update) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
                 turn.send(id, frame, Delivery::Required);
-                self.send_presence(id, turn);
+                let entries = self.presence.all();
+                Self::send_presence(id, &entries, turn);
             }
             Err(_) => self.rebuild(turn),
         }
