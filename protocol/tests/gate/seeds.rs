@@ -45,7 +45,8 @@ fn check(name: &str, base: Option<&[u8]>, updates: &[Vec<u8>], expect: Expect) {
         Some(Outcome::Applied | Outcome::Known) => Expect::Harmless,
         other => panic!("{name}: {other:?}"),
     };
-    eprintln!("SEED {name}: {outcomes:?}"); let _ = (last, expect);
+    eprintln!("SEED {name}: {outcomes:?}");
+    let _ = (last, expect);
 }
 
 /// Updates for an empty document, found with a generator of decodable updates.
