@@ -11,6 +11,8 @@
 //! - [`UpdateFacts::fit`] holds the facts against what a document knows. Only an update that is
 //!   [`Fit::Ready`] may reach yrs: where Yjs waits for what is missing, yrs integrates across the
 //!   hole, and the two show different text from then on.
+//! - [`trim_known`] cuts off what the document knows when an update [overlaps][UpdateFacts::overlaps]
+//!   it, as happens when a client types while it synchronises.
 //! - [`walk_state_vector`] and [`walk_presence`] do the same for the two other messages.
 //!
 //! Nothing here allocates in proportion to a number that is only announced, and nothing recurses
@@ -26,6 +28,7 @@ mod error;
 mod order;
 mod presence;
 mod state_vector;
+mod trim;
 mod update;
 
 use std::collections::BTreeMap;
@@ -38,6 +41,7 @@ use crate::varint::{ReadError, Reader};
 pub use error::GateError;
 pub use presence::walk_presence;
 pub use state_vector::walk_state_vector;
+pub use trim::trim_known;
 pub use update::walk_update;
 
 /// Every clock, and every clock with a length added, is below this: yrs computes with 32-bit
@@ -154,6 +158,16 @@ impl UpdateFacts {
     #[must_use]
     pub fn is_deletion_only(&self) -> bool {
         self.sections.is_empty() && self.deletes
+    }
+
+    /// Whether a client's blocks are known in part. Such an update may reach yrs only after
+    /// [`trim_known`].
+    #[must_use]
+    pub fn overlaps(&self, known: &StateVector) -> bool {
+        self.sections.iter().any(|section| {
+            let clock = known.get(&section.client).copied().unwrap_or(0);
+            section.start < clock && clock < section.end
+        })
     }
 
     /// Raises `known` to what a document knows once it has applied this update.

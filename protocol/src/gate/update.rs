@@ -9,23 +9,23 @@ use crate::id::ClientId;
 use crate::varint::Reader;
 
 /// Bits of a block's first byte; the lower five are its kind.
-const HAS_ORIGIN: u8 = 0b1000_0000;
-const HAS_RIGHT_ORIGIN: u8 = 0b0100_0000;
+pub(super) const HAS_ORIGIN: u8 = 0b1000_0000;
+pub(super) const HAS_RIGHT_ORIGIN: u8 = 0b0100_0000;
 const HAS_PARENT_KEY: u8 = 0b0010_0000;
-const KIND_MASK: u8 = 0b0001_1111;
+pub(super) const KIND_MASK: u8 = 0b0001_1111;
 
 /// Block kinds. 2 is the JSON content of old Yjs versions, of which yrs reads one text too many;
 /// 11 and up are experiments that no released Yjs reads.
-const GC: u8 = 0;
-const DELETED: u8 = 1;
+pub(super) const GC: u8 = 0;
+pub(super) const DELETED: u8 = 1;
 const BINARY: u8 = 3;
-const STRING: u8 = 4;
+pub(super) const STRING: u8 = 4;
 const EMBED: u8 = 5;
 const FORMAT: u8 = 6;
 const TYPE: u8 = 7;
-const ANY: u8 = 8;
+pub(super) const ANY: u8 = 8;
 const SUBDOCUMENT: u8 = 9;
-const SKIP: u8 = 10;
+pub(super) const SKIP: u8 = 10;
 
 /// The shared type that carries a name.
 const XML_ELEMENT: u8 = 3;
@@ -47,20 +47,14 @@ const COLLISION_MASK: u64 = 0xfff;
 /// What passes is well-formed, within `budget`, and free of everything known to break yrs,
 /// provided that [`UpdateFacts::fit`] says that it is ready for the document it is applied to.
 pub fn walk_update(bytes: &[u8], budget: &Budget) -> Result<UpdateFacts, GateError> {
-    let mut walk = Walk {
-        reader: Reader::new(bytes),
-        budget,
-        facts: UpdateFacts::default(),
-        need: None,
-        links: None,
-    };
+    let mut walk = Walk::new(bytes, budget);
     walk.sections()?;
     walk.delete_set()?;
     walk.finish()
 }
 
-struct Walk<'a> {
-    reader: Reader<'a>,
+pub(super) struct Walk<'a> {
+    pub(super) reader: Reader<'a>,
     budget: &'a Budget,
     facts: UpdateFacts,
     /// The need noted last: in most updates the next one is of the same client.
@@ -71,12 +65,17 @@ struct Walk<'a> {
 
 /// The identity of a block, or of one element in it.
 #[derive(Clone, Copy)]
-struct Id {
-    client: ClientId,
-    clock: u32,
+pub(super) struct Id {
+    pub(super) client: ClientId,
+    pub(super) clock: u32,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(bytes: &'a [u8], budget: &'a Budget) -> Self {
+        let facts = UpdateFacts::default();
+        Self { reader: Reader::new(bytes), budget, facts, need: None, links: None }
+    }
+
     fn sections(&mut self) -> Result<(), GateError> {
         let count = self.reader.count(SECTION_BYTES_MIN)?;
         self.check_clients(count)?;
@@ -111,7 +110,7 @@ impl Walk<'_> {
     }
 
     /// Walks one block and returns the clock after it.
-    fn block(&mut self, id: Id) -> Result<u32, GateError> {
+    pub(super) fn block(&mut self, id: Id) -> Result<u32, GateError> {
         let offset = self.reader.position();
         let info = self.reader.u8()?;
         let len = match info & KIND_MASK {
@@ -323,6 +322,20 @@ impl Walk<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Skips a parent that was walked before.
+pub(super) fn skip_parent(reader: &mut Reader<'_>, info: u8) -> Result<(), GateError> {
+    if reader.var_uint()? == 1 {
+        reader.string()?;
+    } else {
+        reader.var_uint()?;
+        reader.var_uint()?;
+    }
+    if info & HAS_PARENT_KEY != 0 {
+        reader.string()?;
+    }
+    Ok(())
 }
 
 fn raise(clocks: &mut StateVector, client: ClientId, clock: u32) {

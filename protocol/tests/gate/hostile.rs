@@ -179,7 +179,7 @@ fn block(
         write_var_uint(bytes, other);
         write_var_uint(bytes, rng.below(u64::from(end).max(1)));
     };
-    let flags = [0, 0, 0x20, 0x80, 0x80, 0x40, 0xc0, 0xa0][rng.index(8)];
+    let flags = [0, 0, 0, 0x80, 0x80, 0x40, 0xc0, 0x80][rng.index(8)];
     bytes.push(kind | flags);
     if flags & 0x80 != 0 {
         id(rng, bytes);
@@ -237,4 +237,99 @@ fn content(rng: &mut Rng, bytes: &mut Vec<u8>, kind: u8) -> u32 {
         }
     }
     1
+}
+
+#[test]
+#[ignore]
+fn survey() {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    let n: u64 = std::env::var("N").unwrap().parse().unwrap();
+    let place = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let hook = Arc::clone(&place);
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or("").chars().take(50).collect::<String>();
+        *hook
+            .lock()
+            .unwrap()
+            .entry(format!("{} {message}", info.location().unwrap()))
+            .or_default() += 1;
+    }));
+    for kind in [0, 2] {
+        let tally = Mutex::new(BTreeMap::<String, u32>::new());
+        let add = |o: &Outcome| {
+            let key = match o {
+                Outcome::Refused(_) => "refused".to_owned(),
+                Outcome::Failed(_) => "failed".to_owned(),
+                o => format!("{o:?}"),
+            };
+            *tally.lock().unwrap().entry(key).or_default() += 1;
+        };
+        for seed in 0..n {
+            isolated(|| {
+                let mut rng = Rng::new(seed);
+                let mut replica = Replica::new(Budget::LIVE);
+                if kind < 2 {
+                    for update in &honest_session(seed % 50, 20) {
+                        if rng.below(3) == 0 {
+                            let o = replica.deliver(&damage(&mut rng, update));
+                            add(&o);
+                            if !matters(&o) {
+                                return;
+                            }
+                        }
+                        let o = replica.deliver(update);
+                        add(&o);
+                        if !matters(&o) {
+                            return;
+                        }
+                    }
+                } else {
+                    for _ in 0..16 {
+                        let o = replica.deliver(&nonsense(&mut rng, &replica.known));
+                        add(&o);
+                        if !matters(&o) {
+                            return;
+                        }
+                    }
+                }
+                replica.check();
+            });
+        }
+        eprintln!(
+            "kind {kind}: {:?}\n   {:#?}",
+            tally.lock().unwrap(),
+            std::mem::take(&mut *place.lock().unwrap())
+        );
+    }
+}
+
+#[test]
+#[ignore]
+fn find_hang() {
+    let from: u64 = std::env::var("FROM").unwrap().parse().unwrap();
+    let n: u64 = std::env::var("N").unwrap().parse().unwrap();
+    for seed in from..from + n {
+        std::fs::write("/tmp/gate-yjs/seed", seed.to_string()).unwrap();
+        let mut log = Vec::new();
+        isolated(|| {
+            let mut rng = Rng::new(seed);
+            let mut replica = Replica::new(Budget::LIVE);
+            for _ in 0..16 {
+                let u = nonsense(&mut rng, &replica.known);
+                if n == 1 {
+                    log.push(u.clone());
+                    std::fs::write("/tmp/gate-yjs/log", format!("{log:?}")).unwrap();
+                }
+                let o = replica.deliver(&u);
+                if n == 1 {
+                    eprintln!("{u:?} {o:?}");
+                }
+                if !matters(&o) {
+                    return;
+                }
+            }
+            replica.check();
+        });
+    }
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use syncline_protocol::ClientId;
 use syncline_protocol::gate::{
-    Budget, Fit, GateError, StateVector, Subdocuments, UpdateFacts, walk_update,
+    Budget, Fit, GateError, StateVector, Subdocuments, UpdateFacts, trim_known, walk_update,
 };
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
@@ -50,7 +50,12 @@ impl Replica {
             Fit::Incomplete => return Outcome::Incomplete,
             Fit::Ready => {}
         }
-        let update = Update::decode_v1(bytes).expect("yrs reads what passes the gate");
+        let trimmed = if facts.overlaps(&self.known) {
+            trim_known(bytes, &self.known).unwrap()
+        } else {
+            bytes.to_vec()
+        };
+        let update = Update::decode_v1(&trimmed).expect("yrs reads what passes the gate");
         match self.doc.transact_mut().apply_update(update) {
             Ok(()) => {
                 facts.advance(&mut self.known);
