@@ -150,6 +150,12 @@ impl StoreWriter {
         let queued = Queued { record, progress: progress.clone(), room };
         self.queue.send(Message::Append(queued)).await.map_err(|_| WriterStopped)
     }
+
+    /// Whether [`WriterThread::stop`] has been called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.room.is_closed()
+    }
 }
 
 impl WriterThread {
