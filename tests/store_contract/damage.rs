@@ -10,7 +10,8 @@ use syncline_server::store::{Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    TINY, assert_log, name, newest, open, options, previous, record, records, snapshot, update,
+    TINY, assert_log, journal_options, name, newest, open_journal, previous, record, records,
+    snapshot, update,
 };
 
 const LARGE: u64 = 64 << 20;
@@ -20,7 +21,7 @@ fn store_11_a_torn_tail_is_cut_at_every_byte_of_the_last_three_records() {
     let original = TempDir::new().unwrap();
     let mut ends = Vec::new();
     {
-        let store = open(original.path(), LARGE);
+        let store = open_journal(original.path(), LARGE);
         for sequence in 1..=8 {
             store.append(&[record("a", sequence)]).unwrap();
             ends.push(fs::metadata(&segments(original.path())[0]).unwrap().len());
@@ -36,11 +37,11 @@ fn store_11_a_torn_tail_is_cut_at_every_byte_of_the_last_three_records() {
             .unwrap();
         let kept = ends.iter().filter(|end| **end <= cut).count() as u64;
         {
-            let store = open(folder.path(), LARGE);
+            let store = open_journal(folder.path(), LARGE);
             assert_log(&newest(&store, "a"), "a", None, kept);
             store.append(&records("a", kept + 1..=kept + 2)).unwrap();
         }
-        assert_log(&newest(&open(folder.path(), LARGE), "a"), "a", None, kept + 2);
+        assert_log(&newest(&open_journal(folder.path(), LARGE), "a"), "a", None, kept + 2);
     }
 }
 
@@ -54,7 +55,7 @@ fn store_11_a_segment_whose_creation_was_interrupted_is_no_damage() {
         let folder = copy_journal(original.path());
         let path = folder.path().join("journal").join(next.file_name().unwrap());
         fs::write(path, vec![0; bytes]).unwrap();
-        let store = open(folder.path(), TINY);
+        let store = open_journal(folder.path(), TINY);
         assert_log(&newest(&store, "b"), "b", None, 40);
         store.append(&records("b", 41..=80)).unwrap();
         assert_log(&newest(&store, "b"), "b", None, 80);
@@ -66,7 +67,7 @@ fn store_12_a_hole_in_the_batch_that_was_never_acknowledged_is_no_damage() {
     let folder = TempDir::new().unwrap();
     let acknowledged;
     {
-        let store = open(folder.path(), LARGE);
+        let store = open_journal(folder.path(), LARGE);
         store.append(&records("a", 1..=3)).unwrap();
         acknowledged = fs::metadata(&segments(folder.path())[0]).unwrap().len() as usize;
         store.append(&records("a", 4..=9)).unwrap();
@@ -77,7 +78,7 @@ fn store_12_a_hole_in_the_batch_that_was_never_acknowledged_is_no_damage() {
     let length = (bytes.len() - acknowledged) / 6;
     bytes[acknowledged + length..acknowledged + 2 * length].fill(0);
     fs::write(path, bytes).unwrap();
-    let store = open(folder.path(), LARGE);
+    let store = open_journal(folder.path(), LARGE);
     assert_log(&newest(&store, "a"), "a", None, 4);
     store.append(&records("a", [5])).unwrap();
 }
@@ -99,7 +100,7 @@ fn store_13_damage_before_an_acknowledged_record_refuses_its_document_alone() {
     bytes[at] ^= 0x40;
     fs::write(&path, bytes).unwrap();
     for _ in 0..2 {
-        let store = open(folder.path(), TINY);
+        let store = open_journal(folder.path(), TINY);
         let refused = store.load(&name("b"), Generation::Newest);
         assert!(matches!(refused, Err(LoadError::Damaged { .. })), "{refused:?}");
         assert_log(&newest(&store, "a"), "a", Some(&snapshot("a", 40, 30)), 40);
@@ -132,7 +133,7 @@ fn store_13_a_flipped_bit_never_changes_a_document_silently() {
         let mut bytes = fs::read(&path).unwrap();
         bytes[at] ^= 1 << (step % 8);
         fs::write(&path, bytes).unwrap();
-        let store = open(folder.path(), TINY);
+        let store = open_journal(folder.path(), TINY);
         for document in ["a", "b", "c"] {
             for generation in [Generation::Newest, Generation::Previous] {
                 match store.load(&name(document), generation) {
@@ -158,11 +159,11 @@ fn store_13_a_record_inside_a_payload_is_never_taken_for_one() {
     let folder = TempDir::new().unwrap();
     let forged = TempDir::new().unwrap();
     let foreign = {
-        open(forged.path(), LARGE).append(&[record("victim", 1)]).unwrap();
+        open_journal(forged.path(), LARGE).append(&[record("victim", 1)]).unwrap();
         fs::read(&segments(forged.path())[0]).unwrap().split_off(64)
     };
     {
-        let store = open(folder.path(), LARGE);
+        let store = open_journal(folder.path(), LARGE);
         let mut carrier = record("attacker", 1);
         carrier.update = foreign.repeat(20).into();
         store.append(&[carrier]).unwrap();
@@ -172,7 +173,7 @@ fn store_13_a_record_inside_a_payload_is_never_taken_for_one() {
     let mut bytes = fs::read(path).unwrap();
     bytes[64] ^= 1;
     fs::write(path, bytes).unwrap();
-    let store = open(folder.path(), LARGE);
+    let store = open_journal(folder.path(), LARGE);
     assert_log(&newest(&store, "victim"), "victim", None, 0);
     assert_log(&newest(&store, "b"), "b", None, 3);
     assert!(store.load(&name("attacker"), Generation::Newest).is_err());
@@ -182,7 +183,7 @@ fn store_13_a_record_inside_a_payload_is_never_taken_for_one() {
 fn store_13_a_damaged_newest_snapshot_falls_back_to_the_previous_one() {
     let folder = TempDir::new().unwrap();
     {
-        let store = open(folder.path(), LARGE);
+        let store = open_journal(folder.path(), LARGE);
         store.append(&records("a", 1..=9)).unwrap();
         store.write_snapshot(&name("a"), &snapshot("a", 4, 50)).unwrap();
         store.write_snapshot(&name("a"), &snapshot("a", 8, 50)).unwrap();
@@ -193,7 +194,7 @@ fn store_13_a_damaged_newest_snapshot_falls_back_to_the_previous_one() {
     let at = bytes.windows(11).position(|window| window == b"a through 8").unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
-    let store = open(folder.path(), LARGE);
+    let store = open_journal(folder.path(), LARGE);
     assert_log(&newest(&store, "a"), "a", Some(&snapshot("a", 4, 50)), 9);
     assert_log(&previous(&store, "a"), "a", None, 9);
 }
@@ -201,7 +202,7 @@ fn store_13_a_damaged_newest_snapshot_falls_back_to_the_previous_one() {
 #[test]
 fn store_13_damage_while_running_is_noticed_on_the_next_load() {
     let folder = TempDir::new().unwrap();
-    let store = open(folder.path(), LARGE);
+    let store = open_journal(folder.path(), LARGE);
     store.append(&records("a", 1..=3)).unwrap();
     let path = &segments(folder.path())[0];
     let mut bytes = fs::read(path).unwrap();
@@ -222,7 +223,7 @@ fn store_14_a_journal_of_a_later_version_is_left_alone() {
     let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
     bytes[28..32].copy_from_slice(&crc);
     fs::write(path, &bytes).unwrap();
-    let refused = Embedded::open(options(folder.path(), TINY, FaultPlan::NONE));
+    let refused = Embedded::open(journal_options(folder.path(), TINY, FaultPlan::NONE));
     assert!(
         matches!(refused, Err(OpenError::NewerFormat { found: 9, supported: 1, .. })),
         "{refused:?}"
@@ -233,7 +234,7 @@ fn store_14_a_journal_of_a_later_version_is_left_alone() {
 /// Three documents of 40 updates: "a" with snapshots through 20 and 40, "b" without, "c" with one
 /// through 20.
 fn written(folder: &Path) -> impl Store {
-    let store = open(folder, TINY);
+    let store = open_journal(folder, TINY);
     for sequence in 1..=40 {
         for document in ["a", "b", "c"] {
             store.append(&[record(document, sequence)]).unwrap();

@@ -45,6 +45,19 @@ impl Subject {
     }
 }
 
+/// Without the cache, which takes most of the time that opening takes.
+pub(crate) fn open_journal(folder: &Path, segment_bytes: u64) -> Embedded {
+    Embedded::open(journal_options(folder, segment_bytes, FaultPlan::NONE)).unwrap()
+}
+
+pub(crate) fn journal_options(
+    folder: &Path,
+    segment_bytes: u64,
+    faults: FaultPlan,
+) -> EmbeddedOptions {
+    EmbeddedOptions { cache_bytes: 0, ..options(folder, segment_bytes, faults) }
+}
+
 pub(crate) fn open(folder: &Path, segment_bytes: u64) -> Embedded {
     Embedded::open(options(folder, segment_bytes, FaultPlan::NONE)).unwrap()
 }

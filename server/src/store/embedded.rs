@@ -28,7 +28,8 @@ pub struct EmbeddedOptions {
     /// Length at which a segment of the journal is full. One that holds a single long record may
     /// be longer. While a folder is opened, one segment at a time is held in memory.
     pub segment_bytes: u64,
-    /// What sled may cache in memory; it takes about twice as much.
+    /// What sled may hold in memory; it takes about twice as much. 0: there is no sled, and
+    /// snapshots are read from the journal.
     pub cache_bytes: u64,
     /// Which calls to the disk fail. Only tests ask for any.
     pub faults: FaultPlan,
@@ -73,7 +74,10 @@ impl Embedded {
         }
         let lock = FolderLock::take(&path)?;
         let journal = Journal::open(&path, segment_bytes, faults)?;
-        let (snapshots, contents) = SnapshotCache::open(&path, cache_bytes);
+        let (snapshots, contents) = match cache_bytes {
+            0 => (SnapshotCache::none(), Contents::Kept),
+            _ => SnapshotCache::open(&path, cache_bytes),
+        };
         let store = Self { journal, snapshots, _lock: lock };
         if contents == Contents::Fresh {
             store.fill_cache();

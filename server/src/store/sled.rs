@@ -75,6 +75,11 @@ struct Head {
 }
 
 impl SnapshotCache {
+    /// A cache that holds nothing.
+    pub(super) fn none() -> Self {
+        Self { database: Mutex::new(None) }
+    }
+
     /// Opens the database in `data/sled`, whatever it takes: this never fails, but what it returns
     /// may be empty or useless.
     pub(super) fn open(data: &Path, cache_bytes: u64) -> (Self, Contents) {
@@ -89,7 +94,8 @@ impl SnapshotCache {
                 "The snapshot cache is damaged; it is filled again from the journal."
             );
             contents = Contents::Fresh;
-            opened = fs::rename(&folder, &aside)
+            opened = remove_earlier(data)
+                .and_then(|()| fs::rename(&folder, &aside))
                 .map_err(CacheError::from)
                 .and_then(|()| open_apart(&folder, cache_bytes));
         }
@@ -145,13 +151,24 @@ fn open_apart(folder: &Path, cache_bytes: u64) -> Result<Database, CacheError> {
     opening.join().unwrap_or(Err(CacheError::Panicked))
 }
 
+const ASIDE: &str = "sled.damaged-";
+
 fn aside(data: &Path) -> PathBuf {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let names = (0..).map(|retry| match retry {
-        0 => data.join(format!("sled.damaged-{since}")),
-        _ => data.join(format!("sled.damaged-{since}-{retry}")),
-    });
-    names.into_iter().find(|path| !path.exists()).unwrap_or_else(|| data.join("sled.damaged"))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    data.join(format!("{ASIDE}{}", since.as_secs()))
+}
+
+/// One damaged database is evidence; one for each start would fill the disk.
+fn remove_earlier(data: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(ASIDE)) {
+            let remove =
+                if entry.file_type()?.is_dir() { fs::remove_dir_all } else { fs::remove_file };
+            remove(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Database {
