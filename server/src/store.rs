@@ -4,6 +4,14 @@
 //! The embedded default is `embedded`: an append-only journal that is the
 //! truth, and a sled database of snapshots that can be rebuilt from it.
 
+pub mod disk;
+pub mod embedded;
+mod journal;
+mod lock;
+pub mod memory;
+mod sled;
+pub mod writer;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,18 +66,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     -> Result<StoredLog, LoadError>;
 
     /// Appends updates in order. When this returns `Ok`, all of them survive a crash and a power
-    /// cut; when it returns an error, none of them counts as stored and the store takes no more.
+    /// cut; when it returns an error, none of them counts as stored.
     ///
     /// # Errors
     /// If the disk refuses. The store stays readable and every later append fails with
-    /// [`AppendError::Poisoned`].
+    /// [`AppendError::Poisoned`]; what the failed call wrote may or may not be there when the store
+    /// is opened again. [`AppendError::OutOfOrder`] and [`AppendError::TooLarge`] are the caller's
+    /// mistakes: nothing was written, and the store goes on.
     fn append(&self, records: &[Record]) -> Result<(), AppendError>;
 
     /// Makes `snapshot` the newest one of `document`. The one before it is kept, with the updates
     /// after that one; what is older may go. The caller has read the state back and compared it.
+    /// A snapshot through the same position as the newest takes its place.
     ///
     /// # Errors
-    /// If it cannot be written; the snapshots before it are then untouched.
+    /// If it cannot be written, or is older than the newest one, or stands for updates that were
+    /// never stored; the snapshots before it are then untouched.
     fn write_snapshot(
         &self,
         document: &DocumentName,
@@ -158,6 +170,26 @@ pub enum AppendError {
         /// That failure.
         reason: String,
     },
+    /// An update does not follow the last one of its document.
+    #[error("update {offered} of {document} does not follow update {last}")]
+    OutOfOrder {
+        /// The document.
+        document: DocumentName,
+        /// The last update before it, stored or in the same call.
+        last: Sequence,
+        /// The update in question.
+        offered: Sequence,
+    },
+    /// An update, a snapshot or an author is longer than the store can hold.
+    #[error("{bytes} bytes of {document} are too many for one part of a record, at most {max} fit")]
+    TooLarge {
+        /// The document.
+        document: DocumentName,
+        /// Its length.
+        bytes: usize,
+        /// The longest that fits.
+        max: usize,
+    },
 }
 
 /// Why a snapshot could not be stored.
@@ -175,6 +207,14 @@ pub enum SnapshotError {
     Outdated {
         /// The newest one stored.
         newest: Sequence,
+        /// The one offered.
+        offered: Sequence,
+    },
+    /// It stands for updates that were never stored.
+    #[error("the last stored update is {last}, a snapshot through {offered} is ahead of it")]
+    Ahead {
+        /// The last update stored.
+        last: Sequence,
         /// The one offered.
         offered: Sequence,
     },

@@ -1,0 +1,140 @@
+//! The default store: one folder on a local disk.
+//!
+//! ```text
+//! syncline.lock     held while a process runs, with its pid
+//! journal/*.wal     every update and snapshot that counts: the truth
+//! sled/             a cache of the newest snapshots; can be deleted at any time
+//! ```
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use syncline_protocol::{DocumentName, Snapshot, StoredLog};
+use tracing::{info, warn};
+
+use crate::store::disk::FaultPlan;
+use crate::store::journal::Journal;
+use crate::store::lock::FolderLock;
+use crate::store::sled::{Contents, SnapshotCache};
+use crate::store::{
+    AppendError, DocumentInfo, Generation, LoadError, OpenError, Record, SnapshotError, Store,
+};
+
+/// How to open an [`Embedded`] store.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// The data folder; created if it is not there.
+    pub path: PathBuf,
+    /// Length at which a segment of the journal is full. One that holds a single long record may
+    /// be longer. While a folder is opened, one segment at a time is held in memory.
+    pub segment_bytes: u64,
+    /// What sled may hold in memory; it takes about twice as much. 0: there is no sled, and
+    /// snapshots are read from the journal.
+    pub cache_bytes: u64,
+    /// Which calls to the disk fail. Only tests ask for any.
+    pub faults: FaultPlan,
+}
+
+impl EmbeddedOptions {
+    /// Segments of 64 MiB, 16 MiB of cache, no faults.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            segment_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+            faults: FaultPlan::NONE,
+        }
+    }
+}
+
+/// A store in one folder, held by one process.
+#[derive(Debug)]
+pub struct Embedded {
+    journal: Journal,
+    snapshots: SnapshotCache,
+    // Last: the folder is free when the files are closed.
+    _lock: FolderLock,
+}
+
+impl Embedded {
+    /// Opens the folder, and repairs what a crash left.
+    ///
+    /// # Errors
+    /// If another process holds the folder, the disk refuses, or a later version wrote the journal.
+    /// Damaged records and a damaged cache are logged and do not keep a folder from opening.
+    pub fn open(options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let EmbeddedOptions { path, segment_bytes, cache_bytes, faults } = options;
+        let io_error = |source| OpenError::Io { path: path.clone(), source };
+        if !path.is_dir() {
+            fs::create_dir_all(&path).map_err(io_error)?;
+            if let Some(parent) = path.canonicalize().map_err(io_error)?.parent() {
+                File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error)?;
+            }
+        }
+        let lock = FolderLock::take(&path)?;
+        let journal = Journal::open(&path, segment_bytes, faults)?;
+        let (snapshots, contents) = match cache_bytes {
+            0 => (SnapshotCache::none(), Contents::Kept),
+            _ => SnapshotCache::open(&path, cache_bytes),
+        };
+        let store = Self { journal, snapshots, _lock: lock };
+        if contents == Contents::Fresh {
+            store.fill_cache();
+        }
+        Ok(store)
+    }
+
+    fn fill_cache(&self) {
+        let documents = self.journal.documents_with_snapshot();
+        if documents.is_empty() {
+            return;
+        }
+        info!(documents = documents.len(), "Filling the snapshot cache from the journal.");
+        let read = |document: DocumentName| match self.journal.newest_snapshot(&document) {
+            Ok(snapshot) => Some((document, snapshot?)),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(%document, error, "A document is left out of the snapshot cache.");
+                None
+            }
+        };
+        self.snapshots.write(documents.into_iter().filter_map(read));
+    }
+}
+
+impl Store for Embedded {
+    fn load(
+        &self,
+        document: &DocumentName,
+        generation: Generation,
+    ) -> Result<StoredLog, LoadError> {
+        self.journal.load(document, generation, |through, digest| match generation {
+            Generation::Newest => self.snapshots.read(document, through, digest),
+            Generation::Previous => None,
+        })
+    }
+
+    fn append(&self, records: &[Record]) -> Result<(), AppendError> {
+        self.journal.append(records)
+    }
+
+    fn write_snapshot(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+    ) -> Result<(), SnapshotError> {
+        self.journal.write_snapshot(document, snapshot)?;
+        self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())));
+        self.journal.clean();
+        Ok(())
+    }
+
+    fn documents(&self) -> Vec<DocumentInfo> {
+        self.journal.documents()
+    }
+
+    fn health(&self) -> Result<(), AppendError> {
+        self.journal.health()
+    }
+}

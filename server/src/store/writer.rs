@@ -1,0 +1,289 @@
+//! Group commit: one thread takes whatever has queued up, stores it with one sync, and tells each
+//! document how far it has come.
+//!
+//! There is no timer. While the disk is busy with one batch the next one gathers, so a batch grows
+//! with the load, and a lone update is stored at once.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use syncline_protocol::{DocumentName, Sequence};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tracing::error;
+
+use crate::store::{AppendError, Record, Store};
+
+/// How much may wait, and how much is stored at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterLimits {
+    /// Records that wait at most.
+    pub queue_len: usize,
+    /// Bytes that wait at most, in KiB. A longer record waits until it is alone.
+    pub queue_kib: u32,
+    /// Records that one sync covers at most.
+    pub batch_len: usize,
+    /// Bytes after which no further record is taken into a batch.
+    pub batch_bytes: usize,
+}
+
+impl WriterLimits {
+    /// 8,192 records or 32 MiB wait; 1,024 records or 4 MiB go in one batch.
+    pub const DEFAULT: Self =
+        Self { queue_len: 8192, queue_kib: 32 << 10, batch_len: 1024, batch_bytes: 4 << 20 };
+}
+
+/// How far a document is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// Every update up to this one is on disk.
+    Through(Sequence),
+    /// Nothing more will be, for this reason. Final.
+    Failed(String),
+}
+
+/// Where a document is told how far it is stored. Its task makes one and keeps the receiver.
+#[derive(Clone, Debug)]
+pub struct Progress(watch::Sender<Durable>);
+
+impl Progress {
+    /// The document is stored up to `last`. News that nobody has looked at yet is replaced by
+    /// later news, so telling it never waits.
+    #[must_use]
+    pub fn new(last: Sequence) -> (Self, watch::Receiver<Durable>) {
+        let (sender, receiver) = watch::channel(Durable::Through(last));
+        (Self(sender), receiver)
+    }
+
+    fn advance(&self, stored: Sequence) {
+        self.0.send_if_modified(|durable| match durable {
+            Durable::Through(last) if *last < stored => {
+                *last = stored;
+                true
+            }
+            Durable::Through(_) | Durable::Failed(_) => false,
+        });
+    }
+
+    fn fail(&self, reason: &str) {
+        self.0.send_if_modified(|durable| match durable {
+            Durable::Through(_) => {
+                *durable = Durable::Failed(reason.to_owned());
+                true
+            }
+            Durable::Failed(_) => false,
+        });
+    }
+}
+
+/// The writer has been stopped; the record was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the store writer has stopped")]
+pub struct WriterStopped;
+
+/// Hands records to the writer thread.
+#[derive(Clone, Debug)]
+pub struct StoreWriter {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    room_kib: u32,
+}
+
+/// The thread behind every [`StoreWriter`]. It ends on [`WriterThread::stop`], or when all of
+/// them and this are gone.
+#[derive(Debug)]
+pub struct WriterThread {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    ended: oneshot::Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Append(Queued),
+    Stop,
+}
+
+#[derive(Debug)]
+struct Queued {
+    record: Record,
+    progress: Progress,
+    room: OwnedSemaphorePermit,
+}
+
+impl StoreWriter {
+    /// Starts the thread.
+    ///
+    /// # Panics
+    /// If the system gives no thread: at start, where nothing is lost by it.
+    pub fn start(store: Arc<dyn Store>, limits: WriterLimits) -> (Self, WriterThread) {
+        let (queue, inbox) = mpsc::channel(limits.queue_len.max(1));
+        let room_kib = limits.queue_kib.max(1);
+        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
+        let (end, ended) = oneshot::channel::<()>();
+        let work = Work { store, limits, inbox, failed: None };
+        #[expect(clippy::expect_used, reason = "documented; a server without threads cannot run")]
+        let thread = thread::Builder::new()
+            .name("syncline-store".to_owned())
+            .spawn(move || {
+                work.run();
+                drop(end);
+            })
+            .expect("the system gives no thread");
+        let writer = Self { queue: queue.clone(), room: Arc::clone(&room), room_kib };
+        (writer, WriterThread { queue, room, ended, thread })
+    }
+
+    /// Queues `record`; how it fares is told through `progress`. Waits while the queue is full.
+    /// Records of one document must be handed over one after the other. Dropping the future before
+    /// it is done leaves the record out.
+    ///
+    /// # Errors
+    /// If the writer has been stopped.
+    pub async fn append(&self, record: Record, progress: &Progress) -> Result<(), WriterStopped> {
+        let kib = u32::try_from(cost(&record).div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib.clamp(1, self.room_kib));
+        let room = room.await.map_err(|_| WriterStopped)?;
+        let queued = Queued { record, progress: progress.clone(), room };
+        self.queue.send(Message::Append(queued)).await.map_err(|_| WriterStopped)
+    }
+
+    /// Whether [`WriterThread::stop`] has been called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.room.is_closed()
+    }
+}
+
+impl WriterThread {
+    /// Takes no more, stores what is queued, and returns when that is done.
+    pub async fn stop(self) {
+        self.room.close();
+        // Either of these fails only if the thread has ended before.
+        drop(self.queue.send(Message::Stop).await);
+        drop(self.ended.await);
+        if self.thread.join().is_err() {
+            error!("The store writer panicked.");
+        }
+    }
+}
+
+/// What a record counts for in the bounds.
+fn cost(record: &Record) -> usize {
+    record.update.len() + record.author.len() + record.document.as_str().len() + 64
+}
+
+struct Work {
+    store: Arc<dyn Store>,
+    limits: WriterLimits,
+    inbox: mpsc::Receiver<Message>,
+    /// Why nothing is stored any more.
+    failed: Option<String>,
+}
+
+/// The records of a batch, and beside each who is to be told.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    progress: Vec<Progress>,
+    room: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Work {
+    fn run(mut self) {
+        while let Some(message) = self.inbox.blocking_recv() {
+            let mut batch = Batch::default();
+            self.take(message, &mut batch);
+            while batch.records.len() < self.limits.batch_len
+                && batch.bytes < self.limits.batch_bytes
+                && let Ok(message) = self.inbox.try_recv()
+            {
+                self.take(message, &mut batch);
+            }
+            self.store(batch);
+        }
+    }
+
+    fn take(&mut self, message: Message, batch: &mut Batch) {
+        match message {
+            Message::Append(Queued { record, progress, room }) => {
+                batch.bytes += cost(&record);
+                batch.records.push(record);
+                batch.progress.push(progress);
+                batch.room.push(room);
+            }
+            // What is queued can still be received.
+            Message::Stop => self.inbox.close(),
+        }
+    }
+
+    fn store(&mut self, mut batch: Batch) {
+        while !batch.records.is_empty() {
+            if let Some(reason) = &self.failed {
+                batch.progress.iter().for_each(|progress| progress.fail(reason));
+                return;
+            }
+            match self.append(&batch.records) {
+                Ok(()) => return batch.publish(),
+                // The mistake is one document's; the others must not pay for it.
+                Err(error) if batch.refuse(&error) => {}
+                Err(error) => self.failed = Some(chain(&error)),
+            }
+        }
+    }
+
+    fn append(&self, records: &[Record]) -> Result<(), AppendError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.store.append(records)));
+        let panicked = |_| AppendError::Poisoned { reason: "the store panicked".to_owned() };
+        outcome.map_err(panicked)?
+    }
+}
+
+impl Batch {
+    /// Tells each document once, with its last update.
+    fn publish(&self) {
+        let mut ends: BTreeMap<&DocumentName, (Sequence, &Progress)> = BTreeMap::new();
+        for (record, progress) in self.records.iter().zip(&self.progress) {
+            ends.insert(&record.document, (record.sequence, progress));
+        }
+        for (sequence, progress) in ends.into_values() {
+            progress.advance(sequence);
+        }
+    }
+
+    /// Takes the records of the document out that `error` is about. False if it is about none.
+    fn refuse(&mut self, error: &AppendError) -> bool {
+        let (AppendError::OutOfOrder { document, .. } | AppendError::TooLarge { document, .. }) =
+            error
+        else {
+            return false;
+        };
+        error!(%document, %error, "Refused an update, which must not happen.");
+        let reason = error.to_string();
+        let before = self.records.len();
+        let records = std::mem::take(&mut self.records);
+        let progress = std::mem::take(&mut self.progress);
+        for (record, progress) in records.into_iter().zip(progress) {
+            if record.document == *document {
+                progress.fail(&reason);
+            } else {
+                self.records.push(record);
+                self.progress.push(progress);
+            }
+        }
+        self.records.len() < before
+    }
+}
+
+fn chain(error: &AppendError) -> String {
+    match error {
+        AppendError::Io { source } => format!("{error}: {source}"),
+        AppendError::Poisoned { .. }
+        | AppendError::OutOfOrder { .. }
+        | AppendError::TooLarge { .. } => error.to_string(),
+    }
+}

@@ -1,0 +1,241 @@
+//! One suite for every store.
+
+use std::collections::BTreeMap;
+
+use syncline_protocol::{Sequence, Snapshot};
+use syncline_server::store::{AppendError, Generation, SnapshotError, Store};
+
+use crate::subject::{
+    Subject, assert_log, name, newest, previous, record, records, snapshot, update,
+};
+
+macro_rules! suite {
+    ($($rule:ident)*) => {
+        mod memory { $(#[test] fn $rule() { super::$rule(super::Subject::memory()); })* }
+        mod embedded { $(#[test] fn $rule() { super::$rule(super::Subject::embedded(64 << 20)); })* }
+        mod embedded_with_tiny_segments {
+            $(#[test] fn $rule() { super::$rule(super::Subject::embedded(crate::subject::TINY)); })*
+        }
+    };
+}
+
+suite! {
+    store_1_updates_load_in_order
+    store_2_what_was_appended_survives_reopening
+    store_3_an_update_out_of_order_is_refused_and_nothing_of_its_batch_stored
+    store_4_a_snapshot_stands_for_the_updates_before_it
+    store_5_the_previous_snapshot_is_kept
+    store_5_before_there_is_a_previous_snapshot_the_log_begins_at_nothing
+    store_6_a_snapshot_never_goes_backwards_or_ahead
+    store_6_a_snapshot_through_the_same_position_replaces_the_newest
+    store_7_documents_are_listed_by_name
+    store_8_documents_with_odd_names_do_not_mix
+    store_9_large_and_empty_payloads_come_back
+    store_10_an_unknown_document_is_empty
+    store_16_any_history_reads_like_the_model
+}
+
+fn store_1_updates_load_in_order(subject: Subject) {
+    let store = subject.store();
+    store.append(&records("a", 1..=3)).unwrap();
+    store.append(&records("a", 4..=4)).unwrap();
+    store.append(&[]).unwrap();
+    assert_log(&newest(store, "a"), "a", None, 4);
+}
+
+fn store_2_what_was_appended_survives_reopening(mut subject: Subject) {
+    for sequence in 1..=100 {
+        subject.store().append(&[record("a", sequence), record("b", sequence)]).unwrap();
+    }
+    subject.reopen();
+    assert_log(&newest(subject.store(), "a"), "a", None, 100);
+    subject.store().append(&records("a", 101..=110)).unwrap();
+    subject.reopen();
+    assert_log(&newest(subject.store(), "a"), "a", None, 110);
+    assert_log(&newest(subject.store(), "b"), "b", None, 100);
+}
+
+fn store_3_an_update_out_of_order_is_refused_and_nothing_of_its_batch_stored(subject: Subject) {
+    let store = subject.store();
+    store.append(&records("a", 1..=2)).unwrap();
+    for wrong in [vec![record("b", 1), record("a", 4)], records("a", [2]), records("a", [3, 5])] {
+        let refused = store.append(&wrong);
+        assert!(matches!(refused, Err(AppendError::OutOfOrder { .. })), "{refused:?}");
+    }
+    assert_log(&newest(store, "b"), "b", None, 0);
+    store.health().unwrap();
+    store.append(&records("a", [3])).unwrap();
+    assert_log(&newest(store, "a"), "a", None, 3);
+}
+
+fn store_4_a_snapshot_stands_for_the_updates_before_it(mut subject: Subject) {
+    subject.store().append(&records("a", 1..=10)).unwrap();
+    let seven = snapshot("a", 7, 100);
+    subject.store().write_snapshot(&name("a"), &seven).unwrap();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&seven), 10);
+    subject.store().append(&records("a", 11..=12)).unwrap();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&seven), 12);
+    subject.reopen();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&seven), 12);
+}
+
+fn store_5_the_previous_snapshot_is_kept(mut subject: Subject) {
+    let (four, eight, twelve) = (snapshot("a", 4, 50), snapshot("a", 8, 60), snapshot("a", 12, 70));
+    subject.store().append(&records("a", 1..=4)).unwrap();
+    subject.store().write_snapshot(&name("a"), &four).unwrap();
+    subject.store().append(&records("a", 5..=8)).unwrap();
+    subject.store().write_snapshot(&name("a"), &eight).unwrap();
+    subject.store().append(&records("a", 9..=12)).unwrap();
+    assert_log(&previous(subject.store(), "a"), "a", Some(&four), 12);
+    subject.store().write_snapshot(&name("a"), &twelve).unwrap();
+    subject.reopen();
+    assert_log(&previous(subject.store(), "a"), "a", Some(&eight), 12);
+    assert_log(&newest(subject.store(), "a"), "a", Some(&twelve), 12);
+}
+
+fn store_5_before_there_is_a_previous_snapshot_the_log_begins_at_nothing(mut subject: Subject) {
+    subject.store().append(&records("a", 1..=4)).unwrap();
+    subject.store().write_snapshot(&name("a"), &snapshot("a", 4, 50)).unwrap();
+    assert_log(&previous(subject.store(), "a"), "a", None, 4);
+    subject.reopen();
+    assert_log(&previous(subject.store(), "a"), "a", None, 4);
+}
+
+fn store_6_a_snapshot_never_goes_backwards_or_ahead(subject: Subject) {
+    let store = subject.store();
+    store.append(&records("a", 1..=5)).unwrap();
+    let four = snapshot("a", 4, 50);
+    store.write_snapshot(&name("a"), &four).unwrap();
+    let older = store.write_snapshot(&name("a"), &snapshot("a", 3, 50));
+    assert!(matches!(older, Err(SnapshotError::Outdated { .. })), "{older:?}");
+    let ahead = store.write_snapshot(&name("a"), &snapshot("a", 6, 50));
+    assert!(matches!(ahead, Err(SnapshotError::Ahead { .. })), "{ahead:?}");
+    assert_log(&newest(store, "a"), "a", Some(&four), 5);
+}
+
+fn store_6_a_snapshot_through_the_same_position_replaces_the_newest(mut subject: Subject) {
+    subject.store().append(&records("a", 1..=9)).unwrap();
+    let (four, eight, other) = (snapshot("a", 4, 50), snapshot("a", 8, 60), snapshot("a", 8, 61));
+    for snapshot in [&four, &eight, &other] {
+        subject.store().write_snapshot(&name("a"), snapshot).unwrap();
+    }
+    for _ in 0..2 {
+        assert_log(&newest(subject.store(), "a"), "a", Some(&other), 9);
+        assert_log(&previous(subject.store(), "a"), "a", Some(&four), 9);
+        subject.reopen();
+    }
+}
+
+fn store_7_documents_are_listed_by_name(mut subject: Subject) {
+    for document in ["b", "a/z", "a", "c"] {
+        subject.store().append(&records(document, 1..=3)).unwrap();
+    }
+    subject.store().write_snapshot(&name("c"), &snapshot("c", 3, 5000)).unwrap();
+    for _ in 0..2 {
+        let listed = subject.store().documents();
+        let names: Vec<_> = listed.iter().map(|info| info.name.as_str()).collect();
+        assert_eq!(names, ["a", "a/z", "b", "c"]);
+        assert!(listed.iter().all(|info| info.last == Sequence::new(3)));
+        let bytes: Vec<_> = listed.iter().map(|info| info.bytes).collect();
+        assert!(bytes[3] >= 5000 && bytes[0] < 500, "{bytes:?}");
+        subject.reopen();
+    }
+}
+
+fn store_8_documents_with_odd_names_do_not_mix(mut subject: Subject) {
+    let long = "x".repeat(255);
+    let mut names =
+        vec!["a", "ab", "a/b", "a b", "ä", "📄/🗂", "..a", "%2e%2e", "\u{202e}rtl", &long];
+    let numbered: Vec<_> = (0..300).map(|number| format!("doc-{number}")).collect();
+    names.extend(numbered.iter().map(String::as_str));
+    for sequence in 1..=3 {
+        let batch: Vec<_> = names.iter().map(|name| record(name, sequence)).collect();
+        subject.store().append(&batch).unwrap();
+    }
+    for document in &names {
+        subject.store().write_snapshot(&name(document), &snapshot(document, 2, 40)).unwrap();
+    }
+    subject.reopen();
+    assert_eq!(subject.store().documents().len(), names.len());
+    for document in names {
+        let expected = snapshot(document, 2, 40);
+        assert_log(&newest(subject.store(), document), document, Some(&expected), 3);
+    }
+}
+
+fn store_9_large_and_empty_payloads_come_back(mut subject: Subject) {
+    let mut large = record("a", 1);
+    large.update = snapshot("update", 1, 1 << 20).state;
+    let mut empty = record("a", 2);
+    empty.update = bytes::Bytes::new();
+    subject.store().append(&[large.clone(), empty, record("a", 3)]).unwrap();
+    let log = newest(subject.store(), "a");
+    assert!(log.updates[0].update == large.update && log.updates[1].update.is_empty());
+    for bytes in [3 << 20, 0, (3 << 20) + 1] {
+        let state = snapshot("a", 3, bytes);
+        subject.store().write_snapshot(&name("a"), &state).unwrap();
+        assert_log(&newest(subject.store(), "a"), "a", Some(&state), 3);
+        subject.reopen();
+        assert_log(&newest(subject.store(), "a"), "a", Some(&state), 3);
+    }
+}
+
+fn store_10_an_unknown_document_is_empty(subject: Subject) {
+    assert_log(&newest(subject.store(), "a"), "a", None, 0);
+    assert_log(&previous(subject.store(), "a"), "a", None, 0);
+    assert!(subject.store().documents().is_empty());
+    let nothing = snapshot("a", 0, 2);
+    subject.store().write_snapshot(&name("a"), &nothing).unwrap();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&nothing), 0);
+}
+
+/// What a document should hold.
+#[derive(Default)]
+struct Model {
+    last: u64,
+    newest: Option<Snapshot>,
+    previous: Option<Snapshot>,
+}
+
+fn store_16_any_history_reads_like_the_model(mut subject: Subject) {
+    let mut models: BTreeMap<String, Model> = BTreeMap::new();
+    let mut random = 0x5eed_u64;
+    for step in 0..3000_u64 {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let document = format!("d{}", (random >> 33) % 7);
+        let model = models.entry(document.clone()).or_default();
+        match (random >> 45) % 100 {
+            0..80 => {
+                let count = 1 + (random >> 55) % 3;
+                let batch = records(&document, model.last + 1..=model.last + count);
+                subject.store().append(&batch).unwrap();
+                model.last += count;
+            }
+            80..99 => {
+                let state = snapshot(&document, model.last, ((random >> 50) % 900) as usize);
+                subject.store().write_snapshot(&name(&document), &state).unwrap();
+                let before = model.newest.replace(state);
+                if before.as_ref().is_some_and(|before| before.through.get() < model.last) {
+                    model.previous = before;
+                }
+            }
+            _ => {
+                if step % 3 == 0 {
+                    subject.reopen();
+                }
+                for (document, model) in &models {
+                    check(subject.store(), document, model);
+                }
+            }
+        }
+    }
+}
+
+fn check(store: &dyn Store, document: &str, model: &Model) {
+    assert_log(&newest(store, document), document, model.newest.as_ref(), model.last);
+    assert_log(&previous(store, document), document, model.previous.as_ref(), model.last);
+    let log = store.load(&name(document), Generation::Newest).unwrap();
+    assert_eq!(log.last(), Sequence::new(model.last));
+    assert!(log.updates.iter().all(|one| one.update == update(document, one.sequence.get())));
+}

@@ -1,0 +1,124 @@
+//! Figures for whoever asks: `cargo test -p syncline-tests --test store_contract -- --ignored
+//! --nocapture speed`.
+#![expect(clippy::print_stdout, reason = "the figures are the point")]
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use syncline_protocol::Sequence;
+use syncline_server::store::writer::{Durable, Progress, StoreWriter, WriterLimits};
+use syncline_server::store::{Record, Store};
+use tempfile::TempDir;
+
+use crate::subject::{name, open, record, snapshot};
+
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+#[test]
+#[ignore = "measures"]
+fn speed_of_a_raw_sync_per_record() {
+    let folder = TempDir::new_in(".").unwrap();
+    let mut file = File::create(folder.path().join("raw")).unwrap();
+    let started = Instant::now();
+    let mut count = 0;
+    while started.elapsed() < Duration::from_secs(3) {
+        file.write_all(&[7; 120]).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    println!("raw: {:.0} synced records/s", f64::from(count) / started.elapsed().as_secs_f64());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn speed_of_group_commit() {
+    for writers in [1, 16, 256] {
+        let folder = TempDir::new_in(".").unwrap();
+        let store = Arc::new(open(folder.path(), SEGMENT_BYTES));
+        let (writer, thread) = StoreWriter::start(store, WriterLimits::DEFAULT);
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..writers)
+            .map(|number| tokio::spawn(append_one_by_one(writer.clone(), number)))
+            .collect();
+        let mut waits = Vec::new();
+        for task in tasks {
+            waits.extend(task.await.unwrap());
+        }
+        let rate = waits.len() as f64 / started.elapsed().as_secs_f64();
+        waits.sort_unstable();
+        let (p50, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+        println!("{writers} writers: {rate:.0} acknowledged/s, p50 {p50:?}, p99 {p99:?}");
+        thread.stop().await;
+    }
+}
+
+/// One update at a time, as a document does whose author waits for "saved".
+async fn append_one_by_one(writer: StoreWriter, number: usize) -> Vec<Duration> {
+    let document = format!("document-{number}");
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    let started = Instant::now();
+    let mut waits = Vec::new();
+    for sequence in 1.. {
+        if started.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        let one = Record { update: vec![7; 50].into(), ..record(&document, sequence) };
+        let sent = Instant::now();
+        writer.append(one, &progress).await.unwrap();
+        let goal = Durable::Through(Sequence::new(sequence));
+        durable.wait_for(|durable| *durable == goal).await.unwrap();
+        waits.push(sent.elapsed());
+    }
+    waits
+}
+
+#[test]
+#[ignore = "measures"]
+fn speed_of_opening_a_large_journal() {
+    for (bytes, documents) in [(50, 1000), (50, 100_000), (2000, 1000)] {
+        let folder = TempDir::new_in(".").unwrap();
+        let store = open(folder.path(), SEGMENT_BYTES);
+        let names: Vec<_> = (0..documents).map(|number| format!("document-{number}")).collect();
+        let (mut written, mut count) = (0, 0_u64);
+        for sequence in 1.. {
+            if written > 200 << 20 {
+                break;
+            }
+            for names in names.chunks(1000) {
+                let one = |name: &String| Record {
+                    update: vec![7; bytes].into(),
+                    ..record(name, sequence)
+                };
+                let batch: Vec<_> = names.iter().map(one).collect();
+                store.append(&batch).unwrap();
+                count += batch.len() as u64;
+                written += batch.len() * (bytes + 60);
+            }
+        }
+        drop(store);
+        let started = Instant::now();
+        let store = open(folder.path(), SEGMENT_BYTES);
+        println!(
+            "open: {count} records of {bytes} B in {documents} documents, {} MB: {:?}",
+            written >> 20,
+            started.elapsed()
+        );
+        assert_eq!(store.documents().len(), documents);
+    }
+}
+
+#[test]
+#[ignore = "measures"]
+fn speed_of_a_large_snapshot() {
+    let folder = TempDir::new_in(".").unwrap();
+    let store = open(folder.path(), SEGMENT_BYTES);
+    for sequence in 1..=5 {
+        store.append(&[record("a", sequence)]).unwrap();
+        let state = snapshot("a", sequence, 16 << 20);
+        let started = Instant::now();
+        store.write_snapshot(&name("a"), &state).unwrap();
+        println!("snapshot of 16 MiB: {:?}", started.elapsed());
+    }
+}

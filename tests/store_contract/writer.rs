@@ -1,0 +1,251 @@
+//! Group commit.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog};
+use syncline_server::store::memory::Memory;
+use syncline_server::store::writer::{Durable, Progress, StoreWriter, WriterLimits, WriterStopped};
+use syncline_server::store::{
+    AppendError, DocumentInfo, Generation, LoadError, Record, SnapshotError, Store,
+};
+use tokio::sync::watch;
+
+use crate::subject::{assert_log, name, newest, record};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Wraps a store: its appends can be held up and made to fail.
+#[derive(Debug, Default)]
+struct Faulty {
+    inner: Memory,
+    held: Mutex<bool>,
+    released: Condvar,
+    failing: AtomicBool,
+    panicking: AtomicBool,
+    appends: AtomicUsize,
+    largest: AtomicUsize,
+}
+
+impl Faulty {
+    fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.released.notify_all();
+    }
+
+    fn wait(&self) {
+        let held = self.held.lock().unwrap();
+        drop(self.released.wait_while(held, |held| *held).unwrap());
+    }
+}
+
+impl Store for Faulty {
+    fn load(&self, name: &DocumentName, generation: Generation) -> Result<StoredLog, LoadError> {
+        self.inner.load(name, generation)
+    }
+
+    fn append(&self, records: &[Record]) -> Result<(), AppendError> {
+        self.appends.fetch_add(1, Ordering::AcqRel);
+        self.largest.fetch_max(records.len(), Ordering::AcqRel);
+        self.wait();
+        assert!(!self.panicking.load(Ordering::Acquire), "told to panic");
+        if self.failing.load(Ordering::Acquire) {
+            let source = Arc::new(std::io::Error::from_raw_os_error(28));
+            return Err(AppendError::Io { source });
+        }
+        self.inner.append(records)
+    }
+
+    fn write_snapshot(&self, name: &DocumentName, state: &Snapshot) -> Result<(), SnapshotError> {
+        self.inner.write_snapshot(name, state)
+    }
+
+    fn documents(&self) -> Vec<DocumentInfo> {
+        self.inner.documents()
+    }
+
+    fn health(&self) -> Result<(), AppendError> {
+        self.inner.health()
+    }
+}
+
+#[tokio::test]
+async fn store_20_each_document_learns_how_far_it_is_stored() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let mut documents: Vec<_> =
+        (0..50).map(|number| (format!("d{number}"), Progress::new(Sequence::ZERO))).collect();
+    for sequence in 1..=20 {
+        for (document, (progress, _)) in &documents {
+            writer.append(record(document, sequence), progress).await.unwrap();
+        }
+    }
+    for (document, (_, durable)) in &mut documents {
+        reach(durable, &Durable::Through(Sequence::new(20))).await;
+        assert_log(&newest(&*store, document), document, None, 20);
+    }
+    thread.stop().await;
+}
+
+#[tokio::test]
+async fn store_20_what_queues_up_during_a_sync_is_stored_by_the_next_one() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    store.hold(true);
+    writer.append(record("a", 1), &progress).await.unwrap();
+    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    for sequence in 2..=500 {
+        writer.append(record("a", sequence), &progress).await.unwrap();
+    }
+    assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO), "nothing is stored yet");
+    store.hold(false);
+    reach(&mut durable, &Durable::Through(Sequence::new(500))).await;
+    assert_eq!(store.appends.load(Ordering::Acquire), 2);
+    assert_eq!(store.largest.load(Ordering::Acquire), 499);
+    thread.stop().await;
+}
+
+#[tokio::test]
+async fn store_21_a_failure_reaches_every_document_now_and_later() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (stored, mut stored_durable) = Progress::new(Sequence::ZERO);
+    writer.append(record("stored", 1), &stored).await.unwrap();
+    reach(&mut stored_durable, &Durable::Through(Sequence::new(1))).await;
+    store.failing.store(true, Ordering::Release);
+    for document in ["a", "b"] {
+        let (progress, mut durable) = Progress::new(Sequence::ZERO);
+        writer.append(record(document, 1), &progress).await.unwrap();
+        let reason = failure(&mut durable).await;
+        assert!(reason.contains("cannot be written"), "{reason}");
+    }
+    store.failing.store(false, Ordering::Release);
+    writer.append(record("stored", 2), &stored).await.unwrap();
+    failure(&mut stored_durable).await;
+    assert_eq!(store.appends.load(Ordering::Acquire), 2, "a failed store is not asked again");
+    thread.stop().await;
+}
+
+#[tokio::test]
+async fn store_21_a_store_that_panics_counts_as_failed() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    store.panicking.store(true, Ordering::Release);
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    writer.append(record("a", 1), &progress).await.unwrap();
+    assert!(failure(&mut durable).await.contains("panicked"));
+    thread.stop().await;
+}
+
+#[tokio::test]
+async fn store_21_one_document_out_of_order_does_not_fail_the_others() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (first, mut first_durable) = Progress::new(Sequence::ZERO);
+    let (wrong, mut wrong_durable) = Progress::new(Sequence::ZERO);
+    store.hold(true);
+    writer.append(record("first", 1), &first).await.unwrap();
+    for sequence in 2..=3 {
+        writer.append(record("wrong", sequence), &wrong).await.unwrap();
+        writer.append(record("first", sequence), &first).await.unwrap();
+    }
+    store.hold(false);
+    failure(&mut wrong_durable).await;
+    reach(&mut first_durable, &Durable::Through(Sequence::new(3))).await;
+    assert_log(&newest(&*store, "wrong"), "wrong", None, 0);
+    thread.stop().await;
+}
+
+#[tokio::test]
+async fn store_22_a_full_queue_makes_callers_wait() {
+    let by_count = WriterLimits { queue_len: 2, ..WriterLimits::DEFAULT };
+    let by_bytes = WriterLimits { queue_kib: 2, ..WriterLimits::DEFAULT };
+    for limits in [by_count, by_bytes] {
+        let store = Arc::new(Faulty::default());
+        let (writer, thread) = StoreWriter::start(store.clone(), limits);
+        let (progress, mut durable) = Progress::new(Sequence::ZERO);
+        store.hold(true);
+        let mut accepted = 0;
+        while accepted < 100 {
+            let record = record("a", accepted + 1);
+            let wait = Duration::from_millis(200);
+            if tokio::time::timeout(wait, writer.append(record, &progress)).await.is_err() {
+                break;
+            }
+            accepted += 1;
+        }
+        assert!((2..=4).contains(&accepted), "{accepted} were taken");
+        store.hold(false);
+        let mut huge = record("a", accepted + 1);
+        huge.update = vec![7; 1 << 20].into();
+        within(writer.append(huge, &progress)).await.unwrap();
+        reach(&mut durable, &Durable::Through(Sequence::new(accepted + 1))).await;
+        thread.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (progress, durable) = Progress::new(Sequence::ZERO);
+    store.hold(true);
+    for sequence in 1..=3000 {
+        writer.append(record("a", sequence), &progress).await.unwrap();
+    }
+    let stopping = tokio::spawn(thread.stop());
+    until(|| writer.is_stopping()).await;
+    let late = writer.append(record("a", 3001), &progress).await;
+    assert_eq!(late, Err(WriterStopped));
+    store.hold(false);
+    within(stopping).await.unwrap();
+    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(3000)));
+    assert_log(&newest(&*store, "a"), "a", None, 3000);
+    assert!(store.largest.load(Ordering::Acquire) <= WriterLimits::DEFAULT.batch_len);
+}
+
+#[tokio::test]
+async fn store_23_a_full_queue_does_not_keep_from_stopping() {
+    let limits = WriterLimits { queue_len: 1, ..WriterLimits::DEFAULT };
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), limits);
+    let (progress, _durable) = Progress::new(Sequence::ZERO);
+    store.hold(true);
+    writer.append(record("a", 1), &progress).await.unwrap();
+    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    writer.append(record("a", 2), &progress).await.unwrap();
+    let late = tokio::spawn(async move { writer.append(record("a", 3), &progress).await });
+    let stopping = tokio::spawn(thread.stop());
+    store.hold(false);
+    within(stopping).await.unwrap();
+    let late = within(late).await.unwrap();
+    let stored = store.load(&name("a"), Generation::Newest).unwrap().last().get();
+    assert_eq!(stored, if late.is_ok() { 3 } else { 2 });
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap()
+}
+
+async fn reach(durable: &mut watch::Receiver<Durable>, goal: &Durable) {
+    within(durable.wait_for(|durable| durable == goal)).await.unwrap();
+}
+
+async fn failure(durable: &mut watch::Receiver<Durable>) -> String {
+    let failed = within(durable.wait_for(|durable| matches!(durable, Durable::Failed(_)))).await;
+    match failed.unwrap().clone() {
+        Durable::Failed(reason) => reason,
+        Durable::Through(_) => unreachable!("waited for a failure"),
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
