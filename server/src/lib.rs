@@ -1,3 +1,22 @@
 //! Everything in Syncline that touches the world: sockets, tokens, disks and clocks.
+//!
+//! [`server::run`] serves until it is told to stop. Three kinds of task do the work: one for the
+//! accept loop, one for each connection, one for each live document. A connection decodes frames
+//! and puts them in its document's mailbox; the document's task feeds them to the state machine in
+//! `syncline-protocol` and carries out its effects: frames into the sessions' outboxes, updates to
+//! the store's writer. CRDT questions are never answered here.
 
+pub mod args;
+pub mod auth;
+pub mod cli;
+mod clock;
+pub mod config;
+mod connection;
+mod document_task;
+mod http;
+mod hub;
+pub mod limits;
+mod listener;
+mod outbox;
+pub mod server;
 pub mod store;

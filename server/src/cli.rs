@@ -1,0 +1,213 @@
+//! The subcommands, from arguments to exit codes.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Command, HealthcheckArgs, TokenArgs};
+use crate::auth::{self, Claims, Verifier};
+use crate::config::{self, Config, ConfigError, Mode};
+use crate::limits::{BLOCKING_THREADS, THREAD_STACK_BYTES};
+use crate::server::{self, Parts, StopError};
+use crate::store::OpenError;
+use crate::store::embedded::{Embedded, EmbeddedOptions};
+
+/// Why a subcommand failed. The exit codes are those of sysexits.h.
+#[derive(Debug, Error)]
+enum CliError {
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    #[error("the log filter {filter:?} cannot be read; try info, or syncline_server=debug")]
+    LogFilter { filter: String },
+    #[error("the documents cannot be opened")]
+    Store(#[from] OpenError),
+    #[error(
+        "cannot listen on {listen}; is another program using the port? \
+         --listen 127.0.0.1:0 takes any free one"
+    )]
+    Listen { listen: SocketAddr, source: io::Error },
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] io::Error),
+    #[error("the server did not stop cleanly")]
+    Stop(#[from] StopError),
+    #[error("the token cannot be signed")]
+    Sign(#[source] jsonwebtoken::errors::Error),
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    #[error("{address} is not ready: {reason}")]
+    NotReady { address: SocketAddr, reason: String },
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listen { .. } | Self::NotReady { .. } => 69,
+            Self::Runtime(_) | Self::Stop(_) | Self::Sign(_) => 70,
+            Self::Store(OpenError::InUse { .. }) => 75,
+            Self::Store(_) => 73,
+            Self::Output(_) => 74,
+            Self::Config(_) | Self::LogFilter { .. } => 78,
+        }
+    }
+}
+
+/// Runs a subcommand to its end.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    auth::install_crypto();
+    let result = match command {
+        Command::Dev(args) => Config::dev(args).map_err(CliError::from).and_then(serve),
+        Command::Serve(args) => Config::serve(args).map_err(CliError::from).and_then(serve),
+        Command::Token(args) => token(args),
+        Command::Healthcheck(args) => healthcheck(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = format!("syncline: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                // Writing to a String does not fail.
+                _ = write!(text, ": {cause}");
+                source = cause.source();
+            }
+            drop(writeln!(io::stderr(), "{text}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), CliError> {
+    start_logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        // Bound first: a taken port is the likelier mistake, and nothing is touched by then.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| CliError::Listen { listen: config.listen, source })?;
+        let address = listener.local_addr().map_err(CliError::Runtime)?;
+        let store = Embedded::open(EmbeddedOptions::new(&config.data))?;
+        let stop = stop_signal().map_err(CliError::Runtime)?;
+        announce(&config, address).map_err(CliError::Output)?;
+        info!(%address, data = %config.data.display(), "Ready.");
+        let parts = Parts {
+            listener,
+            store: Arc::new(store),
+            verifier: Verifier::hs256(&config.secret),
+            limits: config.limits,
+            mode: config.mode,
+        };
+        server::run(parts, stop).await.map_err(CliError::from)
+    })
+}
+
+fn start_logging(filter: &str) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|_| CliError::LogFilter { filter: filter.to_owned() })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        logs.with_target(false).init();
+    } else {
+        logs.json().flatten_event(true).init();
+    }
+    Ok(())
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// One JSON line for a program, a few lines for a person.
+fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let version = env!("CARGO_PKG_VERSION");
+    if !out.is_terminal() {
+        let ready = serde_json::json!({
+            "event": "ready",
+            "url": format!("http://{address}"),
+            "version": version,
+            "pid": std::process::id(),
+        });
+        writeln!(out, "{ready}")?;
+        return out.flush();
+    }
+    let data = config.data.display();
+    match config.mode {
+        Mode::Dev => writeln!(
+            out,
+            "syncline {version}  dev mode: this computer only\n\n  \
+             Editors   ws://{address}/ws/<document>\n  \
+             Status    http://{address}\n  \
+             Data      {data}\n  \
+             Secret    generated, kept in {data}/dev-secret\n\n  \
+             A token for an editor:   syncline token --data {data} --doc demo --access write\n  \
+             Then, in a front end:    new WebsocketProvider('ws://{address}/ws', 'demo', doc,\n  \
+                                        {{ params: {{ token }} }})\n  \
+             For production:          syncline serve --help\n"
+        )?,
+        Mode::Serve => writeln!(out, "syncline {version}  ws://{address}/ws/<document>")?,
+    }
+    out.flush()
+}
+
+fn token(args: TokenArgs) -> Result<(), CliError> {
+    let secret = config::token_secret(&args.keys)?;
+    let claims = Claims {
+        exp: auth::unix_now().saturating_add(args.ttl.as_secs()),
+        nbf: None,
+        sub: args.sub,
+        name: args.name,
+        access: args.doc.into_iter().map(|pattern| (pattern, args.access)).collect(),
+    };
+    let token = auth::sign(&secret, &claims).map_err(CliError::Sign)?;
+    writeln!(io::stdout(), "{token}").map_err(CliError::Output)
+}
+
+fn healthcheck(args: &HealthcheckArgs) -> Result<(), CliError> {
+    let mut address = args.listen.unwrap_or_else(config::default_listen);
+    // The address to bind is not the address to call.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    let not_ready = |reason: String| CliError::NotReady { address, reason };
+    let answer = ready_answer(address).map_err(|error| not_ready(error.to_string()))?;
+    let status = answer.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(not_ready(status.to_owned())) }
+}
+
+/// Asks `/readyz` with nothing but a socket: a container image has no curl.
+fn ready_answer(address: SocketAddr) -> io::Result<String> {
+    let patience = Duration::from_secs(3);
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(4_096).read_to_string(&mut answer)?;
+    Ok(answer)
+}

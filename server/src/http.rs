@@ -1,0 +1,85 @@
+//! The route table, and how a refusal looks to somebody who is not a WebSocket client.
+
+pub(crate) mod pages;
+pub(crate) mod upgrade;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use syncline_protocol::Close;
+use warp::Filter;
+use warp::http::{Method, Response, StatusCode};
+use warp::hyper::body::Bytes;
+
+use crate::server::Context;
+
+type Reply = Response<Bytes>;
+
+/// Every path that the server answers.
+pub(crate) fn routes(
+    context: Arc<Context>,
+) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone {
+    let with_context = {
+        let context = Arc::clone(&context);
+        warp::any().map(move || Arc::clone(&context))
+    };
+    let websocket =
+        warp::path("ws").and(upgrade::request()).and(with_context.clone()).map(upgrade::answer);
+    let page = |path: &'static str, page: fn(&Context) -> Reply| {
+        warp::path(path)
+            .and(warp::path::end())
+            .and(warp::get())
+            .and(with_context.clone())
+            .map(move |context: Arc<Context>| page(&context))
+    };
+    let index = warp::path::end()
+        .and(warp::get())
+        .and(with_context.clone())
+        .map(|context: Arc<Context>| pages::index(&context));
+    websocket
+        .or(page("healthz", pages::healthz))
+        .unify()
+        .or(page("readyz", pages::readyz))
+        .unify()
+        .or(index)
+        .unify()
+        .or(warp::method().and(warp::path::full()).map(not_found))
+        .unify()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "warp hands its extracts over by value")]
+fn not_found(method: Method, path: warp::path::FullPath) -> Reply {
+    let text = format!(
+        "there is nothing at {method} {:?}; editors connect to /ws/<document>",
+        path.as_str()
+    );
+    problem(StatusCode::NOT_FOUND, "bad_request", &text)
+}
+
+/// A refusal as JSON, with the same word that a close would carry.
+pub(crate) fn problem(status: StatusCode, code: &str, text: &str) -> Reply {
+    let body = serde_json::json!({ "code": code, "text": text }).to_string();
+    reply(status, "application/problem+json", body)
+}
+
+/// The HTTP status for a request that was no upgrade.
+pub(crate) fn refusal(close: &Close) -> Reply {
+    let status = match close.code.number() {
+        4401 => StatusCode::UNAUTHORIZED,
+        4403 => StatusCode::FORBIDDEN,
+        4413 => StatusCode::PAYLOAD_TOO_LARGE,
+        4503 | 1012 => StatusCode::SERVICE_UNAVAILABLE,
+        1011 => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    problem(status, close.code.word(), &close.text)
+}
+
+pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {
+    let mut reply = Response::new(Bytes::from(body));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert("content-type", warp::http::HeaderValue::from_static(content_type));
+    headers.insert("cache-control", warp::http::HeaderValue::from_static("no-store"));
+    reply
+}

@@ -1,0 +1,46 @@
+//! What a browser, an orchestrator or a person with curl sees.
+
+use warp::http::StatusCode;
+
+use super::{Reply, problem, reply};
+use crate::config::Mode;
+use crate::server::Context;
+
+/// `GET /`: links with live counts in `dev`, a plain name in `serve`.
+pub(crate) fn index(context: &Context) -> Reply {
+    if context.mode == Mode::Serve {
+        return reply(StatusCode::OK, "text/plain; charset=utf-8", "syncline\n".to_owned());
+    }
+    let body = format!(
+        "<!doctype html><meta charset=utf-8><meta name=color-scheme content=\"light dark\">\
+         <title>Syncline</title>\
+         <style>body{{font:16px/1.6 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem}}</style>\
+         <h1>Syncline {version}</h1>\
+         <p>{documents} documents open, {sessions} sessions, {stored} documents stored.</p>\
+         <ul><li>Editors connect to <code>/ws/&lt;document&gt;</code>\
+         <li><a href=/healthz>/healthz</a> alive<li><a href=/readyz>/readyz</a> ready</ul>",
+        version = env!("CARGO_PKG_VERSION"),
+        documents = context.hub.document_count(),
+        sessions = context.hub.session_count(),
+        stored = context.hub.store.documents().len(),
+    );
+    reply(StatusCode::OK, "text/html; charset=utf-8", body)
+}
+
+/// `GET /healthz`: the process answers.
+pub(crate) fn healthz(_: &Context) -> Reply {
+    reply(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned())
+}
+
+/// `GET /readyz`: the store takes updates and the server is not stopping.
+pub(crate) fn readyz(context: &Context) -> Reply {
+    if context.hub.draining.is_cancelled() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is stopping");
+    }
+    match context.hub.store.health() {
+        Ok(()) => reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
+        Err(error) => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", &error.to_string())
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! From an HTTP request on `/ws/{document…}` to a served or refused WebSocket.
+//!
+//! warp routes the request; the upgrade itself is hyper's. warp's own WebSocket filter gives every
+//! connection a read buffer of 128 KiB and no way to ask for less.
+
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+use percent_encoding::percent_decode_str;
+use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
+use syncline_protocol::{Close, CloseCode, DocumentName};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::{Instrument, info, info_span};
+use warp::Filter;
+use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
+use warp::path::Tail;
+
+use super::{Reply, problem, refusal, reply};
+use crate::auth::TokenError;
+use crate::connection::{self, Admission};
+use crate::listener::Peer;
+use crate::server::Context;
+
+const COOKIE: &str = "syncline_token";
+const BEARER_PROTOCOL: &str = "bearer.";
+
+/// Everything of a request that matters here.
+#[derive(Debug)]
+pub(crate) struct UpgradeRequest {
+    /// The path below `/ws/`, still escaped.
+    document: String,
+    query: String,
+    headers: HeaderMap,
+    on_upgrade: Option<OnUpgrade>,
+    peer: Option<Peer>,
+}
+
+/// Matches what follows `/ws`, whatever it is.
+pub(crate) fn request()
+-> impl Filter<Extract = (UpgradeRequest,), Error = std::convert::Infallible> + Copy {
+    warp::path::tail()
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Peer>())
+        .map(|tail: Tail, query, headers, on_upgrade: Option<OnUpgrade>, peer: Option<Peer>| {
+            let document = tail.as_str().to_owned();
+            UpgradeRequest { document, query, headers, on_upgrade, peer }
+        })
+}
+
+/// Checks the request before the upgrade and keeps the verdict for after it.
+pub(crate) fn answer(mut request: UpgradeRequest, context: Arc<Context>) -> Reply {
+    let verdict = admit(&request, &context);
+    let Some(key) = websocket_key(&request.headers) else {
+        return match verdict {
+            Err(close) => refusal(&close),
+            Ok(_) => problem(
+                StatusCode::UPGRADE_REQUIRED,
+                CloseCode::BadRequest.word(),
+                "this address speaks WebSocket; point an editor's provider at it",
+            ),
+        };
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let (Some(on_upgrade), Ok(accept)) =
+        (request.on_upgrade.take(), HeaderValue::from_str(&accept))
+    else {
+        let text = "this connection cannot be upgraded; use HTTP/1.1";
+        return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
+    };
+    let protocol = chosen_protocol(&request.headers);
+    let span = info_span!("connection", peer = request.peer.as_ref().map(|p| p.address()));
+    let serve = serve(on_upgrade, verdict, request.peer, Arc::clone(&context));
+    context.hub.tasks.spawn(serve.instrument(span));
+
+    let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
+    let headers = switching.headers_mut();
+    headers.clear();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    switching
+}
+
+async fn serve(
+    on_upgrade: OnUpgrade,
+    verdict: Result<Admission, Close>,
+    // Held to the end: it is this connection's place under the limit.
+    _peer: Option<Peer>,
+    context: Arc<Context>,
+) {
+    let Ok(upgraded) = on_upgrade.await else { return };
+    let socket = connection::accept(upgraded, context.hub.limits.message_bytes).await;
+    match verdict {
+        Ok(admission) => connection::serve(Arc::clone(&context.hub), socket, admission).await,
+        Err(close) => {
+            info!(code = close.code.word(), text = close.text, "Refused a connection.");
+            connection::refuse(socket, &close).await;
+        }
+    }
+}
+
+fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close> {
+    let document = document_name(&request.document)?;
+    let token = token(request).ok_or_else(|| TokenError::Missing.close())?;
+    let grant = context
+        .verifier
+        .verify(&token)
+        .and_then(|claims| claims.grant(&document))
+        .map_err(|error| error.close())?;
+    let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
+    let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
+    Ok(Admission { document, grant, dialect })
+}
+
+/// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.
+fn document_name(escaped: &str) -> Result<DocumentName, Close> {
+    let bad = |text: String| Close::new(CloseCode::BadDocumentName, text);
+    let name = percent_decode_str(escaped)
+        .decode_utf8()
+        .map_err(|_| bad("the document name in the path is not UTF-8".to_owned()))?;
+    name.parse().map_err(|error: syncline_protocol::DocumentNameError| bad(error.to_string()))
+}
+
+/// The token, from the first place that holds one: header, subprotocol, cookie, query.
+fn token(request: &UpgradeRequest) -> Option<String> {
+    let headers = &request.headers;
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let bearer = headers.get(header::AUTHORIZATION).and_then(text).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    bearer
+        .or_else(|| {
+            offered_protocols(headers)
+                .find_map(|offer| offer.strip_prefix(BEARER_PROTOCOL).map(str::to_owned))
+        })
+        .or_else(|| {
+            let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(text);
+            cookies.into_iter().find_map(|cookies| {
+                let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+                pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token.to_owned())
+            })
+        })
+        .or_else(|| {
+            let mut pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
+            let (_, token) = pairs.find(|(name, _)| *name == "token")?;
+            Some(percent_decode_str(token).decode_utf8_lossy().into_owned())
+        })
+        .filter(|token| !token.is_empty())
+}
+
+fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// The subprotocol to answer with: ours if it was offered, else the first that is not a token. A
+/// browser gives up if none of its offers is answered, and a token must not be sent back.
+fn chosen_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let ours = offered_protocols(headers).find(|offer| *offer == SUBPROTOCOL);
+    let first = offered_protocols(headers).find(|offer| !offer.starts_with(BEARER_PROTOCOL));
+    HeaderValue::from_str(ours.or(first)?).ok()
+}
+
+/// The handshake key, if the request is a WebSocket upgrade as RFC 6455 §4.2.1 asks for it.
+fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let has = |name: header::HeaderName, token: &str| {
+        let mut values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    let asks = has(header::CONNECTION, "upgrade")
+        && has(header::UPGRADE, "websocket")
+        && has(header::SEC_WEBSOCKET_VERSION, "13");
+    if asks { headers.get(header::SEC_WEBSOCKET_KEY) } else { None }
+}

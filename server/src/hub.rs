@@ -1,0 +1,133 @@
+//! The registry of live documents. A document's entry exists before it is loaded and until its
+//! task has agreed to end, so no document is ever loaded twice.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::{DocumentName, SessionId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Grant;
+use crate::clock::Clock;
+use crate::document_task::DocumentTask;
+use crate::limits::{BLOCKING_DOCUMENTS, Limits, MAILBOX_LEN};
+use crate::outbox::Outbox;
+use crate::store::Store;
+use crate::store::writer::StoreWriter;
+
+/// What a session sends to its document.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Join { session: SessionId, grant: Grant, dialect: Dialect, outbox: Arc<Outbox> },
+    Message { session: SessionId, message: ClientMessage },
+    Drained { session: SessionId },
+    Leave { session: SessionId },
+}
+
+/// The live documents and what they share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    documents: Mutex<HashMap<DocumentName, mpsc::Sender<Mail>>>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) writer: StoreWriter,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    /// Bounds loads and snapshots, which hold a second copy of a document.
+    pub(crate) blocking: Semaphore,
+    /// Cancelled when the server stops.
+    pub(crate) draining: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    next_session: AtomicU64,
+    pub(crate) sessions: AtomicUsize,
+}
+
+/// Why a document cannot be joined at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinError {
+    /// As many documents are open as may be.
+    TooManyDocuments,
+    /// The server is stopping.
+    Draining,
+}
+
+impl Hub {
+    pub(crate) fn new(store: Arc<dyn Store>, writer: StoreWriter, limits: Limits) -> Self {
+        Self {
+            documents: Mutex::default(),
+            store,
+            writer,
+            limits,
+            clock: Clock::start(),
+            blocking: Semaphore::new(BLOCKING_DOCUMENTS),
+            draining: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            next_session: AtomicU64::new(1),
+            sessions: AtomicUsize::new(0),
+        }
+    }
+
+    /// A number for a new session.
+    pub(crate) fn session_id(&self) -> SessionId {
+        SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The mailbox of a document, whose task is started if it is not live. As long as the caller
+    /// holds the sender, the document stays.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        name: &DocumentName,
+    ) -> Result<mpsc::Sender<Mail>, JoinError> {
+        let mut documents = self.documents();
+        // Asked under the lock: once the registry is drained, nothing is added to it.
+        if self.draining.is_cancelled() {
+            return Err(JoinError::Draining);
+        }
+        if let Some(mailbox) = documents.get(name) {
+            return Ok(mailbox.clone());
+        }
+        if documents.len() >= self.limits.documents {
+            return Err(JoinError::TooManyDocuments);
+        }
+        let (mailbox, mail) = mpsc::channel(MAILBOX_LEN);
+        documents.insert(name.clone(), mailbox.clone());
+        drop(documents);
+        let task = DocumentTask::new(Arc::clone(self), name.clone(), mail);
+        self.tasks.spawn(task.run());
+        Ok(mailbox)
+    }
+
+    /// Takes a document out of the registry if nobody is in it or on the way in.
+    pub(crate) fn release(&self, name: &DocumentName, mail: &mpsc::Receiver<Mail>) -> bool {
+        let mut documents = self.documents();
+        let unused = documents.get(name).is_none_or(|mailbox| mailbox.strong_count() == 1);
+        let released = unused && mail.is_empty();
+        if released {
+            documents.remove(name);
+        }
+        released
+    }
+
+    /// Takes a document out of the registry whoever is in it: its task failed, or the server stops.
+    pub(crate) fn forget(&self, name: &DocumentName) {
+        self.documents().remove(name);
+    }
+
+    /// How many sessions are connected.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// How many documents are live.
+    pub(crate) fn document_count(&self) -> usize {
+        self.documents().len()
+    }
+
+    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentName, mpsc::Sender<Mail>>> {
+        // No critical section can leave the map half changed.
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

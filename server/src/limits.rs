@@ -1,0 +1,132 @@
+//! Every bound of the server in one place, with its arithmetic. Each can be set under `[limits]`
+//! in the configuration file; sizes are in bytes, times in seconds.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use syncline_protocol::document;
+use syncline_protocol::gate::{Budget, Subdocuments};
+use syncline_protocol::time::Millis;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Stack of a runtime thread. The CRDT deletes nested types by recursion at about 500 bytes a
+/// level, and nothing limits how deep a document nests over time: 64 MiB last for 128,000 levels.
+/// Untouched stack costs address space only.
+pub const THREAD_STACK_BYTES: usize = 64 * MIB;
+
+/// Threads for loading, snapshots and other blocking work: 64 MiB of address space each.
+pub const BLOCKING_THREADS: usize = 16;
+
+/// Loads and snapshots under way at a time. Each holds a decoded document beside the live one.
+pub const BLOCKING_DOCUMENTS: usize = 4;
+
+/// Mail that a document has not handled yet, from all of its sessions. When it is full, sessions
+/// stop reading their sockets and TCP slows their clients down.
+pub const MAILBOX_LEN: usize = 256;
+
+/// Mail handled before the effects are sent, and so the most updates in one burst of writes.
+pub const MAIL_BATCH: usize = 64;
+
+/// Read buffer of an idle WebSocket. tungstenite's 128 KiB would make 10,000 idle connections
+/// cost 1.3 GB; a longer message grows the buffer for as long as it takes.
+pub const READ_BUFFER_BYTES: usize = 4 * KIB;
+
+/// Bytes of output gathered before the socket is written to without being asked to flush.
+pub const WRITE_BUFFER_BYTES: usize = 16 * KIB;
+
+/// Longest a client may go without a message before stock clients reconnect is 30 s
+/// (y-websocket's `messageReconnectTimeout`); control frames do not count in browsers.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Between two pings. Proxies commonly cut what is silent for 30 s or 60 s.
+pub const PING: Duration = Duration::from_secs(25);
+
+/// A peer that has answered neither ping is gone.
+pub const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a close waits for the peer's own close, so that the reason is not lost in a reset.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// For a request's headers, from the first byte or from the end of the request before.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's headers. A token of many documents is the largest of them.
+pub const HEADER_BYTES: usize = 16 * KIB;
+
+/// Headers of one request.
+pub const HEADERS: usize = 64;
+
+/// For documents to write what they hold when the server stops.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// The bounds an operator may want to move.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open sockets. At 12 KiB an idle connection, 20,000 are 240 MB.
+    pub connections: usize,
+    /// Documents in memory. A keystroke history takes about nine times its encoded size.
+    pub documents: usize,
+    /// One WebSocket message; a first sync may use all of it.
+    pub message_bytes: usize,
+    /// One live update.
+    pub update_bytes: usize,
+    /// One document, encoded.
+    pub document_bytes: usize,
+    /// Output queued for one session. Beyond it the queue is replaced by one merged diff.
+    pub outbox_bytes: usize,
+    /// Presence states that one session may introduce: its own, and those of tabs behind it.
+    pub presence_clients: usize,
+    /// Seconds that an unused document stays in memory.
+    pub idle_seconds: u64,
+    /// Updates after which a document is written as a whole. 10,000 replay in about 10 ms.
+    pub snapshot_updates: u64,
+    /// Bytes of updates after which a document is written as a whole, if they also outweigh it.
+    pub snapshot_bytes: u64,
+    /// Whether subdocuments are let in. Documents then run without garbage collection: deleted
+    /// text stays in memory and is sent to everyone who joins.
+    pub subdocuments: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            documents: 10_000,
+            message_bytes: 8 * MIB,
+            update_bytes: MIB,
+            document_bytes: 64 * MIB,
+            outbox_bytes: 4 * MIB,
+            presence_clients: 32,
+            idle_seconds: 30,
+            snapshot_updates: 10_000,
+            snapshot_bytes: 256 * KIB as u64,
+            subdocuments: false,
+        }
+    }
+}
+
+impl Limits {
+    /// The part that the document's own rules need.
+    #[must_use]
+    pub fn for_document(&self) -> document::Limits {
+        let subdocuments =
+            if self.subdocuments { Subdocuments::Allowed } else { Subdocuments::Refused };
+        document::Limits {
+            live: Budget { subdocuments, ..Budget::LIVE },
+            sync: Budget { subdocuments, ..Budget::STORED },
+            update_bytes_max: self.update_bytes,
+            document_bytes_max: self.document_bytes,
+            presence_clients_max: self.presence_clients,
+            waiting_messages_max: 1_024,
+            waiting_bytes_max: 4 * self.message_bytes,
+            snapshot_updates: self.snapshot_updates,
+            snapshot_bytes: self.snapshot_bytes,
+            idle: Millis::from_secs(self.idle_seconds),
+            lagging: Millis::from_secs(30),
+            resync: Millis::from_secs(30),
+        }
+    }
+}
