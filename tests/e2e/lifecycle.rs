@@ -1,0 +1,145 @@
+//! Starting, stopping, and what the command line says.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use syncline_protocol::Access;
+use syncline_tests::client::Client;
+use syncline_tests::server::{SECRET, Server, binary, token, token_for};
+
+fn syncline(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn cli_serve_without_a_secret_offers_one() {
+    let output = syncline(&["serve"], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("SYNCLINE_JWT_SECRET="), "{}", stderr(&output));
+}
+
+#[test]
+fn cli_a_short_secret_is_refused_and_not_shown() {
+    let output = syncline(&["serve"], &[("SYNCLINE_JWT_SECRET", "hunter2")]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = stderr(&output);
+    assert!(text.contains("is 7 bytes") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn cli_an_unknown_key_suggests_the_near_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("syncline.toml");
+    std::fs::write(&file, "listn = \"127.0.0.1:0\"\n").unwrap();
+    let output = syncline(&["serve", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("did you mean \"listen\"?"), "{}", stderr(&output));
+}
+
+#[test]
+fn cli_dev_stays_on_this_computer() {
+    let output = syncline(&["dev", "--listen", "0.0.0.0:0"], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("--i-know"), "{}", stderr(&output));
+}
+
+#[test]
+fn cli_a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let listen = server.address().to_string();
+    let data = folder.path().join("other");
+    let arguments = ["serve", "--listen", &listen, "--data", data.to_str().unwrap()];
+    let output = syncline(&arguments, &[("SYNCLINE_JWT_SECRET", SECRET)]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(stderr(&output).contains(&listen), "{}", stderr(&output));
+    assert!(!data.exists(), "nothing is touched before the port is ours");
+}
+
+#[test]
+fn cli_a_folder_in_use_names_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let data = folder.path().to_str().unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", data];
+    let output = syncline(&arguments, &[("SYNCLINE_JWT_SECRET", SECRET)]);
+    assert_eq!(output.status.code(), Some(75));
+    let pid = format!("pid {}", server.pid());
+    assert!(stderr(&output).contains(&pid), "{}", stderr(&output));
+}
+
+#[test]
+fn cli_healthcheck_follows_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path());
+    let listen = server.address().to_string();
+    let health = || syncline(&["healthcheck", "--listen", &listen], &[]).status.code();
+    assert_eq!(health(), Some(0));
+    assert!(server.stop("TERM").success());
+    assert_eq!(health(), Some(69));
+}
+
+#[tokio::test]
+async fn cli_a_printed_token_opens_its_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let arguments = ["token", "--doc", "notes/today", "--access", "write", "--sub", "ada"];
+    let output = syncline(&arguments, &[("SYNCLINE_JWT_SECRET", SECRET)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let token = String::from_utf8(output.stdout).unwrap();
+    let mut client = Client::join_v1(&server.url("notes/today", token.trim())).await;
+    client.splice(0, 0, "x").await;
+    client.until("saved", |client| client.saved == client.sent).await;
+}
+
+#[tokio::test]
+async fn life_an_idle_document_is_unloaded_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("syncline.toml");
+    std::fs::write(&file, "[limits]\nidle_seconds = 0\n").unwrap();
+    let data = folder.path().join("data");
+    let config = [("SYNCLINE_CONFIG", file.to_str().unwrap())];
+    let server = Server::start_with(&data, "127.0.0.1:0", &config);
+    let url = server.url("idle", &token("idle", Access::Write));
+    for round in 0..20 {
+        let mut client = Client::join_v1(&url).await;
+        assert_eq!(client.length(), round, "round {round}");
+        client.splice(0, 0, "x").await;
+        client.until("saved", |client| client.saved == client.sent).await;
+    }
+}
+
+#[tokio::test]
+async fn auth_a_session_ends_with_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    // Thirty seconds of leeway are granted on top, and a token that is past them is refused.
+    let gone = syncline_server::auth::Claims {
+        exp: syncline_server::auth::unix_now() - 28,
+        ..claims("notes")
+    };
+    let url = server.url("notes", &syncline_tests::server::sign(&gone));
+    let ended = syncline_tests::client::ending(&url, vec![]).await;
+    assert_eq!(ended.code, 4401);
+    assert!(ended.reason.starts_with("token_expired: "), "{}", ended.reason);
+    drop(token_for("notes", Access::Read, Duration::from_secs(1)));
+}
+
+fn claims(document: &str) -> syncline_server::auth::Claims {
+    syncline_server::auth::Claims {
+        exp: 0,
+        nbf: None,
+        sub: None,
+        name: None,
+        access: std::collections::BTreeMap::from([(document.to_owned(), Access::Write)]),
+    }
+}

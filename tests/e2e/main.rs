@@ -1,0 +1,16 @@
+//! Tests of the server as a process, over real sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod crash;
+mod lifecycle;
+mod measure;
+mod refusal;
+mod replay;
+mod slow;
