@@ -19,9 +19,10 @@
 //! deeper than 64 levels (128 in JSON). The rules have ids in `docs/spec-gate.md`; the tests are
 //! named after them.
 //!
-//! **Deliberately absent:** the kind of a referenced block (a parent that is no shared type) and
-//! the depth of nested shared types. Both need the document; yrs answers the first with an error,
-//! after which the document must be rebuilt.
+//! **Deliberately absent:** everything that needs the blocks of the document: the kind of a
+//! referenced block (a parent that is no shared type), whether both neighbours of a block lie in
+//! the same place, and the depth of nested shared types. A writer who lies about these can still
+//! make yrs fail. The document answers an error or a panic by rebuilding itself.
 
 mod any;
 mod error;

@@ -168,6 +168,7 @@ fn a_text_of_two_people_at_once_passes() {
 /// `cargo test --release -p syncline-protocol --test gate -- --ignored --nocapture throughput`
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn throughput_of_the_gate_beside_yrs() {
     let path = folder().join("automerge-paper.json.gz");
     let mut json = String::new();
