@@ -116,7 +116,8 @@ impl Limits {
             if self.subdocuments { Subdocuments::Allowed } else { Subdocuments::Refused };
         document::Limits {
             live: Budget { subdocuments, ..Budget::LIVE },
-            sync: Budget { subdocuments, ..Budget::STORED },
+            sync: Budget { subdocuments, ..Budget::SYNC },
+            stored: Budget { subdocuments, ..Budget::STORED },
             update_bytes_max: self.update_bytes,
             document_bytes_max: self.document_bytes,
             presence_clients_max: self.presence_clients,

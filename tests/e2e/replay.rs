@@ -18,12 +18,13 @@ async fn sync_a_recorded_concurrent_session_ends_in_the_recorded_text() {
     let server = Server::start(data.path());
     let url = server.url(NAME, &token(NAME, Access::Write));
 
-    let scripts = scripts(&trace);
-    let players = scripts.into_iter().map(|script| {
-        let url = url.clone();
-        tokio::spawn(async move { play(&url, script).await })
-    });
-    for player in players.collect::<Vec<_>>() {
+    let mut players = Vec::new();
+    // Both join before either types.
+    let clients = [Client::join_v1(&url).await, Client::join_v1(&url).await];
+    for (client, script) in clients.into_iter().zip(scripts(&trace)) {
+        players.push(tokio::spawn(play(client, script)));
+    }
+    for player in players {
         assert_eq!(player.await.unwrap(), trace.end);
     }
     assert_eq!(Client::join(&url).await.content(), trace.end, "somebody who joins late");
@@ -58,22 +59,19 @@ fn scripts(trace: &Trace) -> Vec<Script> {
     edits.into_iter().map(|(agent, edits)| Script { edits, others: others(agent) }).collect()
 }
 
-async fn play(url: &str, script: Script) -> String {
-    let mut client = Client::join_v1(url).await;
-    client.hold = true;
-    // The other one may have begun before this one joined; nothing of it may be applied early.
-    assert_eq!(client.content(), "", "both join before either types");
+async fn play(mut client: Client, script: Script) -> String {
+    client.held = Some(std::collections::VecDeque::new());
     let mut heard = 0;
     for (sees, (at, deleted, inserted)) in script.edits {
         while heard < sees {
-            client.until("the other's edit", |client| !client.held.is_empty()).await;
+            client.until("the other's edit", Client::holds_one).await;
             client.apply_held();
             heard += 1;
         }
         client.splice(at, deleted, &inserted).await;
     }
     while heard < script.others {
-        client.until("the other's last edits", |client| !client.held.is_empty()).await;
+        client.until("the other's last edits", Client::holds_one).await;
         client.apply_held();
         heard += 1;
     }

@@ -1,5 +1,6 @@
 //! A client with a yrs document, speaking the y-websocket dialect or `syncline.v1`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,10 +35,8 @@ pub struct Client {
     pub saved: u64,
     /// Update frames sent, SyncStep2 included.
     pub sent: u64,
-    /// Updates received and not applied yet, when [`Client::hold`] is set.
-    pub held: std::collections::VecDeque<Vec<u8>>,
-    /// Whether received updates wait in `held`.
-    pub hold: bool,
+    /// Updates received and not applied yet; None when they are applied as they come.
+    pub held: Option<VecDeque<Vec<u8>>>,
     /// Reasons of refused writes.
     pub denied: Vec<String>,
     sink: SplitSink<Socket, Message>,
@@ -85,11 +84,7 @@ impl Client {
         Self::try_open(url, doc, protocol).await.expect("the server accepts")
     }
 
-    async fn try_open(
-        url: &str,
-        doc: Doc,
-        protocol: Option<&'static str>,
-    ) -> Result<Self, Error> {
+    async fn try_open(url: &str, doc: Doc, protocol: Option<&'static str>) -> Result<Self, Error> {
         let mut request = url.into_client_request().expect("a url");
         if let Some(protocol) = protocol {
             let value = HeaderValue::from_static(protocol);
@@ -104,8 +99,7 @@ impl Client {
             synced: false,
             saved: 0,
             sent: 0,
-            held: std::collections::VecDeque::new(),
-            hold: false,
+            held: None,
             denied: Vec::new(),
             sink,
             stream,
@@ -158,10 +152,16 @@ impl Client {
         txn.encode_update_v1()
     }
 
+    /// Whether an update is held back.
+    #[must_use]
+    pub fn holds_one(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.is_empty())
+    }
+
     /// Applies the oldest update held back.
     pub fn apply_held(&mut self) {
-        let update = self.held.pop_front().expect("something is held");
-        apply(&self.doc, &update);
+        let update = self.held.as_mut().and_then(VecDeque::pop_front);
+        apply(&self.doc, &update.expect("something is held"));
     }
 
     /// Sends one frame.
@@ -246,10 +246,9 @@ impl Client {
             }
             kind => {
                 self.synced |= kind == 1;
-                if self.hold && kind == 2 {
-                    self.held.push_back(payload.to_vec());
-                } else {
-                    apply(&self.doc, payload);
+                match &mut self.held {
+                    Some(held) if kind == 2 => held.push_back(payload.to_vec()),
+                    _ => apply(&self.doc, payload),
                 }
             }
         }
@@ -259,9 +258,7 @@ impl Client {
 /// An empty document that counts as JavaScript does.
 #[must_use]
 pub fn new_doc() -> Doc {
-    let mut options = Options::default();
-    options.offset_kind = OffsetKind::Utf16;
-    Doc::with_options(options)
+    Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::default() })
 }
 
 fn apply(doc: &Doc, update: &[u8]) {

@@ -76,10 +76,17 @@ fn generated_sequential() -> Trace {
     for _ in 0..20_000 {
         let at = random.below(text.len() as u64 + 1) as usize;
         let deleted = if random.below(4) == 0 { usize::from(at < text.len()) } else { 0 };
-        let inserted =
-            if deleted == 0 { char::from(b'a' + random.below(26) as u8).to_string() } else { String::new() };
+        let inserted = if deleted == 0 {
+            char::from(b'a' + random.below(26) as u8).to_string()
+        } else {
+            String::new()
+        };
         text.replace_range(at..at + deleted, &inserted);
-        txns.push(Txn { parents: vec![], agent: 0, patches: vec![(at as u32, deleted as u32, inserted)] });
+        txns.push(Txn {
+            parents: vec![],
+            agent: 0,
+            patches: vec![(at as u32, deleted as u32, inserted)],
+        });
     }
     Trace { end: text, txns }
 }

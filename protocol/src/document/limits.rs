@@ -8,8 +8,10 @@ use crate::time::Millis;
 pub struct Limits {
     /// What one live update may cost.
     pub live: Budget,
-    /// What one first-sync update, or one stored record, may cost.
+    /// What one first-sync update may cost.
     pub sync: Budget,
+    /// What one stored record may cost: whatever was accepted must load.
+    pub stored: Budget,
     /// Bytes of one live update.
     pub update_bytes_max: usize,
     /// Bytes of the document's encoded state.

@@ -5,6 +5,7 @@
 //! and rebuilt from the log: half of such an update may have been integrated, and there is no
 //! rollback.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -74,13 +75,27 @@ impl Replica {
         &self.known
     }
 
-    /// Integrates an update that the gate has walked and that fits.
+    /// The update without the part of a block that is known here. The received bytes, unless
+    /// somebody typed while synchronising, or tries what [`gate::trim_known`] warns of.
+    pub(crate) fn trim<'a>(
+        &self,
+        facts: &UpdateFacts,
+        update: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, GateError> {
+        if facts.overlaps(&self.known) {
+            gate::trim_known(update, &self.known).map(Cow::Owned)
+        } else {
+            Ok(Cow::Borrowed(update))
+        }
+    }
+
+    /// Integrates an update that the gate has walked, that fits and is trimmed.
     pub(crate) fn apply(
         &mut self,
         facts: &UpdateFacts,
         update: &[u8],
     ) -> Result<Applied, ApplyError> {
-        let applied = self.guarded(|doc| integrate(doc, &[update]))?;
+        let applied = self.guarded(|doc| integrate(doc, &[Cow::Borrowed(update)]))?;
         facts.advance(&mut self.known);
         Ok(applied)
     }
@@ -130,7 +145,7 @@ impl Replica {
     }
 }
 
-fn integrate(doc: &Doc, updates: &[&[u8]]) -> Result<Applied, ApplyError> {
+fn integrate(doc: &Doc, updates: &[Cow<'_, [u8]>]) -> Result<Applied, ApplyError> {
     let mut txn = doc.transact_mut();
     for update in updates {
         let update = Update::decode_v1(update)
@@ -198,7 +213,7 @@ impl LoadedDocument {
     /// # Errors
     /// If a record is damaged, missing, or refused by the CRDT.
     pub fn decode(stored: &StoredLog, limits: &Limits) -> Result<Self, DecodeError> {
-        let mut replay = Replay::new(limits.sync);
+        let mut replay = Replay::new(limits.stored);
         let mut loaded_bytes = 0;
         if let Some(Snapshot { through, state }) = &stored.snapshot {
             replay.push(*through, state)?;
@@ -250,7 +265,7 @@ impl LoadedDocument {
 struct Replay<'a> {
     replica: Replica,
     budget: Budget,
-    batch: Vec<&'a [u8]>,
+    batch: Vec<Cow<'a, [u8]>>,
     last: Sequence,
 }
 
@@ -266,6 +281,10 @@ impl<'a> Replay<'a> {
         if facts.fit(&self.replica.known) == Fit::Incomplete {
             return Err(DecodeError::Incomplete { sequence });
         }
+        let update = self
+            .replica
+            .trim(&facts, update)
+            .map_err(|error| DecodeError::Gate { sequence, error })?;
         facts.advance(&mut self.replica.known);
         self.batch.push(update);
         self.last = sequence;

@@ -119,11 +119,17 @@ impl Document {
         match facts.fit(replica.known()) {
             Fit::Incomplete => return self.ask_again(id, turn),
             Fit::Known => {}
-            Fit::Ready => match replica.apply(&facts, update) {
-                Ok(Applied::Changed) => self.accept(id, update, turn),
-                Ok(Applied::Known) => {}
-                Err(error) => return self.discard_replica(id, &error, turn),
-            },
+            Fit::Ready => {
+                let update = match replica.trim(&facts, update) {
+                    Ok(update) => update,
+                    Err(error) => return self.refuse_frame(id, &error, turn),
+                };
+                match replica.apply(&facts, &update) {
+                    Ok(Applied::Changed) => self.accept(id, &update, turn),
+                    Ok(Applied::Known) => {}
+                    Err(error) => return self.discard_replica(id, &error, turn),
+                }
+            }
         }
         self.receive(id, origin, turn);
         if origin == Origin::FirstSync {
