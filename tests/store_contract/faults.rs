@@ -16,8 +16,8 @@ use crate::subject::{
     assert_log, journal_options, name, newest, open_journal, previous, records, snapshot,
 };
 
-const SEGMENT_BYTES: u64 = 1024;
-const ROUNDS: u64 = 10;
+const SEGMENT_BYTES: u64 = 2048;
+const ROUNDS: u64 = 8;
 
 /// How far each document got.
 #[derive(Clone, Copy, Default)]
@@ -93,7 +93,7 @@ fn run(folder: &Path, plan: FaultPlan) -> BTreeMap<&'static str, Reached> {
                     failed = true;
                 }
             }
-            if round % 2 == 0 && reached.acknowledged == reached.offered {
+            if reached.acknowledged == reached.offered {
                 let state = snapshot(document, reached.acknowledged, 400);
                 if store.write_snapshot(&name(document), &state).is_ok() {
                     reached.snapshot = reached.acknowledged;
