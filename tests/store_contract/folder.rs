@@ -1,6 +1,6 @@
 //! The data folder of the embedded store as a whole.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -135,6 +135,54 @@ fn store_18_a_file_where_the_cache_should_be_changes_nothing() {
     let entries = fs::read_dir(folder.path()).unwrap();
     let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.any(|name| name.starts_with("sled.damaged-")), "it is kept");
+}
+
+#[test]
+fn store_18_the_cache_serves_a_snapshot_whose_copy_in_the_journal_rots() {
+    let folder = TempDir::new().unwrap();
+    fill(folder.path());
+    // Both the one that was written along and the one that is filled again.
+    for _ in 0..2 {
+        let store = open(folder.path(), TINY);
+        let journal = fs::read_dir(folder.path().join("journal")).unwrap();
+        let intact: Vec<_> = journal
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (fs::read(&path).unwrap(), path))
+            .collect();
+        for (bytes, path) in &intact {
+            let mut rotten = bytes.clone();
+            let at = bytes.windows(9).rposition(|window| window == b"through 8");
+            at.into_iter().for_each(|at| rotten[at] ^= 1);
+            fs::write(path, rotten).unwrap();
+        }
+        assert_log(&newest(&store, "a"), "a", Some(&snapshot("a", 8, 9000)), 9);
+        drop(store);
+        for (bytes, path) in intact {
+            fs::write(path, bytes).unwrap();
+        }
+        fs::remove_dir_all(folder.path().join("sled")).unwrap();
+    }
+}
+
+#[test]
+fn store_18_a_cache_that_breaks_while_running_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    fill(folder.path());
+    {
+        let store = open(folder.path(), TINY);
+        let db = File::options().write(true).open(folder.path().join("sled/db")).unwrap();
+        db.set_len(0).unwrap();
+        for number in 0..30 {
+            let document = format!("late-{number}");
+            let state = snapshot(&document, 3, 200_000);
+            store.append(&records(&document, 1..=3)).unwrap();
+            store.write_snapshot(&name(&document), &state).unwrap();
+            assert_log(&newest(&store, &document), &document, Some(&state), 3);
+            assert_log(&newest(&store, "a"), "a", Some(&snapshot("a", 8, 9000)), 9);
+            db.set_len(0).unwrap();
+        }
+    }
+    check(folder.path());
 }
 
 fn fill(folder: &Path) {

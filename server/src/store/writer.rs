@@ -19,9 +19,9 @@ use crate::store::{AppendError, Record, Store};
 /// How much may wait, and how much is stored at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterLimits {
-    /// Records that wait at most.
+    /// Records that wait at most, beside the batch that is being stored.
     pub queue_len: usize,
-    /// Bytes that wait at most, in KiB. A longer record waits until it is alone.
+    /// KiB that wait or are being stored at most. A longer record waits until it is alone.
     pub queue_kib: u32,
     /// Records that one sync covers at most.
     pub batch_len: usize,
