@@ -1,11 +1,14 @@
 // A reader receives everything and changes nothing.
 
-import { test } from 'node:test'
+import { mock, test } from 'node:test'
 import assert from 'node:assert/strict'
 import * as Y from 'yjs'
 import { join } from './support/clients.mjs'
 import { startServer } from './support/server.mjs'
 import { never, until } from './support/wait.mjs'
+
+// The provider prints denials, with the token in them.
+mock.method(console, 'warn', () => {})
 
 const SOON_MS = 5_000
 const NAME = 'team/readonly'

@@ -136,8 +136,8 @@ function value (random, context) {
   if (dice < 63) return Uint8Array.from({ length: random.below(6) }, () => random.below(256))
   if (dice < 75 || context.depth >= DEPTH_MAX) return json(random, 0)
   if (dice < 82) return new Y.Text(random.pick(WORDS))
-  if (dice < 89) return Y.Map.from({ [random.pick(KEYS)]: json(random, 1), n: random.pick(NUMBERS) })
-  if (dice < 96) return Y.Array.from([json(random, 1), random.pick(NUMBERS)])
+  if (dice < 89) return new Y.Map([[random.pick(KEYS), json(random, 1)], ['n', random.pick(NUMBERS)]])
+  if (dice < 96) return Y.Array.from([[json(random, 1)], random.pick(NUMBERS)])
   return xmlNode(random, deeper(context))
 }
 
