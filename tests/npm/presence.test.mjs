@@ -2,8 +2,8 @@
 
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
-import { join } from './support/clients.mjs'
-import { startServer } from './support/server.mjs'
+import { Client, join } from './support/clients.mjs'
+import { startServer, token } from './support/server.mjs'
 import { never, until } from './support/wait.mjs'
 
 /** Sooner than the 15 s after which y-protocols renews a state by itself. */
@@ -50,9 +50,13 @@ test('presence_appears_at_the_others_both_ways', async t => {
 
 test('presence_first_state_with_clock_0_shows_at_once', async t => {
   const server = await startServer(t)
-  const a = await join(t, server, 'team/presence')
-  const b = await join(t, server, 'team/presence')
-  assert.equal(a.awareness.meta.get(a.id).clock, 0)
+  const jwt = await token({ 'team/presence': 'write' })
+  const [a, b] = [0, 1].map(() => new Client(t, server, 'team/presence', { jwt, connect: false }))
+  for (const { awareness, id, provider } of [a, b]) {
+    assert.deepEqual(awareness.getLocalState(), {})
+    assert.equal(awareness.meta.get(id).clock, 0)
+    provider.connect()
+  }
   await sees(b, a)
   await sees(a, b)
 })
@@ -101,17 +105,33 @@ test('presence_survives_a_restart_of_the_server', async t => {
 test('presence_changes_right_after_a_reconnect_are_not_undone', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
-  a.drop()
-  await until(() => a.closes.length === 1 && a.provider.wsconnected, { within: SOON_MS, what: 'reconnected' })
-  // In flight together with whatever the server makes of the state that the reconnect announced.
-  for (let i = 1; i <= 50; i++) {
-    a.awareness.setLocalStateField('cursor', i)
-    if (i % 10 === 0) await new Promise(resolve => setImmediate(resolve))
+  a.provider.on('status', ({ status }) => {
+    // As soon as the socket is open and has sent the old state, so that the changes are in flight
+    // together with whatever the server makes of that.
+    if (status === 'connected') queueMicrotask(change)
+  })
+  function change () {
+    for (let i = 1; i <= 50; i++) a.awareness.setLocalStateField('cursor', i)
   }
+  a.drop()
+  await until(() => a.closes.length === 1 && a.awareness.getLocalState().cursor !== undefined, { within: SOON_MS, what: 'reconnected' })
   await sees(b, a)
   assert.equal(a.awareness.getLocalState().cursor, 50)
   await never(() => a.awareness.getLocalState().cursor !== 50, { during: 500, what: 'an old state came back to its owner' })
   await sees(b, a)
+})
+
+// The stock provider sends every state that it hears back to the server, its own included.
+test('presence_is_quiet_when_nothing_changes', async t => {
+  const { clients } = await people(t, 3)
+  const [a, b, c] = clients
+  a.drop()
+  await until(() => a.closes.length === 1 && a.provider.synced, { within: SOON_MS, what: 'reconnected' })
+  for (const watcher of [b, c]) await sees(watcher, a)
+  for (const seen of [b, c]) await sees(a, seen)
+  const frames = () => clients.reduce((sum, client) => sum + client.frames.length, 0)
+  const before = frames()
+  await never(() => frames() - before > 20, { during: 1_000, what: 'frames without end' })
 })
 
 test('presence_is_gone_after_destroy', async t => {
@@ -139,7 +159,6 @@ test('presence_is_gone_after_a_rejoin_and_a_broken_socket', async t => {
   await gone([b], a)
 })
 
-// The stock provider sends every state that it hears back to the server.
 test('presence_is_not_kept_alive_by_those_who_echo_it', async t => {
   const { clients: [a, b, c] } = await people(t, 3)
   c.awareness.setLocalState(null)
