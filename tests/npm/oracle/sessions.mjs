@@ -30,8 +30,7 @@ export function session (seed, options = {}) {
   for (let step = 0; server.updates.length < target && step < 8 * UPDATES.max; step++) {
     act(random, random.pick(clients), random.pick(clients), options)
   }
-  // Once more: what one brings may make another tidy up, and that has to arrive as well.
-  for (let round = 0; round < 2; round++) for (const client of clients) client.comeOnline()
+  for (const client of clients) if (!client.online) client.comeOnline()
   return { server, clients }
 }
 
@@ -62,14 +61,28 @@ class Server {
     this.ydoc.clientID = 0
     this.updates = []
     this.clients = []
+    this.inbox = []
+    this.busy = false
     // Nested texts are tidied wherever they change, and Yjs sends such deletions out as its own.
-    this.ydoc.on('update', (update, origin) => { if (origin !== REMOTE) this.updates.push(update) })
+    this.ydoc.on('update', (update, origin) => { if (origin !== REMOTE) this.#accept(update, null) })
   }
 
+  /** Takes one update after the other, although what it relays may make clients send more. */
   receive (update, sender) {
-    if (update.length <= EMPTY_BYTES) return
+    this.inbox.push({ update, sender })
+    if (this.busy) return
+    this.busy = true
+    while (this.inbox.length > 0) {
+      const { update, sender } = this.inbox.shift()
+      if (update.length <= EMPTY_BYTES) continue
+      this.#accept(update, sender)
+      Y.applyUpdate(this.ydoc, update, REMOTE)
+    }
+    this.busy = false
+  }
+
+  #accept (update, sender) {
     this.updates.push(update)
-    Y.applyUpdate(this.ydoc, update, REMOTE)
     for (const client of this.clients) if (client !== sender && client.online) client.receive(update)
   }
 }
@@ -100,8 +113,8 @@ class Client {
   comeOnline () {
     const { ydoc, server } = this
     server.receive(Y.encodeStateAsUpdate(ydoc, Y.encodeStateVector(server.ydoc)), this)
-    this.receive(Y.encodeStateAsUpdate(server.ydoc, Y.encodeStateVector(ydoc)))
     this.online = true
+    this.receive(Y.encodeStateAsUpdate(server.ydoc, Y.encodeStateVector(ydoc)))
   }
 
   /** Hears from `other` directly. What it then knows may be new to the server: it has to reconnect. */
