@@ -86,7 +86,7 @@ async function converged (clients) {
   const settled = () => {
     if (!clients.every(({ provider }) => provider.synced)) return false
     const expected = state(first.ydoc)
-    return others.every(({ ydoc }) => state(ydoc).equals(expected))
+    return others.every(({ ydoc }) => state(ydoc) === expected)
   }
   await until(settled, { within: CONVERGED_MS, every: 50, what: () => difference(clients) })
   for (const client of others) assert.deepEqual(snapshot(client), snapshot(first))
@@ -97,7 +97,7 @@ function snapshot ({ ydoc }) {
     pending: isPending(ydoc),
     stateVector: Buffer.from(Y.encodeStateVector(ydoc)).toString('hex'),
     content: content(ydoc),
-    state: state(ydoc).toString('hex')
+    state: state(ydoc)
   }
 }
 
@@ -108,7 +108,14 @@ function difference (clients) {
   for (const part of ['pending', 'stateVector', 'content', 'state']) {
     const values = snapshots.map(whole => JSON.stringify(whole[part]))
     const odd = values.findIndex(value => value !== values[0])
-    if (odd > 0) return `equal ${part}; client ${odd} differs from client 0:\n${values[odd]}\n${values[0]}`
+    if (odd > 0) return `equal ${part}; client ${odd} differs from client 0: ${firstDifference(values[odd], values[0])}`
   }
   return 'equal (they became so at the last moment)'
+}
+
+function firstDifference (a, b) {
+  let at = 0
+  while (a[at] === b[at]) at++
+  const around = text => text.slice(Math.max(0, at - 60), at + 60)
+  return `at ${at} of ${a.length} and ${b.length}:\n  ${around(a)}\n  ${around(b)}`
 }

@@ -70,11 +70,29 @@ const byKey = ([a], [b]) => (a < b ? -1 : 1)
 export const isPending = ydoc => ydoc.store.pendingStructs !== null || ydoc.store.pendingDs !== null
 
 /**
- * The state as bytes that two documents of equal content and history share: loading it afresh undoes
- * the differences in how runs of items were cut up on the way.
+ * The whole state, what is deleted included, as text that two documents of equal history share. Loading it
+ * afresh undoes the differences in how runs of items were cut up on the way. Not the encoded bytes:
+ * in them the keys of an object stand in whatever order the last encoder had them.
  */
 export function state (ydoc) {
   const fresh = new Y.Doc()
   Y.applyUpdate(fresh, Y.encodeStateAsUpdate(ydoc))
-  return Buffer.from(Y.encodeStateAsUpdate(fresh))
+  const clients = [...fresh.store.clients].sort(([a], [b]) => a - b)
+  return JSON.stringify(clients.map(([client, structs]) => [client, structs.map(struct)]))
+}
+
+function struct (struct) {
+  const { id, length, deleted, origin, rightOrigin, parent, parentSub, content } = struct
+  if (!(struct instanceof Y.Item)) return [id.clock, length, struct.constructor.name]
+  // Its parent follows from its neighbours, where it has any.
+  const under = origin === null && rightOrigin === null ? [parent._item?.id ?? rootName(parent), parentSub] : []
+  return [id.clock, length, deleted, origin, rightOrigin, under, content.constructor.name, held(content)]
+}
+
+const rootName = type => [...type.doc.share].find(([, root]) => root === type)[0]
+
+function held (content) {
+  if (content instanceof Y.ContentType) return content.type.constructor.name
+  if (content instanceof Y.ContentFormat) return [content.key, plain(content.value)]
+  return content.getContent().map(plain)
 }
