@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use syncline_protocol::Access;
-use syncline_tests::client::Client;
+use syncline_tests::client::{Client, doc_of};
 use syncline_tests::server::{Server, token};
 use syncline_tests::trace::{self, Trace};
 
@@ -19,8 +19,11 @@ async fn sync_a_recorded_concurrent_session_ends_in_the_recorded_text() {
     let url = server.url(NAME, &token(NAME, Access::Write));
 
     let mut players = Vec::new();
-    // Both join before either types.
-    let clients = [Client::join_v1(&url).await, Client::join_v1(&url).await];
+    // Both join before either types. Where they type at one spot, the lower id's text goes first.
+    let mut clients = Vec::new();
+    for id in [1, 2] {
+        clients.push(Client::join_as(&url, doc_of(id), Some("syncline.v1")).await);
+    }
     for (client, script) in clients.into_iter().zip(scripts(&trace)) {
         players.push(tokio::spawn(play(client, script)));
     }

@@ -16,7 +16,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
-use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, Text, TextRef, Transact, Update};
+use yrs::{
+    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, Text, TextRef, Transact, Update,
+};
 
 use crate::PATIENCE;
 
@@ -259,6 +261,15 @@ impl Client {
 #[must_use]
 pub fn new_doc() -> Doc {
     Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::default() })
+}
+
+/// An empty document that writes under a given id.
+#[must_use]
+pub fn doc_of(client: u64) -> Doc {
+    let mut options = Options::with_client_id(ClientID::new(client));
+    options.offset_kind = OffsetKind::Utf16;
+    options.cleanup_formatting = false;
+    Doc::with_options(options)
 }
 
 fn apply(doc: &Doc, update: &[u8]) {
