@@ -30,9 +30,17 @@ const ENDED_MAX: usize = 4_096;
 /// 2026-01-01T00:00:00Z, where published clocks begin.
 const CLOCK_EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// Published clocks advance by eight a second at most before a restart could repeat one; 32 bits
-/// last 17 years.
+/// The shift between a client's clock and the published one advances by eight a second: enough to
+/// be higher after every restart, and 31 bits of it last eight years.
 const CLOCK_TICK_MS: u64 = 125;
+
+/// Clocks from here on are not a client's own count. Two tabs of one browser also tell each other
+/// what they hear from the server, and so a client learns, and goes on from, its published clock.
+const ADOPTED_FROM: u32 = 1 << 26;
+
+/// How far raising clocks for newcomers may run ahead of time. Beyond it, newcomers who knew a
+/// state before see it at its next renewal, 15 s later at most.
+const RAISES_AHEAD: u32 = 64;
 
 /// The presence states of one document.
 #[derive(Debug, Default)]
@@ -46,13 +54,16 @@ struct State {
     owner: Option<SessionId>,
     /// The owner's own latest clock.
     heard: u32,
+    /// What is added to it for peers.
+    shift: u32,
     /// The first clock that peers were sent in this life of the state.
     published_from: u32,
     /// The latest clock that peers were sent.
     published: u32,
-    /// The tick in which `published` was last raised for the sake of a newcomer. Once a tick is
-    /// enough, and keeps the clock from running ahead of time when a thousand clients join.
-    raised_at: u32,
+    /// The tick in which this life began.
+    introduced_at: u32,
+    /// How often `published` was raised for the sake of newcomers.
+    raises: u32,
     /// None when the client said that it is gone.
     json: Option<Bytes>,
     /// When it was last renewed, or when it ended.
@@ -96,23 +107,18 @@ impl Presence {
             match self.states.get(&client) {
                 Some(state) if state.owner == Some(speaker.session) => {
                     heard.own = true;
-                    if !state.is_news(&entry) {
-                        continue;
-                    }
+                    heard.publish.extend(self.renew(now, entry));
                 }
                 Some(state) if state.owner.is_some() && !announcement => continue,
                 Some(state) if speaker.told && state.is_echo(&entry) => continue,
+                // Somebody who was not here has nothing to end.
+                _ if entry.state.is_none() || heard.introduced >= speaker.may_introduce => {}
                 _ => {
-                    let nothing_to_end = entry.state.is_none();
-                    if nothing_to_end || heard.introduced >= speaker.may_introduce {
-                        continue;
-                    }
                     heard.introduced += 1;
                     heard.own = true;
-                    self.introduce(now, speaker.session, client);
+                    heard.publish.push(self.introduce(now, speaker.session, entry));
                 }
             }
-            heard.publish.extend(self.renew(now, entry));
         }
         heard
     }
@@ -133,7 +139,7 @@ impl Presence {
     /// The clocks are higher than any that was sent before: a client that reconnects has dropped
     /// the states of others but remembers their clocks, and ignores what does not exceed them.
     pub(crate) fn introduce_all(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
-        let tick = clock_floor(now);
+        let tick = clock_tick(now);
         let here = self.states.iter_mut().filter(|(_, state)| state.json.is_some());
         here.map(|(&client, state)| {
             state.raise(tick);
@@ -153,29 +159,49 @@ impl Presence {
         self.states.is_empty()
     }
 
-    fn introduce(&mut self, now: Timestamp, owner: SessionId, client: ClientId) {
-        let floor = clock_floor(now);
-        let ended = self.states.get(&client).map_or(0, |state| state.published);
-        let published = floor.max(ended);
+    fn introduce(
+        &mut self,
+        now: Timestamp,
+        owner: SessionId,
+        entry: PresenceEntry,
+    ) -> PresenceEntry {
+        let tick = clock_tick(now);
+        let shift = if entry.clock < ADOPTED_FROM { tick } else { 1 };
+        let ended = self.states.get(&entry.client).map_or(0, |state| state.published);
+        let published = entry.clock.saturating_add(shift).max(ended.saturating_add(1));
         let state = State {
             owner: Some(owner),
-            heard: 0,
+            heard: entry.clock,
+            shift: published - entry.clock,
             published_from: published,
             published,
-            raised_at: floor,
-            json: None,
+            introduced_at: tick,
+            raises: 0,
+            json: detached(entry.state),
             seen_at: now,
         };
-        self.states.insert(client, state);
+        let published = state.entry(entry.client);
+        self.states.insert(entry.client, state);
+        published
     }
 
     fn renew(&mut self, now: Timestamp, entry: PresenceEntry) -> Option<PresenceEntry> {
         let state = self.states.get_mut(&entry.client)?;
+        if !state.is_news(&entry) {
+            return None;
+        }
         state.heard = entry.clock;
-        state.published = state.published.saturating_add(1).max(entry.clock);
-        // Copied: a slice would keep the socket's whole read buffer alive.
-        state.json = entry.state.map(|json| Bytes::copy_from_slice(&json));
         state.seen_at = now;
+        if entry.clock >= state.published_from {
+            state.shift = 0;
+            if entry.clock <= state.published && entry.state == state.json {
+                // It has adopted what was published. Publishing that again would go in a circle.
+                return None;
+            }
+        }
+        let own = entry.clock.saturating_add(state.shift);
+        state.published = state.published.saturating_add(1).max(own);
+        state.json = detached(entry.state);
         Some(state.entry(entry.client))
     }
 
@@ -212,17 +238,24 @@ impl Presence {
     }
 }
 
-/// The lowest clock to publish at `now`.
-fn clock_floor(now: Timestamp) -> u32 {
+fn clock_tick(now: Timestamp) -> u32 {
     let ticks = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
+/// A copy of its own: a slice would keep the socket's whole read buffer alive.
+fn detached(json: Option<Bytes>) -> Option<Bytes> {
+    json.map(|json| Bytes::copy_from_slice(&json))
+}
+
 impl State {
+    /// Gives the state a clock that nobody has seen yet.
     fn raise(&mut self, tick: u32) {
-        if self.raised_at != tick {
-            self.raised_at = tick;
-            self.published = self.published.saturating_add(1).max(tick);
+        let elapsed = tick.saturating_sub(self.introduced_at);
+        if self.raises < elapsed.saturating_add(RAISES_AHEAD) {
+            self.raises += 1;
+            self.shift = self.shift.saturating_add(1);
+            self.published = self.published.saturating_add(1);
         }
     }
 

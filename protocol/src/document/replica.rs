@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, Transact, Update};
@@ -316,17 +315,15 @@ pub enum VerifyError {
     #[error("the snapshot holds other clocks than the document")]
     StateVector,
     /// Read back and written again, it is not the same.
-    #[error("the snapshot reads back as {found} bytes instead of {expected}")]
+    #[error("the snapshot of {bytes} bytes reads back as another state")]
     Content {
         /// Its size.
-        expected: usize,
-        /// Its size after a round trip.
-        found: usize,
+        bytes: usize,
     },
 }
 
 /// Reads a snapshot back into a fresh document and compares: the same clocks as the document it
-/// was taken from (`known`), and the same bytes when it is encoded again.
+/// was taken from (`known`), and the same blocks and deletions when it is encoded again.
 ///
 /// # Errors
 /// If anything differs. The log that the snapshot would cover must then stay.
@@ -340,9 +337,11 @@ pub fn verify_snapshot(
     if read_back.known() != known {
         return Err(VerifyError::StateVector);
     }
-    let again = Bytes::from(read_back.state()?);
-    if again != snapshot.state {
-        return Err(VerifyError::Content { expected: snapshot.state.len(), found: again.len() });
+    let again = read_back.state()?;
+    let unwalkable = |error| DecodeError::Gate { sequence: snapshot.through, error };
+    let written = gate::canonical(&snapshot.state).map_err(unwalkable)?;
+    if written != gate::canonical(&again).map_err(unwalkable)? {
+        return Err(VerifyError::Content { bytes: snapshot.state.len() });
     }
     Ok(())
 }
