@@ -82,7 +82,8 @@ test('presence_survives_two_reconnects', async t => {
 test('presence_survives_leaving_and_coming_back_with_the_same_client_id', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
-  for (let round = 0; round < 2; round++) {
+  // Several times: whether b has spoken in between, and so has a newer clock, is chance.
+  for (let round = 0; round < 5; round++) {
     a.provider.disconnect()
     await gone([b], a)
     a.provider.connect()
