@@ -137,10 +137,6 @@ impl YrsCopy {
         self.doc.transact().has_missing_updates()
     }
 
-    pub(crate) fn state(&self) -> Vec<u8> {
-        self.doc.transact().encode_diff_v1(&StateVector::default())
-    }
-
     fn diff(&self, state_vector: &[u8]) -> Vec<u8> {
         let state_vector = StateVector::decode_v1(state_vector).unwrap();
         self.doc.transact().encode_diff_v1(&state_vector)

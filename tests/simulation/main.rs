@@ -20,6 +20,7 @@ mod store;
 mod world;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,9 @@ use crate::oracle::Oracle;
 use crate::world::{Stats, World};
 
 const SEEDS: u64 = 2_000;
+
+/// The name of the threads whose panics are gathered.
+const WORKER: &str = "simulation worker";
 
 /// One seed in so many has a client that is Yjs itself.
 const YJS_EVERY: u64 = 50;
@@ -48,7 +52,8 @@ fn a_document_survives_its_life() {
     let outcome = Mutex::new(Outcome::default());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| work(seeds, &next, &outcome));
+            let work = || work(seeds, &next, &outcome);
+            std::thread::Builder::new().name(WORKER.into()).spawn_scoped(scope, work).unwrap();
         }
     });
     let outcome = outcome.into_inner().unwrap();
@@ -56,11 +61,13 @@ fn a_document_survives_its_life() {
     if outcome.stats.yjs == 0 {
         println!("Skipped the clients that are Yjs: node or tests/npm/node_modules is missing.");
     }
-    if let Some((seed, reason)) = outcome.failure {
+    for (reason, seeds) in &outcome.failures {
+        println!("{} seeds fail, the first is {}: {reason}", seeds.len(), seeds[0]);
+    }
+    if let Some(seed) = outcome.failures.values().flatten().min() {
         panic!(
-            "seed {seed} fails ({} seeds do): {reason}\nreplay it with\n  SYNCLINE_SIM_SEED={seed} \
-             cargo test -p syncline-tests --test simulation -- --nocapture",
-            outcome.failures
+            "replay the first seed that fails with\n  SYNCLINE_SIM_SEED={seed} \
+             cargo test -p syncline-tests --test simulation -- --nocapture"
         );
     }
 }
@@ -68,8 +75,8 @@ fn a_document_survives_its_life() {
 #[derive(Debug, Default)]
 struct Outcome {
     stats: Stats,
-    failures: u64,
-    failure: Option<(u64, String)>,
+    /// Seeds by what went wrong in them.
+    failures: BTreeMap<String, Vec<u64>>,
 }
 
 fn work(seeds: u64, next: &AtomicU64, outcome: &Mutex<Outcome>) {
@@ -84,10 +91,7 @@ fn work(seeds: u64, next: &AtomicU64, outcome: &Mutex<Outcome>) {
         match result {
             Ok(stats) => outcome.stats.add(&stats),
             Err(_) => {
-                outcome.failures += 1;
-                if outcome.failure.as_ref().is_none_or(|(first, _)| seed < *first) {
-                    outcome.failure = Some((seed, REASON.take()));
-                }
+                outcome.failures.entry(REASON.take()).or_default().push(seed);
                 // It may be in the middle of an answer.
                 oracle = None;
             }
@@ -122,11 +126,12 @@ fn quiet_panics() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let reason = info.to_string();
-            if reason.contains("seeds do)") {
-                print(info);
+            if std::thread::current().name() == Some(WORKER) {
+                // Without the values, so that one fault is one reason.
+                let reason = info.to_string();
+                REASON.set(reason.lines().take(2).collect::<Vec<_>>().join(" "));
             } else {
-                REASON.set(reason);
+                print(info);
             }
         }));
     });
