@@ -74,6 +74,14 @@ impl Session {
         }
     }
 
+    /// Tells its client what is saved once more: the frame that said it may have been dropped.
+    pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let frames = self.receipts.saved;
+        if frames > 0 && self.dialect == Dialect::SynclineV1 {
+            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        }
+    }
+
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
         self.told && self.lagging_since.is_none()

@@ -37,6 +37,7 @@ impl Document {
             match arrival {
                 Arrival::Joined => self.greet(session, turn),
                 Arrival::Message(message) => self.received(session, message, turn),
+                Arrival::Drained => self.catch_up(session, turn),
             }
         }
     }
@@ -78,21 +79,31 @@ impl Document {
         }
     }
 
-    /// A session that overflowed is ready again: one merged diff stands for everything dropped.
+    /// A session that overflowed is ready again: one merged diff stands for every update dropped.
+    /// What else may have been dropped is said again: the question, the watermark, who is here.
     pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            return waiting.catch_up(id);
+        }
         let (Phase::Ready(replica), Some(session)) = (&mut self.phase, self.sessions.get_mut(&id))
         else {
             return;
         };
         session.lagging_since = None;
-        let Some(base) = &session.base else { return };
-        match replica.diff(base) {
-            Ok(update) => {
+        session.write_refusal = WriteRefusal::Untold;
+        session.repeat_saved(id, turn);
+        match session.base.as_ref().map(|base| replica.diff(base)) {
+            Some(Ok(update)) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
                 turn.send(id, frame, Delivery::Required);
-                self.send_presence(id, turn);
             }
-            Err(_) => self.rebuild(turn),
+            Some(Err(_)) => return self.rebuild(turn),
+            None => {}
+        }
+        let watches = session.watches();
+        self.greet(id, turn);
+        if watches {
+            self.send_presence(id, turn);
         }
     }
 
