@@ -162,10 +162,9 @@ impl Document {
 
     fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
         self.sessions.insert(id, session);
-        match &mut self.phase {
+        match &self.phase {
             _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
-            Phase::Loading(waiting) => waiting.greet(id),
-            Phase::Ready(_) => self.greet(id, turn),
+            Phase::Loading(_) | Phase::Ready(_) => self.greet(id, turn),
             Phase::Lost => {
                 let text = "the document cannot be stored at the moment; try again";
                 self.close(id, CloseCode::StoreUnavailable, text, turn);

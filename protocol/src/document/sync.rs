@@ -45,7 +45,9 @@ impl Document {
     /// Asks a new session for what the server lacks. A reader is not asked: it would answer with
     /// its complete delete set, which is then refused.
     pub(super) fn greet(&mut self, id: SessionId, turn: &mut Turn<'_>) {
-        if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            waiting.greet(id);
+        } else if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
             self.ask(id, turn);
         }
     }
