@@ -77,7 +77,7 @@ impl Document {
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
             }
-            Err(_) => self.rebuild(turn),
+            Err(error) => self.fail_session(id, &error, turn),
         }
     }
 
@@ -99,7 +99,7 @@ impl Document {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
                 turn.send(id, frame, Delivery::Required);
             }
-            Some(Err(_)) => return self.rebuild(turn),
+            Some(Err(error)) => return self.fail_session(id, &error, turn),
             None => {}
         }
         let watches = session.watches();
@@ -224,6 +224,12 @@ impl Document {
     pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
         let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
         self.close(id, code, error, turn);
+    }
+
+    /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
+    fn fail_session(&mut self, id: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
+        self.close(id, CloseCode::Internal, error, turn);
+        self.rebuild(turn);
     }
 
     /// The CRDT failed on an update that passed the gate. It may hold half of it: it is rebuilt
