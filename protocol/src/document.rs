@@ -312,6 +312,7 @@ impl Document {
     /// Gives the document up without writing anything more.
     fn lose(&mut self, text: &str, turn: &mut Turn<'_>) {
         self.phase = Phase::Lost;
+        self.log.abandon_snapshot();
         self.close_all(CloseCode::StoreUnavailable, text, turn);
     }
 
@@ -350,7 +351,7 @@ impl Document {
     }
 
     fn request_load(&mut self, turn: &mut Turn<'_>) {
-        let settled = self.log.is_settled();
+        let settled = self.log.is_settled() && !self.log.is_snapshotting();
         if let Phase::Loading(waiting) = &mut self.phase
             && settled
             && waiting.request_load()
@@ -416,6 +417,7 @@ impl Document {
             return self.lose("the document failed repeatedly and is loaded afresh", turn);
         }
         self.rebuilds += 1;
+        self.log.abandon_snapshot();
         self.phase = Phase::Loading(Waiting::default());
     }
 }
