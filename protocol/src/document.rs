@@ -248,7 +248,7 @@ impl Document {
     }
 
     fn send_presence(&self, id: SessionId, turn: &mut Turn<'_>) {
-        let entries = self.presence.all();
+        let entries = self.presence.others(id);
         if !entries.is_empty() {
             let frame = ServerMessage::Presence { entries: &entries }.encode();
             turn.send(id, frame, Delivery::Skippable);

@@ -125,9 +125,11 @@ impl Presence {
         self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
     }
 
-    /// Everybody who is here.
-    pub(crate) fn all(&self) -> Vec<PresenceEntry> {
-        let here = self.states.iter().filter(|(_, state)| state.json.is_some());
+    /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
+    /// clock for news of itself and go back to what it said before.
+    pub(crate) fn others(&self, session: SessionId) -> Vec<PresenceEntry> {
+        let is_other = |state: &State| state.json.is_some() && state.owner != Some(session);
+        let here = self.states.iter().filter(|(_, state)| is_other(state));
         here.map(|(&client, state)| state.entry(client)).collect()
     }
 
