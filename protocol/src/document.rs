@@ -224,13 +224,10 @@ impl Document {
         let speaker = Speaker {
             session: id,
             told: session.told,
-            may_introduce: self.limits.presence_clients_max.saturating_sub(session.introduced),
+            states_max: self.limits.presence_clients_max,
         };
         let echo = ServerMessage::Presence { entries: &entries }.encode();
         let heard = self.presence.hear(turn.now, speaker, entries);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.introduced += heard.introduced;
-        }
         self.publish(Some(id), &heard.publish, turn);
         if heard.own {
             // Stock clients count this as the sign of life they need every 30 s.

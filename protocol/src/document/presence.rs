@@ -62,8 +62,8 @@ pub(crate) struct Speaker {
     pub(crate) session: SessionId,
     /// Whether it has been told of others, so that what it says may be an echo.
     pub(crate) told: bool,
-    /// How many states it may still introduce.
-    pub(crate) may_introduce: usize,
+    /// How many states it may speak for at a time.
+    pub(crate) states_max: usize,
 }
 
 /// What a presence message changed.
@@ -71,8 +71,6 @@ pub(crate) struct Speaker {
 pub(crate) struct Heard {
     /// What peers must be told.
     pub(crate) publish: Vec<PresenceEntry>,
-    /// How many states the speaker introduced.
-    pub(crate) introduced: usize,
     /// Whether the speaker spoke for a state of its own.
     pub(crate) own: bool,
 }
@@ -86,6 +84,8 @@ impl Presence {
         entries: Vec<PresenceEntry>,
     ) -> Heard {
         let mut heard = Heard::default();
+        let is_own = |state: &&State| state.owner == Some(speaker.session);
+        let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
         let announcement = !speaker.told && entries.len() == 1;
         for entry in entries {
@@ -101,10 +101,10 @@ impl Presence {
                 Some(state) if speaker.told && state.is_echo(&entry) => continue,
                 _ => {
                     let nothing_to_end = entry.state.is_none();
-                    if nothing_to_end || heard.introduced >= speaker.may_introduce {
+                    if nothing_to_end || owned >= speaker.states_max {
                         continue;
                     }
-                    heard.introduced += 1;
+                    owned += 1;
                     heard.own = true;
                     self.introduce(now, speaker.session, client);
                 }

@@ -25,8 +25,6 @@ pub(crate) struct Session {
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
     pub(crate) told: bool,
-    /// Presence states it has introduced.
-    pub(crate) introduced: usize,
     /// Whether its client has been told that it may not write.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
@@ -50,7 +48,6 @@ impl Session {
             lagging_since: None,
             resync_since: None,
             told: false,
-            introduced: 0,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
