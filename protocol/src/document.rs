@@ -162,10 +162,9 @@ impl Document {
 
     fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
         self.sessions.insert(id, session);
-        match &mut self.phase {
+        match &self.phase {
             _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
-            Phase::Loading(waiting) => waiting.greet(id),
-            Phase::Ready(_) => self.greet(id, turn),
+            Phase::Loading(_) | Phase::Ready(_) => self.greet(id, turn),
             Phase::Lost => {
                 let text = "the document cannot be stored at the moment; try again";
                 self.close(id, CloseCode::StoreUnavailable, text, turn);
@@ -225,13 +224,10 @@ impl Document {
         let speaker = Speaker {
             session: id,
             told: session.told,
-            may_introduce: self.limits.presence_clients_max.saturating_sub(session.introduced),
+            states_max: self.limits.presence_clients_max,
         };
         let echo = ServerMessage::Presence { entries: &entries }.encode();
         let heard = self.presence.hear(turn.now, speaker, entries);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.introduced += heard.introduced;
-        }
         self.publish(Some(id), &heard.publish, turn);
         if heard.own {
             // Stock clients count this as the sign of life they need every 30 s.
@@ -244,7 +240,7 @@ impl Document {
     fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if !std::mem::replace(&mut session.told, true) {
-            let entries = self.presence.introduce_all(turn.now);
+            let entries = self.presence.introduce_others(turn.now, id);
             Self::send_presence(id, &entries, turn);
         }
     }
@@ -313,6 +309,7 @@ impl Document {
     /// Gives the document up without writing anything more.
     fn lose(&mut self, text: &str, turn: &mut Turn<'_>) {
         self.phase = Phase::Lost;
+        self.log.abandon_snapshot();
         self.close_all(CloseCode::StoreUnavailable, text, turn);
     }
 
@@ -351,7 +348,7 @@ impl Document {
     }
 
     fn request_load(&mut self, turn: &mut Turn<'_>) {
-        let settled = self.log.is_settled();
+        let settled = self.log.is_settled() && !self.log.is_snapshotting();
         if let Phase::Loading(waiting) = &mut self.phase
             && settled
             && waiting.request_load()
@@ -417,6 +414,7 @@ impl Document {
             return self.lose("the document failed repeatedly and is loaded afresh", turn);
         }
         self.rebuilds += 1;
+        self.log.abandon_snapshot();
         self.phase = Phase::Loading(Waiting::default());
     }
 }

@@ -110,6 +110,13 @@ impl Log {
         self.snapshot = SnapshotProgress::Encoded { snapshot, known, tail_bytes: self.tail_bytes };
     }
 
+    /// Drops a snapshot that the store has not been given yet.
+    pub(crate) fn abandon_snapshot(&mut self) {
+        if matches!(self.snapshot, SnapshotProgress::Encoded { .. }) {
+            self.snapshot = SnapshotProgress::None;
+        }
+    }
+
     /// The encoded snapshot, once every update in it is on disk.
     pub(crate) fn snapshot_ready(&mut self) -> Option<(Snapshot, StateVector)> {
         match std::mem::take(&mut self.snapshot) {

@@ -76,8 +76,8 @@ pub(crate) struct Speaker {
     pub(crate) session: SessionId,
     /// Whether it has been told of others, so that what it says may be an echo.
     pub(crate) told: bool,
-    /// How many states it may still introduce.
-    pub(crate) may_introduce: usize,
+    /// How many states it may speak for at a time.
+    pub(crate) states_max: usize,
 }
 
 /// What a presence message changed.
@@ -85,8 +85,6 @@ pub(crate) struct Speaker {
 pub(crate) struct Heard {
     /// What peers must be told.
     pub(crate) publish: Vec<PresenceEntry>,
-    /// How many states the speaker introduced.
-    pub(crate) introduced: usize,
     /// Whether the speaker spoke for a state of its own.
     pub(crate) own: bool,
 }
@@ -100,6 +98,8 @@ impl Presence {
         entries: Vec<PresenceEntry>,
     ) -> Heard {
         let mut heard = Heard::default();
+        let is_own = |state: &&State| state.owner == Some(speaker.session);
+        let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
         let announcement = !speaker.told && entries.len() == 1;
         for entry in entries {
@@ -112,9 +112,9 @@ impl Presence {
                 Some(state) if state.owner.is_some() && !announcement => continue,
                 Some(state) if speaker.told && state.is_echo(&entry) => continue,
                 // Somebody who was not here has nothing to end.
-                _ if entry.state.is_none() || heard.introduced >= speaker.may_introduce => {}
+                _ if entry.state.is_none() || owned >= speaker.states_max => {}
                 _ => {
-                    heard.introduced += 1;
+                    owned += 1;
                     heard.own = true;
                     heard.publish.push(self.introduce(now, speaker.session, entry));
                 }
@@ -134,23 +134,29 @@ impl Presence {
         self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
     }
 
-    /// Everybody who is here, for a session that is about to be told.
+    /// Everybody else who is here, for a session that is about to be told.
     ///
     /// The clocks are higher than any that was sent before: a client that reconnects has dropped
     /// the states of others but remembers their clocks, and ignores what does not exceed them.
-    pub(crate) fn introduce_all(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
+    pub(crate) fn introduce_others(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+    ) -> Vec<PresenceEntry> {
         let tick = clock_tick(now);
-        let here = self.states.iter_mut().filter(|(_, state)| state.json.is_some());
-        here.map(|(&client, state)| {
-            state.raise(tick);
-            state.entry(client)
-        })
-        .collect()
+        let others = self.states.iter_mut().filter(|(_, state)| state.is_other(session));
+        others
+            .map(|(&client, state)| {
+                state.raise(tick);
+                state.entry(client)
+            })
+            .collect()
     }
 
-    /// Everybody who is here, for a session that may have missed something.
-    pub(crate) fn all(&self) -> Vec<PresenceEntry> {
-        let here = self.states.iter().filter(|(_, state)| state.json.is_some());
+    /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
+    /// clock for news of itself and go back to what it said before.
+    pub(crate) fn others(&self, session: SessionId) -> Vec<PresenceEntry> {
+        let here = self.states.iter().filter(|(_, state)| state.is_other(session));
         here.map(|(&client, state)| state.entry(client)).collect()
     }
 
@@ -268,6 +274,11 @@ impl State {
     /// Whether an entry repeats what peers were sent in the life that ended.
     fn is_echo(&self, entry: &PresenceEntry) -> bool {
         (self.published_from..=self.published).contains(&entry.clock)
+    }
+
+    /// Whether somebody is here for whom `session` does not speak.
+    fn is_other(&self, session: SessionId) -> bool {
+        self.json.is_some() && self.owner != Some(session)
     }
 
     fn entry(&self, client: ClientId) -> PresenceEntry {

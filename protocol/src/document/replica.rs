@@ -47,7 +47,7 @@ pub enum ApplyError {
         reason: String,
     },
     /// yrs panicked.
-    #[error("integrating the update failed inside the CRDT")]
+    #[error("the CRDT failed; the document is loaded afresh")]
     Panicked,
     /// yrs holds back a part of it, though nothing is missing.
     #[error("the update refers to itself in a circle")]

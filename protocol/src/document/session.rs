@@ -25,8 +25,6 @@ pub(crate) struct Session {
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
     pub(crate) told: bool,
-    /// Presence states it has introduced.
-    pub(crate) introduced: usize,
     /// Whether its client has been told that it may not write.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
@@ -50,7 +48,6 @@ impl Session {
             lagging_since: None,
             resync_since: None,
             told: false,
-            introduced: 0,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
@@ -70,6 +67,14 @@ impl Session {
     pub(super) fn confirm(&mut self, id: SessionId, persisted: Sequence, turn: &mut Turn<'_>) {
         let Some(frames) = self.receipts.persisted(persisted) else { return };
         if self.dialect == Dialect::SynclineV1 {
+            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        }
+    }
+
+    /// Tells its client what is saved once more: the frame that said it may have been dropped.
+    pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let frames = self.receipts.saved;
+        if frames > 0 && self.dialect == Dialect::SynclineV1 {
             turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
         }
     }

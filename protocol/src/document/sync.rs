@@ -37,6 +37,7 @@ impl Document {
             match arrival {
                 Arrival::Joined => self.greet(session, turn),
                 Arrival::Message(message) => self.received(session, message, turn),
+                Arrival::Drained => self.catch_up(session, turn),
             }
         }
     }
@@ -44,7 +45,9 @@ impl Document {
     /// Asks a new session for what the server lacks. A reader is not asked: it would answer with
     /// its complete delete set, which is then refused.
     pub(super) fn greet(&mut self, id: SessionId, turn: &mut Turn<'_>) {
-        if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            waiting.greet(id);
+        } else if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
             self.ask(id, turn);
         }
     }
@@ -74,26 +77,36 @@ impl Document {
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
             }
-            Err(_) => self.rebuild(turn),
+            Err(error) => self.fail_session(id, &error, turn),
         }
     }
 
-    /// A session that overflowed is ready again: one merged diff stands for everything dropped.
+    /// A session that overflowed is ready again: one merged diff stands for every update dropped.
+    /// What else may have been dropped is said again: the question, the watermark, who is here.
     pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            return waiting.catch_up(id);
+        }
         let (Phase::Ready(replica), Some(session)) = (&mut self.phase, self.sessions.get_mut(&id))
         else {
             return;
         };
         session.lagging_since = None;
-        let Some(base) = &session.base else { return };
-        match replica.diff(base) {
-            Ok(update) => {
+        session.write_refusal = WriteRefusal::Untold;
+        session.repeat_saved(id, turn);
+        match session.base.as_ref().map(|base| replica.diff(base)) {
+            Some(Ok(update)) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
                 turn.send(id, frame, Delivery::Required);
-                let entries = self.presence.all();
-                Self::send_presence(id, &entries, turn);
             }
-            Err(_) => self.rebuild(turn),
+            Some(Err(error)) => return self.fail_session(id, &error, turn),
+            None => {}
+        }
+        let watches = session.watches();
+        self.greet(id, turn);
+        if watches {
+            let others = self.presence.others(id);
+            Self::send_presence(id, &others, turn);
         }
     }
 
@@ -218,6 +231,12 @@ impl Document {
     pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
         let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
         self.close(id, code, error, turn);
+    }
+
+    /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
+    fn fail_session(&mut self, id: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
+        self.close(id, CloseCode::Internal, error, turn);
+        self.rebuild(turn);
     }
 
     /// The CRDT failed on an update that passed the gate. It may hold half of it: it is rebuilt
