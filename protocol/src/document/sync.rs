@@ -143,7 +143,7 @@ impl Document {
         }
     }
 
-    fn walk(&mut self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
+    fn walk(&self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
         let limit = self.limits.update_bytes_max;
         if origin == Origin::Live && update.len() > limit {
             let text = format!(
@@ -157,14 +157,22 @@ impl Document {
             Origin::FirstSync => &self.limits.sync,
         };
         let facts = gate::walk_update(update, budget).map_err(Refusal::Gate)?;
-        let limit = self.limits.document_bytes_max as u64;
-        let bytes = self.log.bytes_with(update.len());
-        // Deletions always pass: they are the way back under the limit.
-        if bytes > limit && !facts.is_deletion_only() {
-            let text = format!("the document would be {bytes} bytes, at most {limit} are allowed");
-            return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+        // Deletions always pass: they are the way back under the limit. So does what is known.
+        if self.adds_blocks(&facts) {
+            let limit = self.limits.document_bytes_max as u64;
+            let bytes = self.log.bytes_with(update.len());
+            if bytes > limit {
+                let text =
+                    format!("the document would be {bytes} bytes, at most {limit} are allowed");
+                return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+            }
         }
         Ok(facts)
+    }
+
+    fn adds_blocks(&self, facts: &UpdateFacts) -> bool {
+        let known = |client| self.known().and_then(|known| known.get(&client)).copied();
+        facts.sections.iter().any(|section| section.end > known(section.client).unwrap_or(0))
     }
 
     /// Gives the update its place in the log and sends the received bytes to every follower. The
