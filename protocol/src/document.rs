@@ -194,7 +194,12 @@ impl Document {
                 self.update_received(id, sync::Origin::Live, &update, turn);
             }
             ClientMessage::Presence { entries } => self.presence_received(id, &entries, turn),
-            ClientMessage::QueryPresence => self.tell(id, turn),
+            ClientMessage::QueryPresence => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.told = true;
+                    self.send_presence(id, turn);
+                }
+            }
         }
     }
 
