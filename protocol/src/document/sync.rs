@@ -82,7 +82,6 @@ impl Document {
     }
 
     /// A session that overflowed is ready again: one merged diff stands for every update dropped.
-    /// What else may have been dropped is said again: the question, the watermark, who is here.
     pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         if let Phase::Loading(waiting) = &mut self.phase {
             return waiting.catch_up(id);
@@ -92,8 +91,6 @@ impl Document {
             return;
         };
         session.lagging_since = None;
-        session.write_refusal = WriteRefusal::Untold;
-        session.repeat_saved(id, turn);
         match session.base.as_ref().map(|base| replica.diff(base)) {
             Some(Ok(update)) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
@@ -102,11 +99,19 @@ impl Document {
             Some(Err(error)) => return self.fail_session(id, &error, turn),
             None => {}
         }
-        let watches = session.watches();
-        self.greet(id, turn);
-        if watches {
+        if session.watches() {
             self.send_presence(id, turn);
         }
+    }
+
+    /// Says again what was dropped beside updates: the question, the watermark, the refusal. Not
+    /// together with the diff, which may fill the queue on its own.
+    pub(super) fn repeat(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.dropped = false;
+        session.write_refusal = WriteRefusal::Untold;
+        session.repeat_saved(id, turn);
+        self.greet(id, turn);
     }
 
     /// A SyncStep2 or Update: gate, fit, integrate, log, relay.
