@@ -142,6 +142,7 @@ impl Document {
             Input::Overflowed { session } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.lagging_since = Some(turn.now);
+                    session.dropped = true;
                 }
             }
             Input::Drained { session } => self.catch_up(session, turn),
@@ -194,7 +195,11 @@ impl Document {
                 self.update_received(id, sync::Origin::Live, &update, turn);
             }
             ClientMessage::Presence { entries } => self.presence_received(id, &entries, turn),
-            ClientMessage::QueryPresence => self.tell(id, turn),
+            ClientMessage::QueryPresence => {
+                let others = self.presence.others(id);
+                Self::send_presence(id, &others, turn);
+                self.tell(id, turn);
+            }
         }
     }
 
@@ -281,11 +286,15 @@ impl Document {
         let overdue =
             |since: Option<Timestamp>, patience| since.is_some_and(|since| now - since >= patience);
         let mut untold = Vec::new();
+        let mut repeats = Vec::new();
         let mut slow = Vec::new();
         let mut silent = Vec::new();
         for (&id, session) in &self.sessions {
             if !session.told && now - session.joined_at >= TELL_AFTER {
                 untold.push(id);
+            }
+            if session.dropped && session.lagging_since.is_none() {
+                repeats.push(id);
             }
             if overdue(session.lagging_since, self.limits.lagging) {
                 slow.push(id);
@@ -295,6 +304,9 @@ impl Document {
         }
         for id in untold {
             self.tell(id, turn);
+        }
+        for id in repeats {
+            self.repeat(id, turn);
         }
         for id in slow {
             let text = "this client reads slower than others write; reconnect to catch up";

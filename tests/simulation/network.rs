@@ -32,6 +32,11 @@ impl Packet {
 }
 
 impl Pipe {
+    /// Nothing arrives before `at`.
+    pub(crate) fn opens(&mut self, at: u64) {
+        self.latest = at;
+    }
+
     /// Puts a packet in and returns when it arrives, which is never before its predecessor.
     pub(crate) fn send(&mut self, at: u64, packet: Packet) -> u64 {
         self.latest = self.latest.max(at);

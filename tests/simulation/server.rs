@@ -46,7 +46,8 @@ impl Server {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let limits = Limits {
             live: Budget::LIVE,
-            sync: Budget::STORED,
+            sync: Budget::SYNC,
+            stored: Budget::STORED,
             update_bytes_max: 1 << 20,
             document_bytes_max: 64 << 20,
             presence_clients_max: 32,

@@ -277,6 +277,8 @@ impl World {
         if self.server.state != State::Up {
             return self.schedule(opened, Event::ClientNotices(link));
         }
+        // Nothing arrives before the handshake has ended.
+        self.links[link].down.opens(self.now + opened);
         self.schedule(accepted, Event::Accept(link));
         self.schedule(opened, Event::Open(link));
     }

@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) base: Option<StateVector>,
     /// Since when nothing is sent to it, because its queue overflowed.
     pub(crate) lagging_since: Option<Timestamp>,
+    /// Whether more than updates was dropped with its queue and has to be said again.
+    pub(crate) dropped: bool,
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
@@ -46,6 +48,7 @@ impl Session {
             joined_at: now,
             base: None,
             lagging_since: None,
+            dropped: false,
             resync_since: None,
             told: false,
             write_refusal: WriteRefusal::Untold,
@@ -60,7 +63,7 @@ impl Session {
 
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
-        !self.told || self.lagging_since.is_some() || self.resync_since.is_some()
+        !self.told || self.dropped || self.lagging_since.is_some() || self.resync_since.is_some()
     }
 
     /// Tells its client what is saved, if that moved and the client understands it.
@@ -99,6 +102,11 @@ impl Receipts {
     /// Counts an update frame and returns its number.
     pub(crate) fn count(&mut self) -> u64 {
         self.frames += 1;
+        self.frames
+    }
+
+    /// How many have been counted.
+    pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 

@@ -69,6 +69,8 @@ impl Document {
         else {
             return;
         };
+        let known = replica.known();
+        let is_ahead = base.iter().any(|(client, clock)| known.get(client) < Some(clock));
         match replica.diff(&base) {
             Ok(update) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
@@ -76,13 +78,17 @@ impl Document {
                 base.retain(|client, _| replica.known().contains_key(client));
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
+                if is_ahead && !session.access.may_write() {
+                    // It is not asked for what it wrote offline, so it learns of the refusal here.
+                    let frames = session.receipts.frames();
+                    self.refuse_write(id, frames, turn);
+                }
             }
             Err(error) => self.fail_session(id, &error, turn),
         }
     }
 
     /// A session that overflowed is ready again: one merged diff stands for every update dropped.
-    /// What else may have been dropped is said again: the question, the watermark, who is here.
     pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         if let Phase::Loading(waiting) = &mut self.phase {
             return waiting.catch_up(id);
@@ -92,8 +98,6 @@ impl Document {
             return;
         };
         session.lagging_since = None;
-        session.write_refusal = WriteRefusal::Untold;
-        session.repeat_saved(id, turn);
         match session.base.as_ref().map(|base| replica.diff(base)) {
             Some(Ok(update)) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
@@ -102,12 +106,20 @@ impl Document {
             Some(Err(error)) => return self.fail_session(id, &error, turn),
             None => {}
         }
-        let watches = session.watches();
-        self.greet(id, turn);
-        if watches {
+        if session.watches() {
             let others = self.presence.others(id);
             Self::send_presence(id, &others, turn);
         }
+    }
+
+    /// Says again what was dropped beside updates: the question, the watermark, the refusal. Not
+    /// together with the diff, which may fill the queue on its own.
+    pub(super) fn repeat(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.dropped = false;
+        session.write_refusal = WriteRefusal::Untold;
+        session.repeat_saved(id, turn);
+        self.greet(id, turn);
     }
 
     /// A SyncStep2 or Update: gate, fit, integrate, log, relay.
@@ -150,7 +162,7 @@ impl Document {
         }
     }
 
-    fn walk(&mut self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
+    fn walk(&self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
         let limit = self.limits.update_bytes_max;
         if origin == Origin::Live && update.len() > limit {
             let text = format!(
@@ -164,14 +176,22 @@ impl Document {
             Origin::FirstSync => &self.limits.sync,
         };
         let facts = gate::walk_update(update, budget).map_err(Refusal::Gate)?;
-        let limit = self.limits.document_bytes_max as u64;
-        let bytes = self.log.bytes_with(update.len());
-        // Deletions always pass: they are the way back under the limit.
-        if bytes > limit && !facts.is_deletion_only() {
-            let text = format!("the document would be {bytes} bytes, at most {limit} are allowed");
-            return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+        // Deletions always pass: they are the way back under the limit. So does what is known.
+        if self.adds_blocks(&facts) {
+            let limit = self.limits.document_bytes_max as u64;
+            let bytes = self.log.bytes_with(update.len());
+            if bytes > limit {
+                let text =
+                    format!("the document would be {bytes} bytes, at most {limit} are allowed");
+                return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+            }
         }
         Ok(facts)
+    }
+
+    fn adds_blocks(&self, facts: &UpdateFacts) -> bool {
+        let known = |client| self.known().and_then(|known| known.get(&client)).copied();
+        facts.sections.iter().any(|section| section.end > known(section.client).unwrap_or(0))
     }
 
     /// Gives the update its place in the log and sends the received bytes to every follower. The
