@@ -33,7 +33,7 @@ use crate::document::loading::Waiting;
 use crate::document::log::{Log, Occasion};
 use crate::document::presence::{Presence, Speaker};
 use crate::document::replica::Replica;
-use crate::document::session::Session;
+use crate::document::session::{Session, Telling};
 use crate::gate::{self, PresenceEntry, StateVector};
 use crate::id::{Sequence, SessionId};
 use crate::time::{Millis, Timestamp};
@@ -228,7 +228,7 @@ impl Document {
         let Some(session) = self.sessions.get(&id) else { return };
         let speaker = Speaker {
             session: id,
-            told: session.told,
+            told: session.telling == Telling::Told,
             states_max: self.limits.presence_clients_max,
         };
         let echo = ServerMessage::Presence { entries: &entries }.encode();
@@ -244,9 +244,22 @@ impl Document {
     /// Tells a session who is here, once.
     fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if !std::mem::replace(&mut session.told, true) {
-            let entries = self.presence.introduce_others(turn.now, id);
-            Self::send_presence(id, &entries, turn);
+        if session.telling == Telling::Told {
+            return;
+        }
+        session.telling = Telling::Due;
+        if self.presence.freshen(turn.now) {
+            self.tell_due(turn);
+        }
+    }
+
+    /// Tells everybody whose turn it is.
+    fn tell_due(&mut self, turn: &mut Turn<'_>) {
+        for (&id, session) in &mut self.sessions {
+            if session.telling == Telling::Due {
+                session.telling = Telling::Told;
+                Self::send_presence(id, &self.presence.others(id), turn);
+            }
         }
     }
 
@@ -285,13 +298,12 @@ impl Document {
         let now = turn.now;
         let overdue =
             |since: Option<Timestamp>, patience| since.is_some_and(|since| now - since >= patience);
-        let mut untold = Vec::new();
         let mut repeats = Vec::new();
         let mut slow = Vec::new();
         let mut silent = Vec::new();
-        for (&id, session) in &self.sessions {
-            if !session.told && now - session.joined_at >= TELL_AFTER {
-                untold.push(id);
+        for (&id, session) in &mut self.sessions {
+            if session.telling == Telling::Unheard && now - session.joined_at >= TELL_AFTER {
+                session.telling = Telling::Due;
             }
             if session.dropped && session.lagging_since.is_none() {
                 repeats.push(id);
@@ -302,8 +314,9 @@ impl Document {
                 silent.push(id);
             }
         }
-        for id in untold {
-            self.tell(id, turn);
+        let is_due = |session: &Session| session.telling == Telling::Due;
+        if self.sessions.values().any(is_due) && self.presence.freshen(now) {
+            self.tell_due(turn);
         }
         for id in repeats {
             self.repeat(id, turn);
@@ -409,7 +422,10 @@ impl Document {
 
     fn schedule(&mut self, now: Timestamp) {
         let pending = self.sessions.values().any(Session::waits_for_time);
-        let at = if pending {
+        let is_due = |session: &Session| session.telling == Telling::Due;
+        let at = if pending && self.sessions.values().any(is_due) {
+            self.presence.freshens_at()
+        } else if pending {
             now + TICK
         } else if self.presence.is_empty() {
             return;

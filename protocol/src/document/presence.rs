@@ -30,22 +30,20 @@ const ENDED_MAX: usize = 4_096;
 /// 2026-01-01T00:00:00Z, where published clocks begin.
 const CLOCK_EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// The shift between a client's clock and the published one advances by eight a second: enough to
-/// be higher after every restart, and 31 bits of it last eight years.
-const CLOCK_TICK_MS: u64 = 125;
+/// Published clocks are the client's own plus the time in these ticks, so they are higher after
+/// every restart, however fast somebody types. 32 bits of it last until 2034.
+const CLOCK_TICK_MS: u64 = 64;
 
 /// Clocks from here on are not a client's own count. Two tabs of one browser also tell each other
 /// what they hear from the server, and so a client learns, and goes on from, its published clock.
 const ADOPTED_FROM: u32 = 1 << 26;
 
-/// How far raising clocks for newcomers may run ahead of time. Beyond it, newcomers who knew a
-/// state before see it at its next renewal, 15 s later at most.
-const RAISES_AHEAD: u32 = 64;
-
 /// The presence states of one document.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     states: BTreeMap<ClientId, State>,
+    /// The tick in which clocks were last raised for newcomers.
+    freshened_at: u32,
 }
 
 #[derive(Debug)]
@@ -60,10 +58,6 @@ struct State {
     published_from: u32,
     /// The latest clock that peers were sent.
     published: u32,
-    /// The tick in which this life began.
-    introduced_at: u32,
-    /// How often `published` was raised for the sake of newcomers.
-    raises: u32,
     /// None when the client said that it is gone.
     json: Option<Bytes>,
     /// When it was last renewed, or when it ended.
@@ -134,23 +128,26 @@ impl Presence {
         self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
     }
 
-    /// Everybody else who is here, for a session that is about to be told.
-    ///
-    /// The clocks are higher than any that was sent before: a client that reconnects has dropped
-    /// the states of others but remembers their clocks, and ignores what does not exceed them.
-    pub(crate) fn introduce_others(
-        &mut self,
-        now: Timestamp,
-        session: SessionId,
-    ) -> Vec<PresenceEntry> {
+    /// Gives every state a clock that nobody has seen: a client that reconnects has dropped the
+    /// states of others but remembers their clocks, and ignores what does not exceed them. False
+    /// if that was done in this tick already; clocks must not run ahead of time, or they would
+    /// repeat after a restart.
+    pub(crate) fn freshen(&mut self, now: Timestamp) -> bool {
         let tick = clock_tick(now);
-        let others = self.states.iter_mut().filter(|(_, state)| state.is_other(session));
-        others
-            .map(|(&client, state)| {
-                state.raise(tick);
-                state.entry(client)
-            })
-            .collect()
+        if tick <= self.freshened_at {
+            return false;
+        }
+        self.freshened_at = tick;
+        for state in self.states.values_mut().filter(|state| state.json.is_some()) {
+            state.raise(tick);
+        }
+        true
+    }
+
+    /// When clocks can be raised again.
+    pub(crate) fn freshens_at(&self) -> Timestamp {
+        let ticks = u64::from(self.freshened_at) + 1;
+        Timestamp::from_unix_ms(CLOCK_EPOCH_MS + ticks * CLOCK_TICK_MS)
     }
 
     /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
@@ -178,11 +175,9 @@ impl Presence {
         let state = State {
             owner: Some(owner),
             heard: entry.clock,
-            shift: published - entry.clock,
+            shift: published.saturating_sub(entry.clock),
             published_from: published,
             published,
-            introduced_at: tick,
-            raises: 0,
             json: detached(entry.state),
             seen_at: now,
         };
@@ -218,7 +213,6 @@ impl Presence {
             state.owner = None;
             state.seen_at = now;
             if was_here {
-                state.published = state.published.saturating_add(1);
                 ended.push(state.entry(client));
             }
         }
@@ -255,14 +249,15 @@ fn detached(json: Option<Bytes>) -> Option<Bytes> {
 }
 
 impl State {
-    /// Gives the state a clock that nobody has seen yet.
     fn raise(&mut self, tick: u32) {
-        let elapsed = tick.saturating_sub(self.introduced_at);
-        if self.raises < elapsed.saturating_add(RAISES_AHEAD) {
-            self.raises += 1;
-            self.shift = self.shift.saturating_add(1);
-            self.published = self.published.saturating_add(1);
+        let own_count = self.heard < ADOPTED_FROM;
+        if own_count && self.shift >= tick {
+            // It was introduced in this tick; nobody has heard of it, left, and come back since.
+            return;
         }
+        let timed = if own_count { self.heard.saturating_add(tick) } else { 0 };
+        self.published = self.published.saturating_add(1).max(timed);
+        self.shift = self.published.saturating_sub(self.heard);
     }
 
     /// Whether the owner says something it has not said before.

@@ -26,10 +26,20 @@ pub(crate) struct Session {
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
-    pub(crate) told: bool,
+    pub(crate) telling: Telling,
     /// Whether its client has been told that it may not write.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
+}
+
+/// How far a session is from being told who is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// It has neither spoken of itself nor answered a question.
+    Unheard,
+    /// It is its turn as soon as states have clocks that it cannot know.
+    Due,
+    Told,
 }
 
 /// Whether a reader that tried to write has been told. A stock client tries again with every key,
@@ -50,7 +60,7 @@ impl Session {
             lagging_since: None,
             dropped: false,
             resync_since: None,
-            told: false,
+            telling: Telling::Unheard,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
@@ -63,7 +73,10 @@ impl Session {
 
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
-        !self.told || self.dropped || self.lagging_since.is_some() || self.resync_since.is_some()
+        self.telling != Telling::Told
+            || self.dropped
+            || self.lagging_since.is_some()
+            || self.resync_since.is_some()
     }
 
     /// Tells its client what is saved, if that moved and the client understands it.
@@ -84,7 +97,7 @@ impl Session {
 
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
-        self.told && self.lagging_since.is_none()
+        self.telling == Telling::Told && self.lagging_since.is_none()
     }
 }
 
