@@ -250,8 +250,8 @@ impl Document {
         }
     }
 
-    fn send_presence(&self, id: SessionId, turn: &mut Turn<'_>) {
-        let entries = self.presence.others(id);
+    fn send_presence(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let entries = self.presence.others(turn.now, id);
         if !entries.is_empty() {
             let frame = ServerMessage::Presence { entries: &entries }.encode();
             turn.send(id, frame, Delivery::Skippable);

@@ -127,10 +127,17 @@ impl Presence {
 
     /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
     /// clock for news of itself and go back to what it said before.
-    pub(crate) fn others(&self, session: SessionId) -> Vec<PresenceEntry> {
+    ///
+    /// A client that was here a moment ago has forgotten everybody but kept their clocks, so they
+    /// are brought up to now.
+    pub(crate) fn others(&mut self, now: Timestamp, session: SessionId) -> Vec<PresenceEntry> {
         let is_other = |state: &State| state.json.is_some() && state.owner != Some(session);
-        let here = self.states.iter().filter(|(_, state)| is_other(state));
-        here.map(|(&client, state)| state.entry(client)).collect()
+        let here = self.states.iter_mut().filter(|(_, state)| is_other(state));
+        here.map(|(&client, state)| {
+            state.published = state.published.max(clock_at(now));
+            state.entry(client)
+        })
+        .collect()
     }
 
     /// Whether there is anything that time can change.
@@ -139,10 +146,8 @@ impl Presence {
     }
 
     fn introduce(&mut self, now: Timestamp, owner: SessionId, client: ClientId) {
-        let floor = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
-        let floor = u32::try_from(floor).unwrap_or(u32::MAX);
         let ended = self.states.get(&client).map_or(0, |state| state.published);
-        let published = floor.max(ended);
+        let published = clock_at(now).max(ended);
         let state = State {
             owner: Some(owner),
             heard: 0,
@@ -195,6 +200,12 @@ impl Presence {
             self.states.remove(&client);
         }
     }
+}
+
+/// Where published clocks are at a moment, if nothing pushed them further.
+fn clock_at(now: Timestamp) -> u32 {
+    let ticks = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 impl State {
