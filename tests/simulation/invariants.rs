@@ -94,7 +94,12 @@ impl World {
         let present: BTreeMap<u64, _> = self
             .clients
             .iter()
-            .filter_map(|client| Some((client.awareness.own, client.intended.clone()?)))
+            .filter_map(|client| {
+                let own = client.awareness.states.get(&client.awareness.own);
+                // One that hides and reconnects is told of itself by its old session, and believes.
+                assert!(client.intended.is_none() || client.intended.as_ref() == own);
+                Some((client.awareness.own, own?.clone()))
+            })
             .collect();
         for (index, client) in self.clients.iter().enumerate() {
             let missed = client.link.is_none_or(|link| self.links[link].skipped);

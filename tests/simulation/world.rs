@@ -223,7 +223,8 @@ impl World {
             Event::Loaded(life) => self.loaded(life),
             Event::SnapshotDone(life) => self.snapshot_done(life),
             Event::Deadline => self.deadline(),
-            Event::Crash => self.crash(),
+            Event::Crash if self.store.has_failed => self.crash(),
+            Event::Crash => {}
             Event::Start => self.server.state = State::Up,
         }
     }
@@ -449,8 +450,8 @@ impl World {
         let link = self.new_link(VANDAL);
         self.links[link].is_cut = true;
         self.join(link);
-        let client = (1 << 40) + 2 * self.rng.below(1 << 30);
-        let message = ClientMessage::Update { update: circle(client).into() };
+        let client = (1 << 40) + self.rng.below(1 << 30);
+        let message = ClientMessage::Update { update: poison(client).into() };
         let session = self.links[link].session;
         self.handle(syncline_protocol::document::Input::Received { session, message });
         self.schedule(5_000, Event::Leave(link));
@@ -474,18 +475,19 @@ impl World {
     }
 }
 
-/// Two clients, each of whose first block stands to the right of the other's.
-pub(crate) fn circle(client: u64) -> Vec<u8> {
-    let mut update = vec![2];
-    for (own, other) in [(client + 1, client), (client, client + 1)] {
-        write_var_uint(&mut update, 1);
-        write_var_uint(&mut update, own);
-        // Clock 0; a string with an origin.
-        update.extend([0, 0x84]);
-        write_var_uint(&mut update, other);
-        update.push(0);
-        write_buffer(&mut update, b"x");
-    }
+/// A block whose parent is a string. Only the CRDT finds out that this is no place for it.
+fn poison(client: u64) -> Vec<u8> {
+    let mut update = vec![1, 2];
+    write_var_uint(&mut update, client);
+    // Clock 0: a string in the root "text".
+    update.extend([0, 0x04, 1]);
+    write_buffer(&mut update, b"text");
+    write_buffer(&mut update, b"x");
+    // Clock 1: a string in that string.
+    update.extend([0x04, 0]);
+    write_var_uint(&mut update, client);
+    update.push(0);
+    write_buffer(&mut update, b"y");
     update.push(0);
     update
 }
