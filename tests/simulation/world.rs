@@ -20,6 +20,10 @@ use crate::store::Store;
 /// 2026-06-01, so that published presence clocks are as large as they will be.
 const START_MS: u64 = 1_780_272_000_000;
 
+/// Published clocks count eighths of a second. Somebody who moves more often runs ahead of them,
+/// and whoever comes back meanwhile sees that one only at its next renewal.
+const PRESENCE_MS: u64 = 125;
+
 /// Stands for clients that send one poisonous update and then nothing.
 const VANDAL: usize = usize::MAX;
 
@@ -89,6 +93,8 @@ pub(crate) struct World {
     pub(crate) stats: Stats,
     /// Whether things still go wrong, and people still write.
     pub(crate) is_troubled: bool,
+    /// When people stop to move.
+    pub(crate) presence_until: u64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     is_traced: bool,
@@ -120,6 +126,7 @@ impl World {
             store: Store::default(),
             stats: Stats::default(),
             is_troubled: true,
+            presence_until: 0,
             events: BTreeMap::new(),
             scheduled: 0,
             is_traced,
@@ -245,14 +252,14 @@ impl World {
     }
 
     fn set_presence(&mut self, index: usize) {
-        if !self.is_troubled {
+        if self.now >= self.presence_until {
             return;
         }
         let mut out = Vec::new();
         self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
         self.send_up(index, out);
         let delay = self.rng.pick(&[100, 2_000, 20_000]);
-        let delay = self.rng.between(1, delay);
+        let delay = self.rng.between(PRESENCE_MS, PRESENCE_MS + delay);
         self.schedule(delay, Event::Presence(index));
     }
 
