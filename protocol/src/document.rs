@@ -149,6 +149,7 @@ impl Document {
             Input::Left { session } => self.left(session, turn),
             Input::Persisted { through } => self.persisted(through, turn),
             Input::PersistFailed => {
+                self.log.persist_failed();
                 self.lose("the store takes no more updates; unsaved ones are still yours", turn);
             }
             Input::SnapshotEnded(SnapshotOutcome::Written) => self.log.snapshot_written(),
@@ -401,7 +402,7 @@ impl Document {
         let since = *self.idle_since.get_or_insert(turn.now);
         let due = match self.phase {
             Phase::Loading(_) => false,
-            Phase::Lost => true,
+            Phase::Lost => self.log.is_settled(),
             Phase::Ready(_) => {
                 let overdue = self.draining || turn.now - since >= self.limits.idle;
                 overdue && self.log.is_settled()

@@ -18,6 +18,8 @@ const RENEWAL_MS: u64 = 36_000;
 /// Runs the seed's world to its end.
 pub(crate) fn live(world: &mut World) {
     let ms = world.rng.between(5_000, 60_000);
+    // Moves that waited for a load are published at once, and so ahead of the clock.
+    world.presence_until = world.now + ms - 2_000;
     world.run(ms);
     world.heal();
     world.run(SETTLE_MS);
@@ -94,7 +96,12 @@ impl World {
         let present: BTreeMap<u64, _> = self
             .clients
             .iter()
-            .filter_map(|client| Some((client.awareness.own, client.intended.clone()?)))
+            .filter_map(|client| {
+                let own = client.awareness.states.get(&client.awareness.own);
+                // One that hides and reconnects is told of itself by its old session, and believes.
+                assert!(client.intended.is_none() || client.intended.as_ref() == own);
+                Some((client.awareness.own, own?.clone()))
+            })
             .collect();
         for (index, client) in self.clients.iter().enumerate() {
             let missed = client.link.is_none_or(|link| self.links[link].skipped);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use syncline_protocol::document::{
     Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, verify_snapshot,
 };
-use syncline_protocol::gate::Budget;
+use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{CloseCode, SessionId, Snapshot, Timestamp};
@@ -99,7 +99,7 @@ impl World {
 
     fn refuse(&mut self, link: usize) {
         let at = self.now + self.latency();
-        self.links[link].down.send(at, Packet::Close(CloseCode::Draining));
+        let at = self.links[link].down.send(at, Packet::Close(CloseCode::Draining));
         self.schedule_at(at, Event::Down(link));
     }
 
@@ -109,6 +109,7 @@ impl World {
         }
         let session = self.links[link].session;
         let message = ClientMessage::decode(frame).expect("clients speak the dialect");
+        self.trace(|| format!("{session} -> {}", describe(&message)));
         self.handle(Input::Received { session, message });
     }
 
@@ -388,5 +389,24 @@ impl World {
         self.check_acknowledged();
         let delay = self.rng.between(0, 1_500);
         self.schedule(delay, Event::Start);
+    }
+}
+
+fn describe(message: &ClientMessage) -> String {
+    match message {
+        ClientMessage::SyncStep1 { state_vector } => format!("step 1, {} B", state_vector.len()),
+        ClientMessage::SyncStep2 { update } => format!("step 2, {} B", update.len()),
+        ClientMessage::Update { update } => format!("update, {} B", update.len()),
+        ClientMessage::QueryPresence => "who is here?".into(),
+        ClientMessage::Presence { entries } => walk_presence(entries, &Budget::LIVE).map_or_else(
+            |error| error.to_string(),
+            |entries| {
+                let one = |entry: &PresenceEntry| {
+                    let state = entry.state.as_deref().unwrap_or(b"null");
+                    format!(" {}@{}={}", entry.client, entry.clock, state.escape_ascii())
+                };
+                entries.iter().map(one).collect()
+            },
+        ),
     }
 }

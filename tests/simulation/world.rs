@@ -20,6 +20,10 @@ use crate::store::Store;
 /// 2026-06-01, so that published presence clocks are as large as they will be.
 const START_MS: u64 = 1_780_272_000_000;
 
+/// Published clocks count eighths of a second. Somebody who moves more often runs ahead of them,
+/// and whoever comes back meanwhile sees that one only at its next renewal.
+const PRESENCE_MS: u64 = 125;
+
 /// Stands for clients that send one poisonous update and then nothing.
 const VANDAL: usize = usize::MAX;
 
@@ -89,6 +93,8 @@ pub(crate) struct World {
     pub(crate) stats: Stats,
     /// Whether things still go wrong, and people still write.
     pub(crate) is_troubled: bool,
+    /// When people stop to move.
+    pub(crate) presence_until: u64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     is_traced: bool,
@@ -120,6 +126,7 @@ impl World {
             store: Store::default(),
             stats: Stats::default(),
             is_troubled: true,
+            presence_until: 0,
             events: BTreeMap::new(),
             scheduled: 0,
             is_traced,
@@ -223,7 +230,8 @@ impl World {
             Event::Loaded(life) => self.loaded(life),
             Event::SnapshotDone(life) => self.snapshot_done(life),
             Event::Deadline => self.deadline(),
-            Event::Crash => self.crash(),
+            Event::Crash if self.store.has_failed => self.crash(),
+            Event::Crash => {}
             Event::Start => self.server.state = State::Up,
         }
     }
@@ -244,14 +252,14 @@ impl World {
     }
 
     fn set_presence(&mut self, index: usize) {
-        if !self.is_troubled {
+        if self.now >= self.presence_until {
             return;
         }
         let mut out = Vec::new();
         self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
         self.send_up(index, out);
         let delay = self.rng.pick(&[100, 2_000, 20_000]);
-        let delay = self.rng.between(1, delay);
+        let delay = self.rng.between(PRESENCE_MS, PRESENCE_MS + delay);
         self.schedule(delay, Event::Presence(index));
     }
 
@@ -452,8 +460,8 @@ impl World {
         let link = self.new_link(VANDAL);
         self.links[link].is_cut = true;
         self.join(link);
-        let client = (1 << 40) + 2 * self.rng.below(1 << 30);
-        let message = ClientMessage::Update { update: circle(client).into() };
+        let client = (1 << 40) + self.rng.below(1 << 30);
+        let message = ClientMessage::Update { update: poison(client).into() };
         let session = self.links[link].session;
         self.handle(syncline_protocol::document::Input::Received { session, message });
         self.schedule(5_000, Event::Leave(link));
@@ -477,18 +485,19 @@ impl World {
     }
 }
 
-/// Two clients, each of whose first block stands to the right of the other's.
-pub(crate) fn circle(client: u64) -> Vec<u8> {
-    let mut update = vec![2];
-    for (own, other) in [(client + 1, client), (client, client + 1)] {
-        write_var_uint(&mut update, 1);
-        write_var_uint(&mut update, own);
-        // Clock 0; a string with an origin.
-        update.extend([0, 0x84]);
-        write_var_uint(&mut update, other);
-        update.push(0);
-        write_buffer(&mut update, b"x");
-    }
+/// A block whose parent is a string. Only the CRDT finds out that this is no place for it.
+fn poison(client: u64) -> Vec<u8> {
+    let mut update = vec![1, 2];
+    write_var_uint(&mut update, client);
+    // Clock 0: a string in the root "text".
+    update.extend([0, 0x04, 1]);
+    write_buffer(&mut update, b"text");
+    write_buffer(&mut update, b"x");
+    // Clock 1: a string in that string.
+    update.extend([0x04, 0]);
+    write_var_uint(&mut update, client);
+    update.push(0);
+    write_buffer(&mut update, b"y");
     update.push(0);
     update
 }

@@ -67,7 +67,12 @@ impl Log {
         self.last
     }
 
-    /// Whether everything accepted is on disk.
+    /// What is not on disk will never be: nothing is under way any more.
+    pub(crate) fn persist_failed(&mut self) {
+        self.last = self.persisted;
+    }
+
+    /// Whether nothing is on its way to disk.
     pub(crate) fn is_settled(&self) -> bool {
         self.persisted == self.last
     }

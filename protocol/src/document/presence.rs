@@ -103,7 +103,7 @@ impl Presence {
                     heard.own = true;
                     heard.publish.extend(self.renew(now, entry));
                 }
-                Some(state) if state.owner.is_some() && !announcement => continue,
+                Some(state) if state.is_spoken_for() && !announcement => continue,
                 Some(state) if speaker.told && state.is_echo(&entry) => continue,
                 // Somebody who was not here has nothing to end.
                 _ if entry.state.is_none() || owned >= speaker.states_max => {}
@@ -264,6 +264,12 @@ impl State {
     fn is_news(&self, entry: &PresenceEntry) -> bool {
         entry.clock > self.heard
             || (entry.clock == self.heard && entry.state.is_none() && self.json.is_some())
+    }
+
+    /// Whether a live session shows it. One that its owner hides is free: its client may be back
+    /// with another session while the old one has not been missed yet.
+    fn is_spoken_for(&self) -> bool {
+        self.owner.is_some() && self.json.is_some()
     }
 
     /// Whether an entry repeats what peers were sent in the life that ended.
