@@ -210,7 +210,7 @@ impl Document {
         }
         if self.sessions.remove(&id).is_some() {
             let ended = self.presence.leave(turn.now, id);
-            self.publish(None, &ended, turn);
+            self.publish(&ended, turn);
         }
     }
 
@@ -233,9 +233,9 @@ impl Document {
             states_max: self.limits.presence_clients_max,
         };
         let echo = ServerMessage::Presence { entries: &entries }.encode();
-        let heard = self.presence.hear(turn.now, speaker, entries);
-        self.publish(Some(id), &heard.publish, turn);
-        if heard.own {
+        let own = self.presence.hear(turn.now, speaker, entries);
+        self.flush_presence(turn);
+        if own {
             // Stock clients count this as the sign of life they need every 30 s.
             turn.send(id, echo, Delivery::Skippable);
         }
@@ -271,13 +271,28 @@ impl Document {
         }
     }
 
-    fn publish(&self, except: Option<SessionId>, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
+    fn flush_presence(&mut self, turn: &mut Turn<'_>) {
+        let entries = self.presence.flush(turn.now);
+        self.publish(&entries, turn);
+    }
+
+    /// Sends presence to everybody but those who speak for it: a client would take the higher
+    /// clock for news of itself and go back to what it said before.
+    fn publish(&self, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
         if entries.is_empty() {
             return;
         }
         let frame = ServerMessage::Presence { entries }.encode();
         for (&to, session) in &self.sessions {
-            if session.watches() && Some(to) != except {
+            if !session.watches() {
+                continue;
+            }
+            let is_own = |entry: &&PresenceEntry| self.presence.speaks_for(to, entry.client);
+            if entries.iter().any(|entry| is_own(&entry)) {
+                let others: Vec<_> =
+                    entries.iter().filter(|entry| !is_own(entry)).cloned().collect();
+                Self::send_presence(to, &others, turn);
+            } else {
                 turn.send(to, frame.clone(), Delivery::Skippable);
             }
         }
@@ -288,8 +303,9 @@ impl Document {
             return;
         }
         self.tick_at = None;
+        self.flush_presence(turn);
         let ended = self.presence.sweep(turn.now);
-        self.publish(None, &ended, turn);
+        self.publish(&ended, turn);
         if matches!(self.phase, Phase::Ready(_)) {
             self.tick_sessions(turn);
         }
@@ -424,8 +440,8 @@ impl Document {
     fn schedule(&mut self, now: Timestamp) {
         let pending = self.sessions.values().any(Session::waits_for_time);
         let is_due = |session: &Session| session.telling == Telling::Due;
-        let at = if pending && self.sessions.values().any(is_due) {
-            self.presence.freshens_at()
+        let at = if self.presence.is_pending() || self.sessions.values().any(is_due) {
+            Presence::next_tick(now)
         } else if pending {
             now + TICK
         } else if self.presence.is_empty() {
