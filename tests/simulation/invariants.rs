@@ -79,8 +79,10 @@ impl World {
             match &client.copy {
                 _ if client.scribbles => {}
                 Replica::Yrs(copy) => {
-                    assert_eq!(copy.content(), content, "client {index} shows something else");
                     assert_eq!(&clocks(copy), known, "client {index} has another history");
+                    let own = copy.content();
+                    let news = (copy.changes(&state), server.changes(&client.copy.diff(&[0])));
+                    assert_eq!(own, content, "client {index} shows something else {news:?}");
                 }
                 Replica::Yjs(copy) => {
                     assert!(copy.equals(&state), "client {index} shows something else to Yjs");
@@ -98,8 +100,8 @@ impl World {
             .iter()
             .filter_map(|client| {
                 let own = client.awareness.states.get(&client.awareness.own);
-                // One that hides and reconnects is told of itself by its old session, and believes.
-                assert!(client.intended.is_none() || client.intended.as_ref() == own);
+                let intended = client.intended.as_ref();
+                assert!(client.came_hidden || intended == own, "{intended:?} became {own:?}");
                 Some((client.awareness.own, own?.clone()))
             })
             .collect();

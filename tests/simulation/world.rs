@@ -473,6 +473,7 @@ impl World {
         }
         for link in 0..self.links.len() {
             self.links[link].stalled = false;
+            self.links[link].window = usize::MAX;
             self.schedule(0, Event::Down(link));
             if self.links[link].is_cut {
                 self.schedule(200, Event::Leave(link));
