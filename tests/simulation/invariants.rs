@@ -18,7 +18,6 @@ const RENEWAL_MS: u64 = 36_000;
 /// Runs the seed's world to its end.
 pub(crate) fn live(world: &mut World) {
     let ms = world.rng.between(5_000, 60_000);
-    // Moves that waited for a load are published at once, and so ahead of the clock.
     world.presence_until = world.now + ms - 2_000;
     world.run(ms);
     world.heal();

@@ -255,9 +255,12 @@ impl World {
         if self.now >= self.presence_until {
             return;
         }
-        let mut out = Vec::new();
-        self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
-        self.send_up(index, out);
+        // Moves that wait for a load would be published at once, and so ahead of the clock.
+        if self.clients[index].synced {
+            let mut out = Vec::new();
+            self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
+            self.send_up(index, out);
+        }
         let delay = self.rng.pick(&[100, 2_000, 20_000]);
         let delay = self.rng.between(PRESENCE_MS, PRESENCE_MS + delay);
         self.schedule(delay, Event::Presence(index));
