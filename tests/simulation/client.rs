@@ -23,6 +23,9 @@ pub(crate) struct Client {
     pub(crate) dialect: Dialect,
     /// Whether it is a reader that tries to write. Its own copy then differs from all others.
     pub(crate) scribbles: bool,
+    /// Whether it connected while it hid. Nothing then tells the server who it is, and it hears of
+    /// itself from the session it had before, as long as that lingers.
+    pub(crate) came_hidden: bool,
     pub(crate) link: Option<usize>,
     pub(crate) open: bool,
     pub(crate) synced: bool,
@@ -42,6 +45,7 @@ impl Client {
             access,
             dialect,
             scribbles: false,
+            came_hidden: false,
             link: None,
             open: false,
             synced: false,
@@ -57,6 +61,8 @@ impl Client {
         out.push(sync_frame(0, &self.copy.state_vector()));
         if self.awareness.is_set() {
             out.push(self.presence(&[self.awareness.own]));
+        } else {
+            self.came_hidden = true;
         }
     }
 

@@ -1,6 +1,7 @@
 //! A client's copy of the document: in yrs, or in Yjs itself behind the oracle process.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -11,9 +12,10 @@ use yrs::types::{Attrs, ToJson};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
-    Any, Array, ArrayPrelim, ArrayRef, Doc, GetString, Map, MapPrelim, MapRef, OffsetKind, Options,
-    Out, ReadTxn, StateVector, Text, TextPrelim, TextRef, Transact, TransactionMut, Update, Xml,
-    XmlElementPrelim, XmlFragment, XmlFragmentRef, XmlTextPrelim, any,
+    Any, Array, ArrayPrelim, ArrayRef, Doc, Map, MapPrelim, MapRef, OffsetKind, Options,
+    Out, ReadTxn, StateVector, Text, TextPrelim, TextRef, Transact, Transaction,
+    TransactionMut, Update, Xml, XmlElementPrelim, XmlFragment, XmlFragmentRef, XmlOut,
+    XmlTextPrelim, any,
 };
 
 use crate::oracle::Oracle;
@@ -145,26 +147,11 @@ impl YrsCopy {
     /// All that it says, in a form that can be compared.
     pub(crate) fn content(&self) -> Value {
         let txn = self.doc.transact();
-        let text: Vec<Value> = self
-            .text
-            .diff(&txn, YChange::identity)
-            .into_iter()
-            .map(|chunk| {
-                let insert = match chunk.insert {
-                    Out::Any(any) => json!(any),
-                    other => json!(other.to_string(&txn)),
-                };
-                let attributes = chunk.attributes.map(|attributes| {
-                    attributes.iter().map(|(key, any)| (key.to_string(), json!(any))).collect()
-                });
-                json!([insert, attributes.map(Value::Object)])
-            })
-            .collect();
         json!({
-            "text": text,
+            "text": chunks(&txn, &self.text),
             "map": self.map.to_json(&txn),
             "array": self.array.to_json(&txn),
-            "xml": self.xml.get_string(&txn),
+            "xml": self.xml.children(&txn).map(|node| xml(&txn, node)).collect::<Vec<_>>(),
         })
     }
 
@@ -191,6 +178,40 @@ impl YrsCopy {
 
     fn take_sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.sent.lock().unwrap())
+    }
+}
+
+/// A text with its marks. As a string, yrs would put marks and attributes in random order.
+fn chunks(txn: &Transaction<'_>, text: &impl Text) -> Vec<Value> {
+    let chunks = text.diff(txn, YChange::identity).into_iter();
+    chunks
+        .map(|chunk| {
+            let insert = match chunk.insert {
+                Out::Any(any) => json!(any),
+                other => json!(other.to_string(txn)),
+            };
+            let marks = chunk.attributes.map(|marks| {
+                marks.iter().map(|(key, any)| (key.to_string(), json!(any))).collect()
+            });
+            json!([insert, marks.map(Value::Object)])
+        })
+        .collect()
+}
+
+fn xml(txn: &Transaction<'_>, node: XmlOut) -> Value {
+    match node {
+        XmlOut::Text(text) => json!(chunks(txn, &text)),
+        XmlOut::Fragment(fragment) => {
+            json!(fragment.children(txn).map(|node| xml(txn, node)).collect::<Vec<_>>())
+        }
+        XmlOut::Element(element) => {
+            let attributes: BTreeMap<_, _> = element
+                .attributes(txn)
+                .map(|(name, value)| (name.to_owned(), value.to_string(txn)))
+                .collect();
+            let children: Vec<_> = element.children(txn).map(|node| xml(txn, node)).collect();
+            json!([element.tag().as_ref(), attributes, children])
+        }
     }
 }
 

@@ -18,7 +18,6 @@ const RENEWAL_MS: u64 = 36_000;
 /// Runs the seed's world to its end.
 pub(crate) fn live(world: &mut World) {
     let ms = world.rng.between(5_000, 60_000);
-    // Moves that waited for a load are published at once, and so ahead of the clock.
     world.presence_until = world.now + ms - 2_000;
     world.run(ms);
     world.heal();
@@ -79,8 +78,10 @@ impl World {
             match &client.copy {
                 _ if client.scribbles => {}
                 Replica::Yrs(copy) => {
-                    assert_eq!(copy.content(), content, "client {index} shows something else");
                     assert_eq!(&clocks(copy), known, "client {index} has another history");
+                    let own = copy.content();
+                    let news = (copy.changes(&state), server.changes(&client.copy.diff(&[0])));
+                    assert_eq!(own, content, "client {index} shows something else {news:?}");
                 }
                 Replica::Yjs(copy) => {
                     assert!(copy.equals(&state), "client {index} shows something else to Yjs");
@@ -98,8 +99,8 @@ impl World {
             .iter()
             .filter_map(|client| {
                 let own = client.awareness.states.get(&client.awareness.own);
-                // One that hides and reconnects is told of itself by its old session, and believes.
-                assert!(client.intended.is_none() || client.intended.as_ref() == own);
+                let intended = client.intended.as_ref();
+                assert!(client.came_hidden || intended == own, "{intended:?} became {own:?}");
                 Some((client.awareness.own, own?.clone()))
             })
             .collect();

@@ -255,9 +255,12 @@ impl World {
         if self.now >= self.presence_until {
             return;
         }
-        let mut out = Vec::new();
-        self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
-        self.send_up(index, out);
+        // Moves that wait for a load would be published at once, and so ahead of the clock.
+        if self.clients[index].synced {
+            let mut out = Vec::new();
+            self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
+            self.send_up(index, out);
+        }
         let delay = self.rng.pick(&[100, 2_000, 20_000]);
         let delay = self.rng.between(PRESENCE_MS, PRESENCE_MS + delay);
         self.schedule(delay, Event::Presence(index));
@@ -476,6 +479,7 @@ impl World {
         }
         for link in 0..self.links.len() {
             self.links[link].stalled = false;
+            self.links[link].window = usize::MAX;
             self.schedule(0, Event::Down(link));
             if self.links[link].is_cut {
                 self.schedule(200, Event::Leave(link));
