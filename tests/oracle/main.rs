@@ -79,7 +79,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 
 #[test]
 #[expect(clippy::print_stderr, reason = "whoever runs the tests has to know what was skipped")]
-fn gate_passes_every_update_of_random_yjs_sessions() {
+fn oracle_1_every_update_of_random_yjs_sessions() {
     let Some(script) = script() else {
         eprintln!("SKIPPED: Yjs is not installed. Run `npm ci` in tests/npm.");
         return;
