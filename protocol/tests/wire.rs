@@ -1,6 +1,6 @@
 //! The wire codec against the vectors in `tests/vectors`, and against arbitrary bytes.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use proptest::prelude::*;
