@@ -3,7 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
