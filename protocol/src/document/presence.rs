@@ -97,7 +97,7 @@ impl Presence {
                         continue;
                     }
                 }
-                Some(state) if state.is_spoken_for() && !announcement => continue,
+                Some(state) if state.owner.is_some() && !announcement => continue,
                 Some(state) if speaker.told && state.is_echo(&entry) => continue,
                 _ => {
                     let nothing_to_end = entry.state.is_none();
@@ -213,12 +213,6 @@ impl State {
     fn is_news(&self, entry: &PresenceEntry) -> bool {
         entry.clock > self.heard
             || (entry.clock == self.heard && entry.state.is_none() && self.json.is_some())
-    }
-
-    /// Whether a live session shows it. One that its owner hides is free: its client may be back
-    /// with another session while the old one has not been missed yet.
-    fn is_spoken_for(&self) -> bool {
-        self.owner.is_some() && self.json.is_some()
     }
 
     /// Whether an entry repeats what peers were sent in the life that ended.
