@@ -35,13 +35,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(
-        now: u64,
-        id: u64,
-        copy: Replica,
-        access: Access,
-        dialect: Dialect,
-    ) -> Self {
+    pub(crate) fn new(now: u64, id: u64, copy: Replica, access: Access, dialect: Dialect) -> Self {
         let awareness = Awareness::new(now, id);
         let intended = awareness.states.get(&id).cloned();
         Self {

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use yrs::block::ClientID;
-use yrs::types::text::YChange;
 use yrs::types::Attrs;
+use yrs::types::text::YChange;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
-    Any, Array, ArrayPrelim, ArrayRef, Doc, Map, MapPrelim, MapRef, OffsetKind, Options,
-    Out, ReadTxn, StateVector, Text, TextPrelim, TextRef, Transact, Transaction,
-    TransactionMut, Update, Xml, XmlElementPrelim, XmlFragment, XmlFragmentRef, XmlOut,
-    XmlTextPrelim, any,
+    Any, Array, ArrayPrelim, ArrayRef, Doc, Map, MapPrelim, MapRef, OffsetKind, Options, Out,
+    ReadTxn, StateVector, Text, TextPrelim, TextRef, Transact, Transaction, TransactionMut, Update,
+    Xml, XmlElementPrelim, XmlFragment, XmlFragmentRef, XmlOut, XmlTextPrelim, any,
 };
 
 use crate::oracle::Oracle;

@@ -397,14 +397,15 @@ fn describe(message: &ClientMessage) -> String {
         ClientMessage::SyncStep2 { update } => format!("step 2, {} B", update.len()),
         ClientMessage::Update { update } => format!("update, {} B", update.len()),
         ClientMessage::QueryPresence => "who is here?".into(),
-        ClientMessage::Presence { entries } => {
-            walk_presence(entries, &Budget::LIVE).map_or_else(|error| error.to_string(), |entries| {
+        ClientMessage::Presence { entries } => walk_presence(entries, &Budget::LIVE).map_or_else(
+            |error| error.to_string(),
+            |entries| {
                 let one = |entry: &PresenceEntry| {
                     let state = entry.state.as_deref().unwrap_or(b"null");
                     format!(" {}@{}={}", entry.client, entry.clock, state.escape_ascii())
                 };
                 entries.iter().map(one).collect()
-            })
-        }
+            },
+        ),
     }
 }

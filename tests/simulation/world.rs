@@ -420,7 +420,9 @@ impl World {
             (0..5, Some(link)) => {
                 let delay = self.rng.pick(&[100, 3_000, 60_000]);
                 let delay = self.rng.between(0, delay);
-                self.trace(|| format!("client {index} is cut off; the server notices in {delay} ms"));
+                self.trace(|| {
+                    format!("client {index} is cut off; the server notices in {delay} ms")
+                });
                 self.cut(link, delay);
             }
             (5..7, Some(link)) => {
@@ -442,7 +444,8 @@ impl World {
             (16, _) if is_up && !self.store.has_failed => self.fail_store(),
             (17, _) => {
                 self.trace(|| "everybody leaves".into());
-                for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>() {
+                for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>()
+                {
                     self.cut(link, 50);
                 }
             }

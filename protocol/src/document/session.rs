@@ -63,10 +63,7 @@ impl Session {
 
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
-        !self.told
-            || self.dropped
-            || self.lagging_since.is_some()
-            || self.resync_since.is_some()
+        !self.told || self.dropped || self.lagging_since.is_some() || self.resync_since.is_some()
     }
 
     /// Tells its client what is saved, if that moved and the client understands it.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use syncline_protocol::document::{
-    Delivery, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome,
+    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome,
 };
 use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
@@ -40,6 +40,8 @@ pub(crate) struct Scene {
     /// Everything that was appended, persisted or not.
     pub(crate) log: StoredLog,
 }
+
+pub(crate) use syncline_protocol::document::Limits;
 
 pub(crate) fn limits() -> Limits {
     Limits {
