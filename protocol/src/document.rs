@@ -6,7 +6,7 @@
 //! a missing reference is answered with a SyncStep1 and never integrated.
 //!
 //! After every input `step` derives what has become due, so that no handler has to remember it.
-//! The rules are numbered in `docs/spec.md`.
+//! The rules are numbered in `docs/spec-document.md`.
 
 pub mod effect;
 pub mod input;
