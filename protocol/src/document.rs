@@ -142,7 +142,7 @@ impl Document {
             Input::Overflowed { session } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.lagging_since = Some(turn.now);
-                    session.dropped = true;
+                    session.repeat_since = Some(turn.now);
                 }
             }
             Input::Drained { session } => self.catch_up(session, turn),
@@ -295,7 +295,7 @@ impl Document {
             if !session.told && now - session.joined_at >= TELL_AFTER {
                 untold.push(id);
             }
-            if session.dropped && session.lagging_since.is_none() {
+            if session.repeat_since.is_some() && session.lagging_since.is_none() {
                 repeats.push(id);
             }
             if overdue(session.lagging_since, self.limits.lagging) {

@@ -184,12 +184,14 @@ impl Scene {
         let session = SessionId::new(session);
         self.effects
             .iter()
-            .filter_map(|effect| match effect {
-                Effect::Send { to, frame, .. } if *to == session => Some(read(frame)),
-                Effect::Close { session: closed, close } if *closed == session => {
-                    Some(Got::Closed(close.code))
+            .filter_map(|effect| {
+                if let Effect::Send { to, frame, .. } = effect {
+                    (*to == session).then(|| read(frame))
+                } else if let Effect::Close { session: closed, close } = effect {
+                    (*closed == session).then_some(Got::Closed(close.code))
+                } else {
+                    None
                 }
-                _ => None,
             })
             .collect()
     }
@@ -224,9 +226,9 @@ impl Scene {
     }
 
     pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::gate::StateVector)> {
-        let snapshot = |effect: &Effect| match effect {
-            Effect::Snapshot { snapshot, known } => Some((snapshot.clone(), known.clone())),
-            _ => None,
+        let snapshot = |effect: &Effect| {
+            let Effect::Snapshot { snapshot, known } = effect else { return None };
+            Some((snapshot.clone(), known.clone()))
         };
         self.effects.iter().filter_map(snapshot).collect()
     }
