@@ -6,7 +6,7 @@
 //! a missing reference is answered with a SyncStep1 and never integrated.
 //!
 //! After every input `step` derives what has become due, so that no handler has to remember it.
-//! The rules are numbered in `docs/spec.md`.
+//! The rules are numbered in `docs/spec-document.md`.
 
 pub mod effect;
 pub mod input;
@@ -142,7 +142,7 @@ impl Document {
             Input::Overflowed { session } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.lagging_since = Some(turn.now);
-                    session.dropped = true;
+                    session.repeat_since = Some(turn.now);
                 }
             }
             Input::Drained { session } => self.catch_up(session, turn),
@@ -322,7 +322,7 @@ impl Document {
             if session.telling == Telling::Unheard && now - session.joined_at >= TELL_AFTER {
                 session.telling = Telling::Due;
             }
-            if session.dropped && session.lagging_since.is_none() {
+            if session.repeat_since.is_some() && session.lagging_since.is_none() {
                 repeats.push(id);
             }
             if overdue(session.lagging_since, self.limits.lagging) {

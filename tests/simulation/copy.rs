@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use yrs::block::ClientID;
+use yrs::types::Attrs;
 use yrs::types::text::YChange;
-use yrs::types::{Attrs, ToJson};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
@@ -148,8 +148,8 @@ impl YrsCopy {
         let txn = self.doc.transact();
         json!({
             "text": chunks(&txn, &self.text),
-            "map": self.map.to_json(&txn),
-            "array": self.array.to_json(&txn),
+            "map": plain(&txn, Out::YMap(self.map.clone())),
+            "array": plain(&txn, Out::YArray(self.array.clone())),
             "xml": self.xml.children(&txn).map(|node| xml(&txn, node)).collect::<Vec<_>>(),
         })
     }
@@ -180,19 +180,32 @@ impl YrsCopy {
     }
 }
 
-/// A text with its marks. As a string, yrs would put marks and attributes in random order.
+/// A value without the random order in which yrs writes marks and attributes as a string.
+fn plain(txn: &Transaction<'_>, value: Out) -> Value {
+    match value {
+        Out::Any(any) => json!(any),
+        Out::YText(text) => json!(chunks(txn, &text)),
+        Out::YArray(array) => json!(array.iter(txn).map(|it| plain(txn, it)).collect::<Vec<_>>()),
+        Out::YMap(map) => {
+            let entries = map.iter(txn).map(|(key, it)| (key.to_owned(), plain(txn, it)));
+            Value::Object(entries.collect())
+        }
+        Out::YXmlElement(element) => xml(txn, XmlOut::Element(element)),
+        Out::YXmlFragment(fragment) => xml(txn, XmlOut::Fragment(fragment)),
+        Out::YXmlText(text) => xml(txn, XmlOut::Text(text)),
+        Out::YDoc(_) | Out::UndefinedRef(_) => Value::Null,
+    }
+}
+
+/// A text with its marks.
 fn chunks(txn: &Transaction<'_>, text: &impl Text) -> Vec<Value> {
     let chunks = text.diff(txn, YChange::identity).into_iter();
     chunks
         .map(|chunk| {
-            let insert = match chunk.insert {
-                Out::Any(any) => json!(any),
-                other => json!(other.to_string(txn)),
-            };
             let marks = chunk.attributes.map(|marks| {
                 marks.iter().map(|(key, any)| (key.to_string(), json!(any))).collect()
             });
-            json!([insert, marks.map(Value::Object)])
+            json!([plain(txn, chunk.insert), marks.map(Value::Object)])
         })
         .collect()
 }

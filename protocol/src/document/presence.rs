@@ -97,7 +97,7 @@ impl Presence {
                         self.pending.insert(entry.client);
                     }
                 }
-                Some(state) if state.is_spoken_for() && !announcement => {}
+                Some(state) if state.owner.is_some() && !announcement => {}
                 Some(state) if speaker.told && state.is_echo(&entry) => {}
                 // Somebody who was not here has nothing to end.
                 _ if entry.state.is_none() || owned >= speaker.states_max => {}
@@ -265,12 +265,6 @@ impl State {
             self.said.pop_front();
         }
         self.said.push_back((clock, self.json.clone()));
-    }
-
-    /// Whether a live session shows it. One that its owner hides is free: its client may be back
-    /// with another session while the old one has not been missed yet.
-    fn is_spoken_for(&self) -> bool {
-        self.owner.is_some() && self.json.is_some()
     }
 
     /// Whether an entry may repeat what peers were sent in the life that ended. A client's own

@@ -21,8 +21,8 @@ pub(crate) struct Session {
     pub(crate) base: Option<StateVector>,
     /// Since when nothing is sent to it, because its queue overflowed.
     pub(crate) lagging_since: Option<Timestamp>,
-    /// Whether more than updates was dropped with its queue and has to be said again.
-    pub(crate) dropped: bool,
+    /// Since when more than updates, dropped with its queue, has to be said again.
+    pub(crate) repeat_since: Option<Timestamp>,
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
@@ -58,7 +58,7 @@ impl Session {
             joined_at: now,
             base: None,
             lagging_since: None,
-            dropped: false,
+            repeat_since: None,
             resync_since: None,
             telling: Telling::Unheard,
             write_refusal: WriteRefusal::Untold,
@@ -74,7 +74,7 @@ impl Session {
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
         self.telling != Telling::Told
-            || self.dropped
+            || self.repeat_since.is_some()
             || self.lagging_since.is_some()
             || self.resync_since.is_some()
     }

@@ -116,7 +116,7 @@ impl Document {
     /// together with the diff, which may fill the queue on its own.
     pub(super) fn repeat(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.dropped = false;
+        session.repeat_since = None;
         session.write_refusal = WriteRefusal::Untold;
         session.repeat_saved(id, turn);
         self.greet(id, turn);
