@@ -136,6 +136,8 @@ impl Scene {
     }
 
     pub(crate) fn show(&mut self, session: u64, entries: &[(u64, u32, Option<&str>)]) {
+        // Presence is published once a tick: let the tick of the message before pass.
+        self.pass(Millis(65));
         let entry = |&(client, clock, state): &(u64, u32, Option<&str>)| PresenceEntry {
             client: ClientId::new(client).unwrap(),
             clock,
