@@ -206,3 +206,17 @@ fn presence_13_a_client_that_hides_is_gone_until_it_shows_itself() {
     assert_eq!(scene.document.session_count(), 2);
     scene.handle(syncline_protocol::document::Input::Left { session: SessionId::new(2) });
 }
+
+#[test]
+fn presence_14_a_state_is_published_once_a_tick() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, Some("1"))]);
+    let first = clock(&scene);
+    scene.show_now(2, &[(20, 1, Some("2"))]);
+    scene.show_now(2, &[(20, 2, Some("3"))]);
+    assert_eq!(scene.seen(1), [shown(20, "1")]);
+    scene.pass(Millis(64));
+    assert_eq!(scene.seen(1), [shown(20, "1"), shown(20, "3")]);
+    assert_eq!(clock(&scene), first + 1);
+}

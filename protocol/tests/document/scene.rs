@@ -135,9 +135,13 @@ impl Scene {
         self.say(session, ClientMessage::SyncStep2 { update: update.clone() });
     }
 
+    /// Says something of presence in a tick of its own: a state is published once in each.
     pub(crate) fn show(&mut self, session: u64, entries: &[(u64, u32, Option<&str>)]) {
-        // Presence is published once a tick: let the tick of the message before pass.
         self.pass(Millis(65));
+        self.show_now(session, entries);
+    }
+
+    pub(crate) fn show_now(&mut self, session: u64, entries: &[(u64, u32, Option<&str>)]) {
         let entry = |&(client, clock, state): &(u64, u32, Option<&str>)| PresenceEntry {
             client: ClientId::new(client).unwrap(),
             clock,

@@ -15,7 +15,7 @@ fn written(updates: u64, limits: Limits) -> (Scene, Person) {
 }
 
 #[test]
-fn store_1_sequences_have_no_gap() {
+fn log_1_sequences_have_no_gap() {
     let (scene, _) = written(3, limits());
     let sequences: Vec<u64> =
         scene.log.updates.iter().map(|logged| logged.sequence.get()).collect();
@@ -23,7 +23,7 @@ fn store_1_sequences_have_no_gap() {
 }
 
 #[test]
-fn store_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
+fn log_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
     let (three, _) = written(3, limits());
     let bytes: usize = three.log.updates.iter().map(|logged| logged.update.len()).sum();
     for limits in [
@@ -42,7 +42,7 @@ fn store_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
 }
 
 #[test]
-fn store_3_a_snapshot_reads_back_and_a_damaged_one_does_not() {
+fn log_3_a_snapshot_reads_back_and_a_damaged_one_does_not() {
     let (mut scene, ann) = written(3, Limits { snapshot_updates: 4, ..limits() });
     scene.update(1, &ann.delete(1));
     scene.persisted(4);
@@ -58,7 +58,7 @@ fn store_3_a_snapshot_reads_back_and_a_damaged_one_does_not() {
 }
 
 #[test]
-fn store_4_a_failed_snapshot_is_tried_again_after_as_many_updates() {
+fn log_4_a_failed_snapshot_is_tried_again_after_as_many_updates() {
     let (mut scene, ann) = written(3, Limits { snapshot_updates: 3, ..limits() });
     scene.persisted(3);
     scene.snapshot_ended(SnapshotOutcome::Failed);
@@ -73,7 +73,7 @@ fn store_4_a_failed_snapshot_is_tried_again_after_as_many_updates() {
 }
 
 #[test]
-fn store_5_a_store_that_fails_closes_everybody_and_is_not_written_again() {
+fn log_5_a_store_that_fails_closes_everybody_and_is_not_written_again() {
     let (mut scene, ann) = written(3, Limits { snapshot_updates: 3, ..limits() });
     scene.clear();
     scene.handle(Input::PersistFailed);
