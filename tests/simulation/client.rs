@@ -13,6 +13,7 @@ use crate::random::Rng;
 /// How long y-websocket waits for a message before it connects anew.
 const SILENCE_MS: u64 = 30_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) copy: Replica,

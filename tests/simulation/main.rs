@@ -16,7 +16,9 @@ mod network;
 mod oracle;
 mod random;
 mod server;
+mod stats;
 mod store;
+mod trouble;
 mod world;
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
 use crate::oracle::Oracle;
-use crate::world::{Stats, World};
+use crate::stats::Stats;
+use crate::world::World;
 
 const SEEDS: u64 = 2_000;
 

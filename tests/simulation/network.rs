@@ -60,6 +60,7 @@ impl Pipe {
 }
 
 /// A connection between a client and a session of the server.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) client: usize,

@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.document = None;
         self.life += 1;
         self.blocking = Blocking::Nothing;
@@ -340,55 +340,6 @@ impl World {
             self.schedule(0, Event::Flush(index));
         }
         self.schedule(1_000, Event::KeepAlive(index));
-    }
-
-    pub(crate) fn drain(&mut self) {
-        self.trace(|| "the server drains".into());
-        self.server.state = State::Draining;
-        if self.server.document.is_some() {
-            self.handle(Input::Drain);
-        } else {
-            self.server.state = State::Down;
-            self.schedule(500, Event::Start);
-        }
-    }
-
-    pub(crate) fn fail_store(&mut self) {
-        self.trace(|| "the store fails".into());
-        self.store.fail(&mut self.rng);
-        self.handle(Input::PersistFailed);
-        let delay = self.rng.between(200, 4_000);
-        self.schedule(delay, Event::Crash);
-    }
-
-    /// The process dies: what is not on disk is gone, and so is every connection.
-    pub(crate) fn crash(&mut self) {
-        if self.server.state == State::Down {
-            return;
-        }
-        self.trace(|| "the server crashes".into());
-        self.stats.crashes += 1;
-        if let Blocking::Snapshot(snapshot) = &self.server.blocking
-            && self.rng.one_in(2)
-        {
-            self.store.write_snapshot(snapshot.clone());
-        }
-        self.store.crash(&mut self.rng);
-        self.server.release();
-        self.server.state = State::Down;
-        for (_, link) in std::mem::take(&mut self.server.seats) {
-            self.links[link].at_server = false;
-            self.links[link].cut();
-            // Some clients learn of it by silence alone.
-            if self.is_troubled && self.rng.one_in(6) {
-                continue;
-            }
-            let delay = self.rng.between(0, 300);
-            self.schedule(delay, Event::ClientNotices(link));
-        }
-        self.check_acknowledged();
-        let delay = self.rng.between(0, 1_500);
-        self.schedule(delay, Event::Start);
     }
 }
 

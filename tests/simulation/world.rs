@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use syncline_protocol::varint::{Reader, write_buffer, write_var_uint};
-use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::varint::Reader;
+use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Access, SessionId};
 
 use crate::client::{Client, update_in};
@@ -15,6 +15,7 @@ use crate::network::{Link, Outbox, Packet, Pipe};
 use crate::oracle::Oracle;
 use crate::random::Rng;
 use crate::server::{Server, State};
+use crate::stats::Stats;
 use crate::store::Store;
 
 /// 2026-06-01, so that published presence clocks are as large as they will be.
@@ -23,9 +24,6 @@ const START_MS: u64 = 1_780_272_000_000;
 /// Published clocks count eighths of a second. Somebody who moves more often runs ahead of them,
 /// and whoever comes back meanwhile sees that one only at its next renewal.
 const PRESENCE_MS: u64 = 125;
-
-/// Stands for clients that send one poisonous update and then nothing.
-const VANDAL: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
@@ -52,36 +50,7 @@ pub(crate) enum Event {
     Start,
 }
 
-/// What a run met, so that a simulation that tests nothing is noticed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) edits: u64,
-    pub(crate) opened: u64,
-    pub(crate) loads: u64,
-    pub(crate) unloads: u64,
-    pub(crate) snapshots: u64,
-    pub(crate) overflows: u64,
-    pub(crate) crashes: u64,
-    pub(crate) saved: u64,
-    pub(crate) poisoned: u64,
-    pub(crate) yjs: u64,
-}
-
-impl Stats {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.edits += other.edits;
-        self.opened += other.opened;
-        self.loads += other.loads;
-        self.unloads += other.unloads;
-        self.snapshots += other.snapshots;
-        self.overflows += other.overflows;
-        self.crashes += other.crashes;
-        self.saved += other.saved;
-        self.poisoned += other.poisoned;
-        self.yjs += other.yjs;
-    }
-}
-
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -100,7 +69,7 @@ pub(crate) struct World {
     is_traced: bool,
     latency_ms: u64,
     outbox_bytes: usize,
-    trouble_ms: u64,
+    pub(crate) trouble_ms: u64,
     edit_ms: u64,
     /// One `Saved` in so many is followed by a crash.
     crash_on_saved: u64,
@@ -294,7 +263,7 @@ impl World {
         self.schedule(opened, Event::Open(link));
     }
 
-    fn new_link(&mut self, client: usize) -> usize {
+    pub(crate) fn new_link(&mut self, client: usize) -> usize {
         let link = Link {
             client,
             session: SessionId::new(self.links.len() as u64 + 1),
@@ -375,7 +344,7 @@ impl World {
         }
     }
 
-    fn client_closed(&mut self, link: usize) {
+    pub(crate) fn client_closed(&mut self, link: usize) {
         let Some(client) = self.clients.get_mut(self.links[link].client) else { return };
         if client.link == Some(link) {
             let delay = client.closed();
@@ -385,7 +354,7 @@ impl World {
     }
 
     /// Cuts a connection: the client knows at once, the server after a while.
-    fn cut(&mut self, link: usize, server_delay: u64) {
+    pub(crate) fn cut(&mut self, link: usize, server_delay: u64) {
         self.links[link].cut();
         self.client_closed(link);
         self.schedule(server_delay, Event::Leave(link));
@@ -408,100 +377,4 @@ impl World {
             self.crash_pending = true;
         }
     }
-
-    fn trouble(&mut self) {
-        if !self.is_troubled {
-            return;
-        }
-        let index = self.rng.index(self.clients.len());
-        let link = self.clients[index].link;
-        let is_up = self.server.state == State::Up;
-        match (self.rng.below(20), link) {
-            (0..5, Some(link)) => {
-                let delay = self.rng.pick(&[100, 3_000, 60_000]);
-                let delay = self.rng.between(0, delay);
-                self.trace(|| {
-                    format!("client {index} is cut off; the server notices in {delay} ms")
-                });
-                self.cut(link, delay);
-            }
-            (5..7, Some(link)) => {
-                self.trace(|| format!("client {index} is cut off and does not notice"));
-                self.links[link].cut();
-                let delay = self.rng.between(0, 10_000);
-                self.schedule(delay, Event::Leave(link));
-                let delay = self.rng.between(0, 40_000);
-                self.schedule(delay, Event::ClientNotices(link));
-            }
-            (7..13, Some(link)) => {
-                let delay = self.rng.between(200, 12_000);
-                self.trace(|| format!("client {index} reads nothing for {delay} ms"));
-                self.links[link].stalled = true;
-                self.schedule(delay, Event::Resume(link));
-            }
-            (13..15, _) if is_up => self.crash(),
-            (15, _) if is_up => self.drain(),
-            (16, _) if is_up && !self.store.has_failed => self.fail_store(),
-            (17, _) => {
-                self.trace(|| "everybody leaves".into());
-                for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>()
-                {
-                    self.cut(link, 50);
-                }
-            }
-            (18..20, _) if is_up => self.vandalise(),
-            _ => {}
-        }
-        let delay = self.rng.between(1, 2 * self.trouble_ms);
-        self.schedule(delay, Event::Trouble);
-    }
-
-    /// Somebody sends an update that passes the gate and breaks in the CRDT.
-    fn vandalise(&mut self) {
-        self.trace(|| "a vandal comes".into());
-        self.stats.poisoned += 1;
-        let link = self.new_link(VANDAL);
-        self.links[link].is_cut = true;
-        self.join(link);
-        let client = (1 << 40) + self.rng.below(1 << 30);
-        let message = ClientMessage::Update { update: poison(client).into() };
-        let session = self.links[link].session;
-        self.handle(syncline_protocol::document::Input::Received { session, message });
-        self.schedule(5_000, Event::Leave(link));
-    }
-
-    /// Everything heals: the store, the network, the readers. Nobody writes any more.
-    pub(crate) fn heal(&mut self) {
-        self.trace(|| "everything heals".into());
-        self.is_troubled = false;
-        if self.store.has_failed {
-            self.crash();
-        }
-        for link in 0..self.links.len() {
-            self.links[link].stalled = false;
-            self.links[link].window = usize::MAX;
-            self.schedule(0, Event::Down(link));
-            if self.links[link].is_cut {
-                self.schedule(200, Event::Leave(link));
-                self.schedule(200, Event::ClientNotices(link));
-            }
-        }
-    }
-}
-
-/// A block whose parent is a string. Only the CRDT finds out that this is no place for it.
-fn poison(client: u64) -> Vec<u8> {
-    let mut update = vec![1, 2];
-    write_var_uint(&mut update, client);
-    // Clock 0: a string in the root "text".
-    update.extend([0, 0x04, 1]);
-    write_buffer(&mut update, b"text");
-    write_buffer(&mut update, b"x");
-    // Clock 1: a string in that string.
-    update.extend([0x04, 0]);
-    write_var_uint(&mut update, client);
-    update.push(0);
-    write_buffer(&mut update, b"y");
-    update.push(0);
-    update
 }
