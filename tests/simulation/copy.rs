@@ -228,8 +228,14 @@ fn xml(txn: &Transaction<'_>, node: XmlOut) -> Value {
 }
 
 fn edit_text(rng: &mut Rng, txn: &mut TransactionMut<'_>, text: &TextRef) {
-    let len = text.len(txn);
-    let at = rng.at(len);
+    let places = places(txn, text);
+    let start = rng.index(places.len());
+    let at = places[start];
+    // How far from there to a place at most `more` characters on.
+    let length = |rng: &mut Rng, more: usize| {
+        let end = (start + 1 + rng.index(more)).min(places.len() - 1);
+        places[end] - at
+    };
     let bold = Attrs::from([("bold".into(), [Any::Bool(true), Any::Null][rng.index(2)].clone())]);
     match rng.below(7) {
         0 | 1 => text.insert(txn, at, rng.pick(&["a", "hello ", "\u{e9}\u{20ac}", "z"])),
@@ -237,10 +243,28 @@ fn edit_text(rng: &mut Rng, txn: &mut TransactionMut<'_>, text: &TextRef) {
         3 => {
             text.insert_embed(txn, at, any!({"image": ["x", 1, null]}));
         }
-        4 | 5 if at < len => text.remove_range(txn, at, 1 + rng.at(4.min(len - at - 1))),
-        6 if at < len => text.format(txn, at, 1 + rng.at(len - at - 1), bold),
+        4 | 5 if start + 1 < places.len() => text.remove_range(txn, at, length(rng, 4)),
+        6 if start + 1 < places.len() => text.format(txn, at, length(rng, places.len()), bold),
         _ => {}
     }
+}
+
+/// Where one may edit: never between the halves of a surrogate pair, after which Yjs and its own
+/// clients show different text.
+fn places(txn: &TransactionMut<'_>, text: &TextRef) -> Vec<u32> {
+    let mut places = vec![0];
+    let mut at = 0;
+    for chunk in text.diff(txn, YChange::identity) {
+        let units = match chunk.insert {
+            Out::Any(Any::String(text)) => text.chars().map(char::len_utf16).collect(),
+            _ => vec![1],
+        };
+        for units in units {
+            at += u32::try_from(units).unwrap();
+            places.push(at);
+        }
+    }
+    places
 }
 
 fn edit_map(rng: &mut Rng, txn: &mut TransactionMut<'_>, map: &MapRef) {
