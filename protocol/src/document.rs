@@ -6,7 +6,7 @@
 //! a missing reference is answered with a SyncStep1 and never integrated.
 //!
 //! After every input `step` derives what has become due, so that no handler has to remember it.
-//! The rules are numbered in `docs/spec.md`.
+//! The rules are numbered in `docs/spec-document.md`.
 
 pub mod effect;
 pub mod input;
@@ -33,7 +33,7 @@ use crate::document::loading::Waiting;
 use crate::document::log::{Log, Occasion};
 use crate::document::presence::{Presence, Speaker};
 use crate::document::replica::Replica;
-use crate::document::session::Session;
+use crate::document::session::{Session, Telling};
 use crate::gate::{self, PresenceEntry, StateVector};
 use crate::id::{Sequence, SessionId};
 use crate::time::{Millis, Timestamp};
@@ -142,12 +142,14 @@ impl Document {
             Input::Overflowed { session } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.lagging_since = Some(turn.now);
+                    session.repeat_since = Some(turn.now);
                 }
             }
             Input::Drained { session } => self.catch_up(session, turn),
             Input::Left { session } => self.left(session, turn),
             Input::Persisted { through } => self.persisted(through, turn),
             Input::PersistFailed => {
+                self.log.persist_failed();
                 self.lose("the store takes no more updates; unsaved ones are still yours", turn);
             }
             Input::SnapshotEnded(SnapshotOutcome::Written) => self.log.snapshot_written(),
@@ -162,10 +164,9 @@ impl Document {
 
     fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
         self.sessions.insert(id, session);
-        match &mut self.phase {
+        match &self.phase {
             _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
-            Phase::Loading(waiting) => waiting.greet(id),
-            Phase::Ready(_) => self.greet(id, turn),
+            Phase::Loading(_) | Phase::Ready(_) => self.greet(id, turn),
             Phase::Lost => {
                 let text = "the document cannot be stored at the moment; try again";
                 self.close(id, CloseCode::StoreUnavailable, text, turn);
@@ -195,7 +196,11 @@ impl Document {
                 self.update_received(id, sync::Origin::Live, &update, turn);
             }
             ClientMessage::Presence { entries } => self.presence_received(id, &entries, turn),
-            ClientMessage::QueryPresence => self.tell(id, turn),
+            ClientMessage::QueryPresence => {
+                let others = self.presence.others(id);
+                Self::send_presence(id, &others, turn);
+                self.tell(id, turn);
+            }
         }
     }
 
@@ -205,7 +210,7 @@ impl Document {
         }
         if self.sessions.remove(&id).is_some() {
             let ended = self.presence.leave(turn.now, id);
-            self.publish(None, &ended, turn);
+            self.publish(&ended, turn);
         }
     }
 
@@ -224,16 +229,13 @@ impl Document {
         let Some(session) = self.sessions.get(&id) else { return };
         let speaker = Speaker {
             session: id,
-            told: session.told,
-            may_introduce: self.limits.presence_clients_max.saturating_sub(session.introduced),
+            told: session.telling == Telling::Told,
+            states_max: self.limits.presence_clients_max,
         };
         let echo = ServerMessage::Presence { entries: &entries }.encode();
-        let heard = self.presence.hear(turn.now, speaker, entries);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.introduced += heard.introduced;
-        }
-        self.publish(Some(id), &heard.publish, turn);
-        if heard.own {
+        let own = self.presence.hear(turn.now, speaker, entries);
+        self.flush_presence(turn);
+        if own {
             // Stock clients count this as the sign of life they need every 30 s.
             turn.send(id, echo, Delivery::Skippable);
         }
@@ -243,9 +245,22 @@ impl Document {
     /// Tells a session who is here, once.
     fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if !std::mem::replace(&mut session.told, true) {
-            let entries = self.presence.introduce_all(turn.now);
-            Self::send_presence(id, &entries, turn);
+        if session.telling == Telling::Told {
+            return;
+        }
+        session.telling = Telling::Due;
+        if self.presence.freshen(turn.now) {
+            self.tell_due(turn);
+        }
+    }
+
+    /// Tells everybody whose turn it is.
+    fn tell_due(&mut self, turn: &mut Turn<'_>) {
+        for (&id, session) in &mut self.sessions {
+            if session.telling == Telling::Due {
+                session.telling = Telling::Told;
+                Self::send_presence(id, &self.presence.others(id), turn);
+            }
         }
     }
 
@@ -256,13 +271,28 @@ impl Document {
         }
     }
 
-    fn publish(&self, except: Option<SessionId>, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
+    fn flush_presence(&mut self, turn: &mut Turn<'_>) {
+        let entries = self.presence.flush(turn.now);
+        self.publish(&entries, turn);
+    }
+
+    /// Sends presence to everybody but those who speak for it: a client would take the higher
+    /// clock for news of itself and go back to what it said before.
+    fn publish(&self, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
         if entries.is_empty() {
             return;
         }
         let frame = ServerMessage::Presence { entries }.encode();
         for (&to, session) in &self.sessions {
-            if session.watches() && Some(to) != except {
+            if !session.watches() {
+                continue;
+            }
+            let is_own = |entry: &&PresenceEntry| self.presence.speaks_for(to, entry.client);
+            if entries.iter().any(|entry| is_own(&entry)) {
+                let others: Vec<_> =
+                    entries.iter().filter(|entry| !is_own(entry)).cloned().collect();
+                Self::send_presence(to, &others, turn);
+            } else {
                 turn.send(to, frame.clone(), Delivery::Skippable);
             }
         }
@@ -273,8 +303,9 @@ impl Document {
             return;
         }
         self.tick_at = None;
+        self.flush_presence(turn);
         let ended = self.presence.sweep(turn.now);
-        self.publish(None, &ended, turn);
+        self.publish(&ended, turn);
         if matches!(self.phase, Phase::Ready(_)) {
             self.tick_sessions(turn);
         }
@@ -284,12 +315,15 @@ impl Document {
         let now = turn.now;
         let overdue =
             |since: Option<Timestamp>, patience| since.is_some_and(|since| now - since >= patience);
-        let mut untold = Vec::new();
+        let mut repeats = Vec::new();
         let mut slow = Vec::new();
         let mut silent = Vec::new();
-        for (&id, session) in &self.sessions {
-            if !session.told && now - session.joined_at >= TELL_AFTER {
-                untold.push(id);
+        for (&id, session) in &mut self.sessions {
+            if session.telling == Telling::Unheard && now - session.joined_at >= TELL_AFTER {
+                session.telling = Telling::Due;
+            }
+            if session.repeat_since.is_some() && session.lagging_since.is_none() {
+                repeats.push(id);
             }
             if overdue(session.lagging_since, self.limits.lagging) {
                 slow.push(id);
@@ -297,8 +331,12 @@ impl Document {
                 silent.push(id);
             }
         }
-        for id in untold {
-            self.tell(id, turn);
+        let is_due = |session: &Session| session.telling == Telling::Due;
+        if self.sessions.values().any(is_due) && self.presence.freshen(now) {
+            self.tell_due(turn);
+        }
+        for id in repeats {
+            self.repeat(id, turn);
         }
         for id in slow {
             let text = "this client reads slower than others write; reconnect to catch up";
@@ -313,6 +351,7 @@ impl Document {
     /// Gives the document up without writing anything more.
     fn lose(&mut self, text: &str, turn: &mut Turn<'_>) {
         self.phase = Phase::Lost;
+        self.log.abandon_snapshot();
         self.close_all(CloseCode::StoreUnavailable, text, turn);
     }
 
@@ -351,7 +390,7 @@ impl Document {
     }
 
     fn request_load(&mut self, turn: &mut Turn<'_>) {
-        let settled = self.log.is_settled();
+        let settled = self.log.is_settled() && !self.log.is_snapshotting();
         if let Phase::Loading(waiting) = &mut self.phase
             && settled
             && waiting.request_load()
@@ -379,7 +418,7 @@ impl Document {
         let since = *self.idle_since.get_or_insert(turn.now);
         let due = match self.phase {
             Phase::Loading(_) => false,
-            Phase::Lost => true,
+            Phase::Lost => self.log.is_settled(),
             Phase::Ready(_) => {
                 let overdue = self.draining || turn.now - since >= self.limits.idle;
                 overdue && self.log.is_settled()
@@ -400,7 +439,10 @@ impl Document {
 
     fn schedule(&mut self, now: Timestamp) {
         let pending = self.sessions.values().any(Session::waits_for_time);
-        let at = if pending {
+        let is_due = |session: &Session| session.telling == Telling::Due;
+        let at = if self.presence.is_pending() || self.sessions.values().any(is_due) {
+            Presence::next_tick(now)
+        } else if pending {
             now + TICK
         } else if self.presence.is_empty() {
             return;
@@ -417,6 +459,7 @@ impl Document {
             return self.lose("the document failed repeatedly and is loaded afresh", turn);
         }
         self.rebuilds += 1;
+        self.log.abandon_snapshot();
         self.phase = Phase::Loading(Waiting::default());
     }
 }

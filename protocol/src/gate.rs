@@ -25,6 +25,7 @@
 //! make yrs fail. The document answers an error or a panic by rebuilding itself.
 
 mod any;
+mod canonical;
 mod error;
 mod order;
 mod presence;
@@ -39,6 +40,7 @@ use bytes::Bytes;
 use crate::id::ClientId;
 use crate::varint::{ReadError, Reader};
 
+pub use canonical::canonical;
 pub use error::GateError;
 pub use presence::walk_presence;
 pub use state_vector::walk_state_vector;

@@ -50,7 +50,7 @@ fn glued(frames: &[&[u8]]) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frame_bad_ones_close_their_own_connection() {
+async fn frame_1_bad_ones_close_their_own_connection() {
     let mut bystander = Bystander::start().await;
     let step_1: &[u8] = &sync_frame(0, &[0]);
     let nested: Vec<u8> =
@@ -92,7 +92,7 @@ async fn frame_bad_ones_close_their_own_connection() {
 const SUBDOCUMENT: &[u8] = &[1, 1, 5, 0, 41, 1, 1, 109, 3, 115, 117, 98, 1, 97, 118, 0, 0];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frame_random_ones_harm_nobody() {
+async fn frame_2_random_ones_harm_nobody() {
     let mut bystander = Bystander::start().await;
     let mut random = Random::new(4);
     for _ in 0..200 {
@@ -110,7 +110,7 @@ async fn frame_random_ones_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn access_a_readers_updates_change_nothing() {
+async fn auth_5_a_readers_updates_change_nothing() {
     let mut bystander = Bystander::start().await;
     let url = bystander.server.url(NAME, &token(NAME, Access::Read));
     let mut reader = Client::join(&url).await;
@@ -127,7 +127,7 @@ async fn access_a_readers_updates_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn access_bad_tokens_open_nothing() {
+async fn auth_1_bad_tokens_open_nothing() {
     let mut bystander = Bystander::start().await;
     let now = auth::unix_now();
     let good = || Claims {
@@ -169,7 +169,7 @@ async fn access_bad_tokens_open_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn name_bad_ones_are_refused() {
+async fn name_1_bad_ones_are_refused() {
     let mut bystander = Bystander::start().await;
     let everything = token("*", Access::Write);
     for name in ["", "a//b", "/a", "a/", "%2e%2e", "a/%2e/b", "a%00b", "a%0Ab", "%ff", "%2F"] {
@@ -185,7 +185,7 @@ async fn name_bad_ones_are_refused() {
 
 /// Requests that are no upgrade get an HTTP answer with the same words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_odd_requests_get_a_status() {
+async fn http_1_odd_requests_get_a_status() {
     let mut bystander = Bystander::start().await;
     let good = token(NAME, Access::Write);
     let cases = [

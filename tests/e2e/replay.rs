@@ -12,7 +12,7 @@ const NAME: &str = "recorded/session";
 /// Two people's session, in causal order and with its real concurrency: each of them has, before
 /// each edit, seen exactly what they had seen when they made it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sync_a_recorded_concurrent_session_ends_in_the_recorded_text() {
+async fn replay_1_a_recorded_concurrent_session_ends_in_the_recorded_text() {
     let trace = trace::load("friendsforever-concurrent");
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
@@ -84,7 +84,7 @@ async fn play(mut client: Client, script: Script) -> String {
 
 /// A writer who streams one update for each keystroke, and somebody who watches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sync_a_recorded_paper_reaches_a_watcher_keystroke_by_keystroke() {
+async fn replay_2_a_recorded_paper_reaches_a_watcher_keystroke_by_keystroke() {
     let trace = trace::load("automerge-paper");
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -7,7 +7,7 @@ use syncline_tests::server::{Server, token};
 /// Megabytes are written while a client reads nothing: its queue overflows, is dropped, and one
 /// diff makes up for all of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_a_stalled_reader_catches_up_without_a_gap() {
+async fn replay_3_a_stalled_reader_catches_up_without_a_gap() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let url = server.url("slow", &token("slow", Access::Write));

@@ -12,19 +12,19 @@ import { until } from './support/wait.mjs'
 
 const CONVERGED_MS = 30_000
 
-test('sync_two_clients_converge', async t => {
+test('client_1_two_clients_converge', async t => {
   await check(t, { clients: 2, rounds: 120, troubles: 0.05 })
 })
 
-test('sync_ten_clients_converge_through_drops_and_reconnects', async t => {
+test('client_1_ten_clients_converge_through_drops_and_reconnects', async t => {
   await check(t, { clients: 10, rounds: 400, troubles: 0.1 })
 })
 
-test('sync_clients_converge_through_a_restart_in_the_middle', async t => {
+test('client_1_clients_converge_through_a_restart_in_the_middle', async t => {
   await check(t, { clients: 4, rounds: 150, troubles: 0.05, restart: 'stop' })
 })
 
-test('sync_clients_converge_through_a_kill_in_the_middle', async t => {
+test('client_1_clients_converge_through_a_kill_in_the_middle', async t => {
   await check(t, { clients: 4, rounds: 150, troubles: 0.05, restart: 'kill9' })
 })
 

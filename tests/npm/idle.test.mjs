@@ -11,20 +11,20 @@ const SILENCE_MS = Number(process.env.SYNCLINE_IDLE_SECONDS ?? 125) * 1_000
 /** The leeway for clocks, and a margin. */
 const EXPIRED_MS = 30_000 + 10_000
 
-test('idle', { concurrency: true }, async t => {
+test('client_4_idle', { concurrency: true }, async t => {
   const server = await startServer(t)
   await Promise.all([
-    t.test('idle_lone_client_with_presence_stays_connected', async t => {
+    t.test('client_4_idle_lone_client_with_presence_stays_connected', async t => {
       const client = await join(t, server, 'idle/present')
       client.awareness.setLocalStateField('user', { name: 'Ada' })
       await staysConnected(client)
     }),
-    t.test('idle_lone_client_without_presence_stays_connected', async t => {
+    t.test('client_4_idle_lone_client_without_presence_stays_connected', async t => {
       const client = await join(t, server, 'idle/absent')
       client.awareness.setLocalState(null)
       await staysConnected(client)
     }),
-    t.test('idle_reader_without_presence_stays_connected', async t => {
+    t.test('client_4_idle_reader_without_presence_stays_connected', async t => {
       const client = await join(t, server, 'idle/reader', { access: 'read' })
       client.awareness.setLocalState(null)
       await staysConnected(client)

@@ -14,7 +14,7 @@ const has = (client, ...words) => until(() => words.every(word => list(client).t
   within: SOON_MS, what: () => `${words} in ${JSON.stringify(list(client))}`
 })
 
-test('offline_edits_of_both_sides_arrive_after_the_reconnect', async t => {
+test('client_2_offline_edits_of_both_sides_arrive_after_the_reconnect', async t => {
   const server = await startServer(t)
   const a = await join(t, server, NAME)
   const b = await join(t, server, NAME)
@@ -31,7 +31,7 @@ test('offline_edits_of_both_sides_arrive_after_the_reconnect', async t => {
   await until(() => !list(a).toArray().includes('before'), { within: SOON_MS, what: 'the deletion arrived' })
 })
 
-test('offline_deletions_alone_arrive', async t => {
+test('client_2_offline_deletions_alone_arrive', async t => {
   const server = await startServer(t)
   const a = await join(t, server, NAME)
   const b = await join(t, server, NAME)
@@ -44,7 +44,7 @@ test('offline_deletions_alone_arrive', async t => {
   await until(() => list(b).length === 1, { within: SOON_MS, what: 'the deletion arrived' })
 })
 
-test('offline_edits_arrive_when_both_were_away', async t => {
+test('client_2_offline_edits_arrive_when_both_were_away', async t => {
   const server = await startServer(t)
   const a = await join(t, server, NAME)
   const b = await join(t, server, NAME)
@@ -56,7 +56,7 @@ test('offline_edits_arrive_when_both_were_away', async t => {
   await has(b, 'by a', 'by b')
 })
 
-test('offline_edits_made_while_the_server_was_down_arrive', async t => {
+test('client_2_offline_edits_made_while_the_server_was_down_arrive', async t => {
   const server = await startServer(t)
   const a = await join(t, server, NAME)
   const b = await join(t, server, NAME)
@@ -71,7 +71,7 @@ test('offline_edits_made_while_the_server_was_down_arrive', async t => {
   }
 })
 
-test('offline_document_made_before_the_first_connection_arrives', async t => {
+test('client_2_offline_document_made_before_the_first_connection_arrives', async t => {
   const server = await startServer(t)
   const ydoc = new Y.Doc()
   ydoc.getArray('array').push(['made at home'])

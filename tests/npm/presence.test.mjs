@@ -40,7 +40,7 @@ async function people (t, count, options = {}) {
   return { server, clients }
 }
 
-test('presence_appears_at_the_others_both_ways', async t => {
+test('client_3_presence_appears_at_the_others_both_ways', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
   await sees(a, b)
@@ -48,7 +48,7 @@ test('presence_appears_at_the_others_both_ways', async t => {
   await sees(b, a)
 })
 
-test('presence_first_state_with_clock_0_shows_at_once', async t => {
+test('client_3_presence_first_state_with_clock_0_shows_at_once', async t => {
   const server = await startServer(t)
   const jwt = await token({ 'team/presence': 'write' })
   const [a, b] = [0, 1].map(() => new Client(t, server, 'team/presence', { jwt, connect: false }))
@@ -61,14 +61,14 @@ test('presence_first_state_with_clock_0_shows_at_once', async t => {
   await sees(a, b)
 })
 
-test('presence_of_those_who_are_here_is_told_to_a_late_joiner', async t => {
+test('client_3_presence_of_those_who_are_here_is_told_to_a_late_joiner', async t => {
   const { server, clients: [a, b] } = await people(t, 2)
   const late = await join(t, server, 'team/presence')
   await sees(late, a)
   await sees(late, b)
 })
 
-test('presence_survives_two_reconnects', async t => {
+test('client_3_presence_survives_two_reconnects', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
   for (const round of [1, 2]) {
@@ -79,10 +79,11 @@ test('presence_survives_two_reconnects', async t => {
   }
 })
 
-test('presence_survives_leaving_and_coming_back_with_the_same_client_id', async t => {
+test('client_3_presence_survives_leaving_and_coming_back_with_the_same_client_id', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
-  for (let round = 0; round < 2; round++) {
+  // Several times: whether b has spoken in between, and so has a newer clock, is chance.
+  for (let round = 0; round < 5; round++) {
     a.provider.disconnect()
     await gone([b], a)
     a.provider.connect()
@@ -92,7 +93,7 @@ test('presence_survives_leaving_and_coming_back_with_the_same_client_id', async 
   }
 })
 
-test('presence_survives_a_restart_of_the_server', async t => {
+test('client_3_presence_survives_a_restart_of_the_server', async t => {
   const { server, clients: [a, b] } = await people(t, 2)
   await sees(b, a)
   for (const how of ['stop', 'kill9']) {
@@ -102,7 +103,7 @@ test('presence_survives_a_restart_of_the_server', async t => {
   }
 })
 
-test('presence_changes_right_after_a_reconnect_are_not_undone', async t => {
+test('client_3_presence_changes_right_after_a_reconnect_are_not_undone', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
   a.provider.on('status', ({ status }) => {
@@ -122,7 +123,7 @@ test('presence_changes_right_after_a_reconnect_are_not_undone', async t => {
 })
 
 // The stock provider sends every state that it hears back to the server, its own included.
-test('presence_is_quiet_when_nothing_changes', async t => {
+test('client_3_presence_is_quiet_when_nothing_changes', async t => {
   const { clients } = await people(t, 3)
   const [a, b, c] = clients
   a.drop()
@@ -134,7 +135,7 @@ test('presence_is_quiet_when_nothing_changes', async t => {
   await never(() => frames() - before > 20, { during: 1_000, what: 'frames without end' })
 })
 
-test('presence_is_gone_after_destroy', async t => {
+test('client_3_presence_is_gone_after_destroy', async t => {
   const { clients: [a, b, c] } = await people(t, 3)
   await sees(b, a)
   await sees(c, a)
@@ -142,7 +143,7 @@ test('presence_is_gone_after_destroy', async t => {
   await gone([b, c], a)
 })
 
-test('presence_is_gone_after_the_socket_broke', async t => {
+test('client_3_presence_is_gone_after_the_socket_broke', async t => {
   const { clients: [a, b, c] } = await people(t, 3)
   await sees(b, a)
   await sees(c, a)
@@ -150,7 +151,7 @@ test('presence_is_gone_after_the_socket_broke', async t => {
   await gone([b, c], a)
 })
 
-test('presence_is_gone_after_a_rejoin_and_a_broken_socket', async t => {
+test('client_3_presence_is_gone_after_a_rejoin_and_a_broken_socket', async t => {
   const { clients: [a, b] } = await people(t, 2)
   a.drop()
   await until(() => a.closes.length === 1 && a.provider.synced, { within: SOON_MS, what: 'reconnected' })
@@ -159,7 +160,7 @@ test('presence_is_gone_after_a_rejoin_and_a_broken_socket', async t => {
   await gone([b], a)
 })
 
-test('presence_is_not_kept_alive_by_those_who_echo_it', async t => {
+test('client_3_presence_is_not_kept_alive_by_those_who_echo_it', async t => {
   const { clients: [a, b, c] } = await people(t, 3)
   c.awareness.setLocalState(null)
   await gone([a, b], c)
@@ -173,7 +174,7 @@ test('presence_is_not_kept_alive_by_those_who_echo_it', async t => {
   })
 })
 
-test('presence_of_one_stays_when_one_who_echoed_it_leaves', async t => {
+test('client_3_presence_of_one_stays_when_one_who_echoed_it_leaves', async t => {
   const { clients: [a, b, c] } = await people(t, 3)
   c.awareness.setLocalState(null)
   for (const watcher of [b, c]) await sees(watcher, a)
@@ -186,7 +187,7 @@ test('presence_of_one_stays_when_one_who_echoed_it_leaves', async t => {
   await sees(b, a)
 })
 
-test('presence_of_readers_is_shown', async t => {
+test('client_3_presence_of_readers_is_shown', async t => {
   const { server, clients: [writer] } = await people(t, 1)
   const reader = await join(t, server, 'team/presence', { access: 'read', sub: 'reader' })
   reader.awareness.setLocalState(user('Reader'))
@@ -196,7 +197,7 @@ test('presence_of_readers_is_shown', async t => {
   await gone([writer], reader)
 })
 
-test('presence_stays_inside_its_document', async t => {
+test('client_3_presence_stays_inside_its_document', async t => {
   const { server, clients: [a, b] } = await people(t, 2)
   const elsewhere = await join(t, server, 'team/another')
   await sees(b, a)
@@ -205,7 +206,7 @@ test('presence_stays_inside_its_document', async t => {
   assert.deepEqual([...elsewhere.awareness.getStates().keys()], [elsewhere.id])
 })
 
-test('presence_can_be_withdrawn_and_given_again', async t => {
+test('client_3_presence_can_be_withdrawn_and_given_again', async t => {
   const { clients: [a, b] } = await people(t, 2)
   await sees(b, a)
   a.awareness.setLocalState(null)

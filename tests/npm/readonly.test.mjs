@@ -16,7 +16,7 @@ const NAME = 'team/readonly'
 const says = (client, string) =>
   until(() => client.text.toString() === string, { within: SOON_MS, what: () => `"${string}", not "${client.text}"` })
 
-test('access_reader_receives_but_does_not_write', async t => {
+test('client_6_reader_receives_but_does_not_write', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const reader = await join(t, server, NAME, { access: 'read' })
@@ -46,7 +46,7 @@ test('access_reader_receives_but_does_not_write', async t => {
   await never(() => late.text.toString() !== 'zero one', { during: 500, what: 'the edit of a reader arrived' })
 })
 
-test('access_reader_does_not_write_by_its_first_sync', async t => {
+test('client_6_reader_does_not_write_by_its_first_sync', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const ydoc = new Y.Doc()
@@ -58,7 +58,7 @@ test('access_reader_does_not_write_by_its_first_sync', async t => {
   assert.equal(writer.text.toString(), 'w')
 })
 
-test('access_reader_without_edits_is_not_scolded', async t => {
+test('client_6_reader_without_edits_is_not_scolded', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   writer.text.insert(0, 'one')
@@ -72,7 +72,7 @@ test('access_reader_without_edits_is_not_scolded', async t => {
   assert.equal(reader.denials, 0)
 })
 
-test('access_reader_sees_presence', async t => {
+test('client_6_reader_sees_presence', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const reader = await join(t, server, NAME, { access: 'read' })

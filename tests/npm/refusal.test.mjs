@@ -38,7 +38,7 @@ const REFUSALS = [
   }))
 ]
 
-test('refusal', { concurrency: true }, async t => {
+test('client_5_refusal', { concurrency: true }, async t => {
   const server = await startServer(t)
   await Promise.all(REFUSALS.map(({ rule, code, word, name = NAME, jwt }) =>
     t.test(`${rule}_is_refused_once`, async t => {
@@ -56,7 +56,7 @@ test('refusal', { concurrency: true }, async t => {
     })))
 })
 
-test('auth_a_refused_provider_connects_with_a_fresh_token', async t => {
+test('client_5_auth_a_refused_provider_connects_with_a_fresh_token', async t => {
   const server = await startServer(t)
   const client = new Client(t, server, NAME, { jwt: await token(ALL, { expires: -3600 }) })
   await until(() => client.closed.length === 1, { within: REFUSED_MS, what: 'a refusal' })
@@ -67,16 +67,17 @@ test('auth_a_refused_provider_connects_with_a_fresh_token', async t => {
 
 const DOORS = {
   query: jwt => ({ jwt }),
-  subprotocol: jwt => ({ provider: { protocols: [`bearer.${jwt}`] } }),
+  // Beside a protocol that can be answered: a token is never sent back.
+  subprotocol: jwt => ({ provider: { protocols: ['yjs', `bearer.${jwt}`] } }),
   cookie: jwt => ({ headers: { cookie: `theme=dark; syncline_token=${jwt}` } }),
   authorization: jwt => ({ headers: { authorization: `Bearer ${jwt}` } })
 }
 
-test('auth_token_is_taken_from_every_door', async t => {
+test('client_5_auth_token_is_taken_from_every_door', async t => {
   const server = await startServer(t)
   const jwt = await token({ [NAME]: 'write' })
   for (const [door, options] of Object.entries(DOORS)) {
-    await t.test(`auth_token_by_${door}`, async t => {
+    await t.test(`client_5_auth_token_by_${door}`, async t => {
       await new Client(t, server, NAME, options(jwt)).synced()
     })
   }
@@ -92,10 +93,10 @@ const GRANTS = [
   { rule: 'escaped_name', name: 'a%2Fb', access: { 'a/b': 'write' } }
 ]
 
-test('auth_grants', async t => {
+test('client_5_auth_grants', async t => {
   const server = await startServer(t)
   for (const { rule, name, access } of GRANTS) {
-    await t.test(`auth_${rule}_is_let_in`, async t => {
+    await t.test(`client_5_auth_${rule}_is_let_in`, async t => {
       await new Client(t, server, name, { jwt: await token(access) }).synced()
     })
   }

@@ -56,7 +56,7 @@ const YRS_CHANGES = new Set([
   'minus_zero', 'bigint_zero', 'bigint_minus_one', 'bigint_of_53_bits', 'largest_bigint', 'smallest_bigint'
 ])
 
-test('values', async t => {
+test('client_7_values', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const live = await join(t, server, NAME)
@@ -76,7 +76,7 @@ test('values', async t => {
   for (const [index, [name, value]] of Object.entries(VALUES).entries()) {
     for (const [whom, client] of Object.entries({ live, late, restarted })) {
       const todo = whom !== 'live' && YRS_CHANGES.has(name) ? 'yrs changes it' : false
-      await t.test(`sync_value_${name}_is_exact_${whom}`, { todo }, () => {
+      await t.test(`client_7_value_${name}_is_exact_${whom}`, { todo }, () => {
         assert.deepEqual(client.ydoc.getMap('map').get(name), value)
         const inside = value === undefined || typeof value === 'bigint' ? { value } : value
         assert.deepEqual(client.ydoc.getArray('array').get(index), inside)
@@ -85,7 +85,7 @@ test('values', async t => {
   }
 })
 
-test('sync_object_keys_keep_their_order', { todo: 'yrs keeps them in a hash map' }, async t => {
+test('client_7_object_keys_keep_their_order', { todo: 'yrs keeps them in a hash map' }, async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   writer.ydoc.getMap('map').set('many_keys', VALUES.many_keys)
@@ -94,7 +94,7 @@ test('sync_object_keys_keep_their_order', { todo: 'yrs keeps them in a hash map'
   assert.deepEqual(Object.keys(late.ydoc.getMap('map').get('many_keys')), Object.keys(VALUES.many_keys))
 })
 
-test('sync_marks_and_embeds_are_exact', async t => {
+test('client_7_marks_and_embeds_are_exact', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const text = writer.ydoc.getText('text')
@@ -113,7 +113,7 @@ test('sync_marks_and_embeds_are_exact', async t => {
   assert.deepEqual(restarted.text.toDelta(), expected)
 })
 
-test('sync_nested_types_are_exact', async t => {
+test('client_7_nested_types_are_exact', async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
   const map = writer.ydoc.getMap('map')

@@ -16,7 +16,7 @@ pub struct Limits {
     pub update_bytes_max: usize,
     /// Bytes of the document's encoded state.
     pub document_bytes_max: usize,
-    /// Presence entries that one session may introduce.
+    /// Presence entries that one session may speak for at a time.
     pub presence_clients_max: usize,
     /// Messages kept while the document loads. More than that closes the session that sent them.
     pub waiting_messages_max: usize,

@@ -20,6 +20,8 @@ pub(crate) struct Waiting {
 pub(crate) enum Arrival {
     Joined,
     Message(ClientMessage),
+    /// It overflowed before, and there is room in its queue again.
+    Drained,
 }
 
 impl Waiting {
@@ -31,6 +33,12 @@ impl Waiting {
     /// A session joined. Sessions are bounded where connections are admitted.
     pub(crate) fn greet(&mut self, session: SessionId) {
         self.queue.push_back((session, Arrival::Joined));
+    }
+
+    /// A session waits for what was dropped. It has been waiting for nothing else, so this is one
+    /// entry for each overflow.
+    pub(crate) fn catch_up(&mut self, session: SessionId) {
+        self.queue.push_back((session, Arrival::Drained));
     }
 
     /// Keeps a message, unless too much waits already.
@@ -54,7 +62,7 @@ impl Waiting {
     pub(crate) fn forget(&mut self, session: SessionId) {
         self.queue.retain(|(from, _)| *from != session);
         let messages = self.queue.iter().filter_map(|(_, arrival)| match arrival {
-            Arrival::Joined => None,
+            Arrival::Joined | Arrival::Drained => None,
             Arrival::Message(message) => Some(message.payload_len()),
         });
         (self.messages, self.bytes) =

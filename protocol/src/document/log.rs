@@ -67,7 +67,12 @@ impl Log {
         self.last
     }
 
-    /// Whether everything accepted is on disk.
+    /// What is not on disk will never be: nothing is under way any more.
+    pub(crate) fn persist_failed(&mut self) {
+        self.last = self.persisted;
+    }
+
+    /// Whether nothing is on its way to disk.
     pub(crate) fn is_settled(&self) -> bool {
         self.persisted == self.last
     }
@@ -108,6 +113,13 @@ impl Log {
     pub(crate) fn snapshot_encoded(&mut self, state: Vec<u8>, known: StateVector) {
         let snapshot = Snapshot { through: self.last, state: state.into() };
         self.snapshot = SnapshotProgress::Encoded { snapshot, known, tail_bytes: self.tail_bytes };
+    }
+
+    /// Drops a snapshot that the store has not been given yet.
+    pub(crate) fn abandon_snapshot(&mut self) {
+        if matches!(self.snapshot, SnapshotProgress::Encoded { .. }) {
+            self.snapshot = SnapshotProgress::None;
+        }
     }
 
     /// The encoded snapshot, once every update in it is on disk.

@@ -5,11 +5,12 @@
 //! - They send back every state they hear. A session that has been told of others therefore cannot
 //!   claim a state that a live session owns, nor revive one that has just ended.
 //! - On reconnect they announce themselves with the clock they had, which every peer that saw them
-//!   leave ignores. So peers are sent clocks of our own that only rise, also across a restart.
+//!   leave ignores. So peers are sent clocks of our own: the time, in ticks. A state is published
+//!   once a tick at most, so its clock neither repeats nor runs ahead, not even across a restart.
 //! - They announce themselves before anything else. So a session is told of others only once it has
 //!   spoken or answered: what it says before that cannot be an echo.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -30,14 +31,22 @@ const ENDED_MAX: usize = 4_096;
 /// 2026-01-01T00:00:00Z, where published clocks begin.
 const CLOCK_EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// Published clocks advance by eight a second at most before a restart could repeat one; 32 bits
-/// last 17 years.
-const CLOCK_TICK_MS: u64 = 125;
+/// One tick of published clocks, and so the shortest time between two of one state: a pointer that
+/// moves is seen 15 times a second. 32 bits of ticks last until 2034.
+const CLOCK_TICK_MS: u64 = 64;
+
+/// Publications of a state that are remembered. Two tabs of one browser also tell each other what
+/// they hear from the server, so a client can learn its own published clock and send it back.
+const SAID_MAX: usize = 8;
 
 /// The presence states of one document.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     states: BTreeMap<ClientId, State>,
+    /// States that changed and were published in this tick already.
+    pending: BTreeSet<ClientId>,
+    /// The tick in which every state was last given a fresh clock for newcomers.
+    freshened_at: u32,
 }
 
 #[derive(Debug)]
@@ -46,13 +55,10 @@ struct State {
     owner: Option<SessionId>,
     /// The owner's own latest clock.
     heard: u32,
-    /// The first clock that peers were sent in this life of the state.
-    published_from: u32,
-    /// The latest clock that peers were sent.
+    /// The clock that peers were sent last; 0 before the first.
     published: u32,
-    /// The tick in which `published` was last raised for the sake of a newcomer. Once a tick is
-    /// enough, and keeps the clock from running ahead of time when a thousand clients join.
-    raised_at: u32,
+    /// What peers were sent in this life, the latest last.
+    said: VecDeque<(u32, Option<Bytes>)>,
     /// None when the client said that it is gone.
     json: Option<Bytes>,
     /// When it was last renewed, or when it ended.
@@ -65,56 +71,79 @@ pub(crate) struct Speaker {
     pub(crate) session: SessionId,
     /// Whether it has been told of others, so that what it says may be an echo.
     pub(crate) told: bool,
-    /// How many states it may still introduce.
-    pub(crate) may_introduce: usize,
-}
-
-/// What a presence message changed.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    /// What peers must be told.
-    pub(crate) publish: Vec<PresenceEntry>,
-    /// How many states the speaker introduced.
-    pub(crate) introduced: usize,
-    /// Whether the speaker spoke for a state of its own.
-    pub(crate) own: bool,
+    /// How many states it may speak for at a time.
+    pub(crate) states_max: usize,
 }
 
 impl Presence {
-    /// Takes in a message. Entries that the speaker has no say in are ignored, not punished.
+    /// Takes in a message, to be published by the next [`Self::flush`]. Entries that the speaker
+    /// has no say in are ignored, not punished. Returns whether it spoke for a state of its own.
     pub(crate) fn hear(
         &mut self,
         now: Timestamp,
         speaker: Speaker,
         entries: Vec<PresenceEntry>,
-    ) -> Heard {
-        let mut heard = Heard::default();
+    ) -> bool {
+        let mut own = false;
+        let is_own = |state: &&State| state.owner == Some(speaker.session);
+        let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
         let announcement = !speaker.told && entries.len() == 1;
         for entry in entries {
-            let client = entry.client;
-            match self.states.get(&client) {
+            match self.states.get_mut(&entry.client) {
                 Some(state) if state.owner == Some(speaker.session) => {
-                    heard.own = true;
-                    if !state.is_news(&entry) {
-                        continue;
+                    own = true;
+                    if state.renew(now, &entry) {
+                        self.pending.insert(entry.client);
                     }
                 }
-                Some(state) if state.owner.is_some() && !announcement => continue,
-                Some(state) if speaker.told && state.is_echo(&entry) => continue,
+                Some(state) if state.owner.is_some() && !announcement => {}
+                Some(state) if speaker.told && state.is_echo(&entry) => {}
+                // Somebody who was not here has nothing to end.
+                _ if entry.state.is_none() || owned >= speaker.states_max => {}
                 _ => {
-                    let nothing_to_end = entry.state.is_none();
-                    if nothing_to_end || heard.introduced >= speaker.may_introduce {
-                        continue;
-                    }
-                    heard.introduced += 1;
-                    heard.own = true;
-                    self.introduce(now, speaker.session, client);
+                    owned += 1;
+                    own = true;
+                    self.introduce(now, speaker.session, &entry);
                 }
             }
-            heard.publish.extend(self.renew(now, entry));
         }
-        heard
+        own
+    }
+
+    /// What peers must be sent now. What was published in this tick already waits for the next.
+    pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
+        let tick = clock_tick(now);
+        let mut entries = Vec::new();
+        self.pending.retain(|&client| {
+            let Some(state) = self.states.get_mut(&client) else { return false };
+            if state.published >= tick {
+                return true;
+            }
+            // Nobody has to be told that somebody is gone whom they never saw.
+            if state.json.is_some() || !state.said.is_empty() {
+                state.publish(tick);
+                entries.push(state.entry(client));
+            }
+            false
+        });
+        entries
+    }
+
+    /// When the next flush has something to send, or clocks can be freshened again.
+    pub(crate) fn next_tick(now: Timestamp) -> Timestamp {
+        let ticks = u64::from(clock_tick(now)) + 1;
+        Timestamp::from_unix_ms(CLOCK_EPOCH_MS + ticks * CLOCK_TICK_MS)
+    }
+
+    /// Whether something waits for the next tick.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether `session` speaks for a client.
+    pub(crate) fn speaks_for(&self, session: SessionId, client: ClientId) -> bool {
+        self.states.get(&client).is_some_and(|state| state.owner == Some(session))
     }
 
     /// Ends every state of a session that left.
@@ -128,23 +157,24 @@ impl Presence {
         self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
     }
 
-    /// Everybody who is here, for a session that is about to be told.
-    ///
-    /// The clocks are higher than any that was sent before: a client that reconnects has dropped
-    /// the states of others but remembers their clocks, and ignores what does not exceed them.
-    pub(crate) fn introduce_all(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
-        let tick = clock_floor(now);
-        let here = self.states.iter_mut().filter(|(_, state)| state.json.is_some());
-        here.map(|(&client, state)| {
-            state.raise(tick);
-            state.entry(client)
-        })
-        .collect()
+    /// Gives every state a clock that nobody has seen: a client that reconnects has dropped the
+    /// states of others but remembers their clocks, and ignores what does not exceed them. False
+    /// if that was done in this tick already.
+    pub(crate) fn freshen(&mut self, now: Timestamp) -> bool {
+        let tick = clock_tick(now);
+        if tick <= self.freshened_at {
+            return false;
+        }
+        self.freshened_at = tick;
+        let here = self.states.values_mut().filter(|state| state.json.is_some());
+        here.filter(|state| state.published < tick).for_each(|state| state.publish(tick));
+        true
     }
 
-    /// Everybody who is here, for a session that may have missed something.
-    pub(crate) fn all(&self) -> Vec<PresenceEntry> {
-        let here = self.states.iter().filter(|(_, state)| state.json.is_some());
+    /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
+    /// clock for news of itself and go back to what it said before.
+    pub(crate) fn others(&self, session: SessionId) -> Vec<PresenceEntry> {
+        let here = self.states.iter().filter(|(_, state)| state.is_other(session));
         here.map(|(&client, state)| state.entry(client)).collect()
     }
 
@@ -153,40 +183,28 @@ impl Presence {
         self.states.is_empty()
     }
 
-    fn introduce(&mut self, now: Timestamp, owner: SessionId, client: ClientId) {
-        let floor = clock_floor(now);
-        let ended = self.states.get(&client).map_or(0, |state| state.published);
-        let published = floor.max(ended);
+    fn introduce(&mut self, now: Timestamp, owner: SessionId, entry: &PresenceEntry) {
         let state = State {
             owner: Some(owner),
-            heard: 0,
-            published_from: published,
-            published,
-            raised_at: floor,
-            json: None,
+            heard: entry.clock,
+            published: self.states.get(&entry.client).map_or(0, |ended| ended.published),
+            said: VecDeque::new(),
+            json: detached(entry.state.as_ref()),
             seen_at: now,
         };
-        self.states.insert(client, state);
-    }
-
-    fn renew(&mut self, now: Timestamp, entry: PresenceEntry) -> Option<PresenceEntry> {
-        let state = self.states.get_mut(&entry.client)?;
-        state.heard = entry.clock;
-        state.published = state.published.saturating_add(1).max(entry.clock);
-        // Copied: a slice would keep the socket's whole read buffer alive.
-        state.json = entry.state.map(|json| Bytes::copy_from_slice(&json));
-        state.seen_at = now;
-        Some(state.entry(entry.client))
+        self.states.insert(entry.client, state);
+        self.pending.insert(entry.client);
     }
 
     fn end(&mut self, now: Timestamp, which: impl Fn(&State) -> bool) -> Vec<PresenceEntry> {
         let mut ended = Vec::new();
         for (&client, state) in self.states.iter_mut().filter(|(_, state)| which(state)) {
-            let was_here = state.json.take().is_some();
+            state.json = None;
             state.owner = None;
             state.seen_at = now;
-            if was_here {
-                state.published = state.published.saturating_add(1);
+            self.pending.remove(&client);
+            // Where the clock is the same, peers take the end for news.
+            if state.said.back().is_some_and(|(_, json)| json.is_some()) {
                 ended.push(state.entry(client));
             }
         }
@@ -212,29 +230,53 @@ impl Presence {
     }
 }
 
-/// The lowest clock to publish at `now`.
-fn clock_floor(now: Timestamp) -> u32 {
+fn clock_tick(now: Timestamp) -> u32 {
     let ticks = now.as_unix_ms().saturating_sub(CLOCK_EPOCH_MS) / CLOCK_TICK_MS;
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
+/// A copy of its own: a slice would keep the socket's whole read buffer alive.
+fn detached(json: Option<&Bytes>) -> Option<Bytes> {
+    json.map(|json| Bytes::copy_from_slice(json))
+}
+
 impl State {
-    fn raise(&mut self, tick: u32) {
-        if self.raised_at != tick {
-            self.raised_at = tick;
-            self.published = self.published.saturating_add(1).max(tick);
+    /// Takes in what its owner says. Returns whether peers must hear of it.
+    fn renew(&mut self, now: Timestamp, entry: &PresenceEntry) -> bool {
+        let ends = entry.clock == self.heard && entry.state.is_none() && self.json.is_some();
+        if entry.clock <= self.heard && !ends {
+            return false;
         }
+        self.heard = entry.clock;
+        self.seen_at = now;
+        let learnt =
+            |(clock, json): &(u32, Option<Bytes>)| *clock == entry.clock && *json == entry.state;
+        if self.said.iter().any(learnt) {
+            // It goes on from its published clock. Publishing that again would go in a circle.
+            return false;
+        }
+        self.json = detached(entry.state.as_ref());
+        true
     }
 
-    /// Whether the owner says something it has not said before.
-    fn is_news(&self, entry: &PresenceEntry) -> bool {
-        entry.clock > self.heard
-            || (entry.clock == self.heard && entry.state.is_none() && self.json.is_some())
+    fn publish(&mut self, clock: u32) {
+        self.published = clock;
+        if self.said.len() == SAID_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back((clock, self.json.clone()));
     }
 
-    /// Whether an entry repeats what peers were sent in the life that ended.
+    /// Whether an entry may repeat what peers were sent in the life that ended. A client's own
+    /// clocks are small numbers.
     fn is_echo(&self, entry: &PresenceEntry) -> bool {
-        (self.published_from..=self.published).contains(&entry.clock)
+        self.said.front().is_some_and(|&(first, _)| first <= entry.clock)
+            && entry.clock <= self.published
+    }
+
+    /// Whether somebody is here for whom `session` does not speak, and whom peers know.
+    fn is_other(&self, session: SessionId) -> bool {
+        self.json.is_some() && self.owner != Some(session) && !self.said.is_empty()
     }
 
     fn entry(&self, client: ClientId) -> PresenceEntry {

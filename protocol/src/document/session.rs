@@ -21,15 +21,25 @@ pub(crate) struct Session {
     pub(crate) base: Option<StateVector>,
     /// Since when nothing is sent to it, because its queue overflowed.
     pub(crate) lagging_since: Option<Timestamp>,
+    /// Since when more than updates, dropped with its queue, has to be said again.
+    pub(crate) repeat_since: Option<Timestamp>,
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
     /// Whether it has been told who is present.
-    pub(crate) told: bool,
-    /// Presence states it has introduced.
-    pub(crate) introduced: usize,
+    pub(crate) telling: Telling,
     /// Whether its client has been told that it may not write.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
+}
+
+/// How far a session is from being told who is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// It has neither spoken of itself nor answered a question.
+    Unheard,
+    /// It is its turn as soon as states have clocks that it cannot know.
+    Due,
+    Told,
 }
 
 /// Whether a reader that tried to write has been told. A stock client tries again with every key,
@@ -48,9 +58,9 @@ impl Session {
             joined_at: now,
             base: None,
             lagging_since: None,
+            repeat_since: None,
             resync_since: None,
-            told: false,
-            introduced: 0,
+            telling: Telling::Unheard,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
@@ -63,7 +73,10 @@ impl Session {
 
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
-        !self.told || self.lagging_since.is_some() || self.resync_since.is_some()
+        self.telling != Telling::Told
+            || self.repeat_since.is_some()
+            || self.lagging_since.is_some()
+            || self.resync_since.is_some()
     }
 
     /// Tells its client what is saved, if that moved and the client understands it.
@@ -74,9 +87,17 @@ impl Session {
         }
     }
 
+    /// Tells its client what is saved once more: the frame that said it may have been dropped.
+    pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let frames = self.receipts.saved;
+        if frames > 0 && self.dialect == Dialect::SynclineV1 {
+            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        }
+    }
+
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
-        self.told && self.lagging_since.is_none()
+        self.telling == Telling::Told && self.lagging_since.is_none()
     }
 }
 
@@ -94,6 +115,11 @@ impl Receipts {
     /// Counts an update frame and returns its number.
     pub(crate) fn count(&mut self) -> u64 {
         self.frames += 1;
+        self.frames
+    }
+
+    /// How many have been counted.
+    pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 

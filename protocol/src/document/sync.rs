@@ -37,6 +37,7 @@ impl Document {
             match arrival {
                 Arrival::Joined => self.greet(session, turn),
                 Arrival::Message(message) => self.received(session, message, turn),
+                Arrival::Drained => self.catch_up(session, turn),
             }
         }
     }
@@ -44,7 +45,9 @@ impl Document {
     /// Asks a new session for what the server lacks. A reader is not asked: it would answer with
     /// its complete delete set, which is then refused.
     pub(super) fn greet(&mut self, id: SessionId, turn: &mut Turn<'_>) {
-        if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            waiting.greet(id);
+        } else if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
             self.ask(id, turn);
         }
     }
@@ -66,6 +69,8 @@ impl Document {
         else {
             return;
         };
+        let known = replica.known();
+        let is_ahead = base.iter().any(|(client, clock)| known.get(client) < Some(clock));
         match replica.diff(&base) {
             Ok(update) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
@@ -73,28 +78,48 @@ impl Document {
                 base.retain(|client, _| replica.known().contains_key(client));
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
+                if is_ahead && !session.access.may_write() {
+                    // It is not asked for what it wrote offline, so it learns of the refusal here.
+                    let frames = session.receipts.frames();
+                    self.refuse_write(id, frames, turn);
+                }
             }
-            Err(_) => self.rebuild(turn),
+            Err(error) => self.fail_session(id, &error, turn),
         }
     }
 
-    /// A session that overflowed is ready again: one merged diff stands for everything dropped.
+    /// A session that overflowed is ready again: one merged diff stands for every update dropped.
     pub(super) fn catch_up(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if let Phase::Loading(waiting) = &mut self.phase {
+            return waiting.catch_up(id);
+        }
         let (Phase::Ready(replica), Some(session)) = (&mut self.phase, self.sessions.get_mut(&id))
         else {
             return;
         };
         session.lagging_since = None;
-        let Some(base) = &session.base else { return };
-        match replica.diff(base) {
-            Ok(update) => {
+        match session.base.as_ref().map(|base| replica.diff(base)) {
+            Some(Ok(update)) => {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
                 turn.send(id, frame, Delivery::Required);
-                let entries = self.presence.all();
-                Self::send_presence(id, &entries, turn);
             }
-            Err(_) => self.rebuild(turn),
+            Some(Err(error)) => return self.fail_session(id, &error, turn),
+            None => {}
         }
+        if session.watches() {
+            let others = self.presence.others(id);
+            Self::send_presence(id, &others, turn);
+        }
+    }
+
+    /// Says again what was dropped beside updates: the question, the watermark, the refusal. Not
+    /// together with the diff, which may fill the queue on its own.
+    pub(super) fn repeat(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.repeat_since = None;
+        session.write_refusal = WriteRefusal::Untold;
+        session.repeat_saved(id, turn);
+        self.greet(id, turn);
     }
 
     /// A SyncStep2 or Update: gate, fit, integrate, log, relay.
@@ -137,7 +162,7 @@ impl Document {
         }
     }
 
-    fn walk(&mut self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
+    fn walk(&self, origin: Origin, update: &[u8]) -> Result<UpdateFacts, Refusal> {
         let limit = self.limits.update_bytes_max;
         if origin == Origin::Live && update.len() > limit {
             let text = format!(
@@ -151,14 +176,22 @@ impl Document {
             Origin::FirstSync => &self.limits.sync,
         };
         let facts = gate::walk_update(update, budget).map_err(Refusal::Gate)?;
-        let limit = self.limits.document_bytes_max as u64;
-        let bytes = self.log.bytes_with(update.len());
-        // Deletions always pass: they are the way back under the limit.
-        if bytes > limit && !facts.is_deletion_only() {
-            let text = format!("the document would be {bytes} bytes, at most {limit} are allowed");
-            return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+        // Deletions always pass: they are the way back under the limit. So does what is known.
+        if self.adds_blocks(&facts) {
+            let limit = self.limits.document_bytes_max as u64;
+            let bytes = self.log.bytes_with(update.len());
+            if bytes > limit {
+                let text =
+                    format!("the document would be {bytes} bytes, at most {limit} are allowed");
+                return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+            }
         }
         Ok(facts)
+    }
+
+    fn adds_blocks(&self, facts: &UpdateFacts) -> bool {
+        let known = |client| self.known().and_then(|known| known.get(&client)).copied();
+        facts.sections.iter().any(|section| section.end > known(section.client).unwrap_or(0))
     }
 
     /// Gives the update its place in the log and sends the received bytes to every follower. The
@@ -218,6 +251,12 @@ impl Document {
     pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
         let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
         self.close(id, code, error, turn);
+    }
+
+    /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
+    fn fail_session(&mut self, id: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
+        self.close(id, CloseCode::Internal, error, turn);
+        self.rebuild(turn);
     }
 
     /// The CRDT failed on an update that passed the gate. It may hold half of it: it is rebuilt

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::any::check_json;
-use super::{Budget, CLOCK_END, GateError, PresenceEntry, read_client};
+use super::{Budget, GateError, PresenceEntry, read_client};
 use crate::varint::Reader;
 
 /// The bytes of the shortest entry: client, clock, the length of the JSON and one digit of it.
@@ -19,7 +19,7 @@ pub fn walk_presence(bytes: &Bytes, budget: &Budget) -> Result<Vec<PresenceEntry
     for _ in 0..reader.count(ENTRY_BYTES_MIN)? {
         let client = read_client(&mut reader)?;
         // Far below u32::MAX, so that a server that raises clocks never wraps one.
-        let clock = reader.var_uint_max(CLOCK_END - 1)?;
+        let clock = reader.var_uint_max(u32::MAX)?;
         let offset = reader.position();
         let text = reader.string()?;
         let max = budget.presence_state_bytes_max;
@@ -101,7 +101,7 @@ mod tests {
             walk_presence(&trailing.into(), &Budget::LIVE),
             Err(GateError::TrailingBytes { left: 1, .. })
         ));
-        let frozen = Bytes::from_static(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, b'1']);
+        let frozen = Bytes::from_static(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f, 1, b'1']);
         assert!(matches!(
             walk_presence(&frozen, &Budget::LIVE),
             Err(GateError::Unreadable(ReadError::TooLarge { .. }))

@@ -1,0 +1,14 @@
+//! Stories about one document, told with inputs and checked by effects. Each is named after the
+//! rule of `docs/spec-document.md` that it proves.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod life;
+mod load;
+mod presence;
+mod scene;
+mod slow;
+mod store;
+mod sync;
+mod write;

@@ -1,0 +1,208 @@
+use syncline_protocol::document::{Delivery, Document};
+use syncline_protocol::time::Millis;
+use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::{Access, SessionId};
+
+use crate::scene::{Got, LAST_CLOCK, Scene, limits};
+
+const HERE: Option<&str> = Some("{}");
+
+fn shown(client: u64, state: &str) -> (u64, Option<String>) {
+    (client, Some(state.into()))
+}
+
+/// Ann watches as session 1.
+fn watched() -> Scene {
+    let mut scene = Scene::ready(limits());
+    scene.follower(1);
+    scene
+}
+
+fn join(scene: &mut Scene, session: u64) {
+    scene.join(session, Access::Read, Dialect::YWebsocket);
+}
+
+/// The clock under which session 1 was last shown something.
+fn clock(scene: &Scene) -> u32 {
+    assert!(!scene.seen(1).is_empty());
+    LAST_CLOCK.get()
+}
+
+#[test]
+fn presence_1_a_first_state_shows_at_once_although_its_clock_is_0() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, HERE)]);
+    assert_eq!(scene.seen(1), [shown(20, "{}")]);
+    assert!(clock(&scene) > 0);
+    assert!(scene.deliveries().0.iter().all(|delivery| *delivery == Delivery::Skippable));
+}
+
+#[test]
+fn presence_2_the_speaker_hears_its_own_renewal_back() {
+    let mut scene = watched();
+    for clock in [4, 5, 5] {
+        scene.show(1, &[(10, clock, HERE)]);
+        assert_eq!((scene.seen(1), LAST_CLOCK.get()), (vec![shown(10, "{}")], clock));
+        scene.clear();
+    }
+}
+
+#[test]
+fn presence_3_a_session_is_told_of_others_once_it_has_spoken() {
+    let mut scene = watched();
+    scene.show(1, &[(10, 1, HERE)]);
+    join(&mut scene, 2);
+    join(&mut scene, 3);
+    join(&mut scene, 4);
+    assert_eq!(scene.seen(2), []);
+    scene.show(2, &[(20, 0, HERE)]);
+    assert_eq!(scene.seen(2).last(), Some(&shown(10, "{}")));
+    scene.say(3, ClientMessage::QueryPresence);
+    scene.say(3, ClientMessage::QueryPresence);
+    assert_eq!(scene.got(3).len(), 2, "every question is answered");
+    assert_eq!(scene.seen(4), []);
+    scene.pass(Millis::from_secs(2));
+    assert_eq!(scene.seen(4).len(), 2, "or has said nothing for a second");
+}
+
+#[test]
+fn presence_4_nobody_is_told_of_itself() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, Some("1"))]);
+    scene.say(2, ClientMessage::QueryPresence);
+    // Only the echo, with the clock that it sent.
+    assert_eq!((scene.seen(2), LAST_CLOCK.get()), (vec![shown(20, "1")], 0));
+}
+
+#[test]
+fn presence_5_leaving_ends_exactly_the_states_of_the_session() {
+    let mut scene = watched();
+    for session in 2..=3 {
+        join(&mut scene, session);
+        scene.show(session, &[(10 * session, 0, HERE)]);
+    }
+    scene.show(2, &[(21, 0, HERE)]);
+    scene.clear();
+    scene.leave(2);
+    assert_eq!(scene.seen(1), [(20, None), (21, None)]);
+}
+
+#[test]
+fn presence_6_a_rejoin_with_the_same_clock_is_visible() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 7, HERE)]);
+    scene.leave(2);
+    let left = clock(&scene);
+    scene.clear();
+    join(&mut scene, 3);
+    scene.show(3, &[(20, 7, HERE)]);
+    assert_eq!(scene.seen(1), [shown(20, "{}")]);
+    assert!(clock(&scene) > left);
+}
+
+#[test]
+fn presence_7_a_rejoin_takes_over_from_a_half_open_connection() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 7, HERE)]);
+    join(&mut scene, 3);
+    scene.show(3, &[(20, 7, Some("3"))]);
+    scene.clear();
+    scene.leave(2);
+    assert_eq!(scene.seen(1), [], "it is the new session's");
+    scene.leave(3);
+    assert_eq!(scene.seen(1), [(20, None)]);
+}
+
+#[test]
+fn presence_8_an_echo_neither_steals_nor_revives_nor_keeps_alive() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, HERE)]);
+    let heard = clock(&scene);
+    scene.clear();
+    scene.show(1, &[(20, heard, HERE)]);
+    scene.show(1, &[(20, heard, None)]);
+    assert_eq!(scene.seen(1), [], "stolen");
+    for _ in 0..9 {
+        scene.pass(Millis::from_secs(5));
+        scene.show(1, &[(20, heard, HERE)]);
+    }
+    scene.pass(Millis::from_secs(5));
+    assert_eq!(scene.seen(1), [(20, None)], "kept alive, or revived");
+}
+
+#[test]
+fn presence_9_a_state_that_is_not_renewed_expires() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, HERE)]);
+    scene.clear();
+    scene.pass(Millis::from_secs(44));
+    assert_eq!(scene.seen(1), []);
+    scene.pass(Millis::from_secs(6));
+    assert_eq!(scene.seen(1), [(20, None)]);
+}
+
+#[test]
+fn presence_10_a_session_speaks_for_so_many_states_at_a_time() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    for client in 20..25 {
+        scene.show(2, &[(client, 0, HERE)]);
+    }
+    assert_eq!(scene.seen(1).len(), 3);
+    // A throttled tab expires and answers that it is still here, for as long as it likes.
+    for turn in 1..10 {
+        scene.pass(Millis::from_secs(51));
+        scene.clear();
+        scene.show(2, &[(20, turn, HERE)]);
+        assert_eq!(scene.seen(1), [shown(20, "{}")]);
+    }
+}
+
+#[test]
+fn presence_11_clocks_rise_across_a_restart() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 7, HERE)]);
+    let before = clock(&scene);
+    scene.pass(Millis::from_secs(1));
+    scene.document = Document::new(limits());
+    scene.deadline();
+    scene.load();
+    scene.follower(1);
+    join(&mut scene, 3);
+    scene.show(3, &[(20, 7, HERE)]);
+    assert!(clock(&scene) > before);
+}
+
+#[test]
+fn presence_12_who_comes_back_soon_sees_those_who_did_not_move() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 7, HERE)]);
+    let before = clock(&scene);
+    scene.leave(1);
+    scene.pass(Millis::from_secs(1));
+    scene.clear();
+    scene.join(1, Access::Write, Dialect::YWebsocket);
+    scene.say(1, ClientMessage::QueryPresence);
+    assert!(clock(&scene) > before, "it kept the clock and ignores an equal one");
+}
+
+#[test]
+fn presence_13_a_client_that_hides_is_gone_until_it_shows_itself() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    scene.show(2, &[(20, 0, HERE)]);
+    scene.show(2, &[(20, 1, None)]);
+    scene.show(2, &[(20, 2, Some("2"))]);
+    assert_eq!(scene.seen(1), [shown(20, "{}"), (20, None), shown(20, "2")]);
+    assert!(!scene.got(1).contains(&Got::Denied));
+    assert_eq!(scene.document.session_count(), 2);
+    scene.handle(syncline_protocol::document::Input::Left { session: SessionId::new(2) });
+}

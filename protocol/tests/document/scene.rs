@@ -1,0 +1,343 @@
+//! A document, the time, a store, and people.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use syncline_protocol::document::{
+    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome,
+};
+use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
+use syncline_protocol::time::Millis;
+use syncline_protocol::varint::Reader;
+use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::{
+    Access, ClientId, CloseCode, LoggedUpdate, Sequence, SessionId, Snapshot, StoredLog, Timestamp,
+};
+use yrs::block::ClientID;
+use yrs::updates::decoder::Decode;
+use yrs::updates::encoder::Encode;
+use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, Text, TextRef, Transact, Update};
+
+/// What a session received, without what only the codecs care about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Got {
+    Question,
+    Answer(Bytes),
+    Update(Bytes),
+    /// Client, and its state or None.
+    Presence(Vec<(u64, Option<String>)>),
+    Denied,
+    Saved(u64),
+    Refused(u64),
+    Closed(CloseCode),
+}
+
+pub(crate) struct Scene {
+    pub(crate) document: Document,
+    pub(crate) now: Timestamp,
+    pub(crate) limits: Limits,
+    pub(crate) effects: Vec<Effect>,
+    /// Everything that was appended, persisted or not.
+    pub(crate) log: StoredLog,
+}
+
+pub(crate) use syncline_protocol::document::Limits;
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        live: Budget::LIVE,
+        sync: Budget::SYNC,
+        stored: Budget::STORED,
+        update_bytes_max: 1_000,
+        document_bytes_max: 1 << 20,
+        presence_clients_max: 3,
+        waiting_messages_max: 5,
+        waiting_bytes_max: 1_000,
+        snapshot_updates: 1_000,
+        snapshot_bytes: 1 << 20,
+        idle: Millis::from_secs(30),
+        lagging: Millis::from_secs(30),
+        resync: Millis::from_secs(30),
+    }
+}
+
+impl Scene {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            document: Document::new(limits.clone()),
+            now: Timestamp::from_unix_ms(1_780_000_000_000),
+            limits,
+            effects: Vec::new(),
+            log: StoredLog::default(),
+        }
+    }
+
+    /// A loaded, empty document.
+    pub(crate) fn ready(limits: Limits) -> Self {
+        let mut scene = Self::new(limits);
+        scene.deadline();
+        scene.load();
+        scene.effects.clear();
+        scene
+    }
+
+    pub(crate) fn handle(&mut self, input: Input) {
+        let before = self.effects.len();
+        self.document.handle(self.now, input, &mut self.effects);
+        for effect in &self.effects[before..] {
+            if let Effect::Append { sequence, update, .. } = effect {
+                assert_eq!(*sequence, self.log.last().next());
+                let update = update.clone();
+                self.log.updates.push(LoggedUpdate { sequence: *sequence, update });
+            }
+        }
+    }
+
+    /// Answers the load with what was appended so far.
+    pub(crate) fn load(&mut self) {
+        let loaded = LoadedDocument::decode(&self.log, &self.limits).unwrap();
+        self.handle(Input::Loaded(Box::new(loaded)));
+    }
+
+    pub(crate) fn join(&mut self, session: u64, access: Access, dialect: Dialect) {
+        self.handle(Input::Joined { session: SessionId::new(session), access, dialect });
+    }
+
+    pub(crate) fn writer(&mut self, session: u64) {
+        self.join(session, Access::Write, Dialect::SynclineV1);
+    }
+
+    /// A stock client that follows and has been told who is here. Forgets what it received.
+    pub(crate) fn follower(&mut self, session: u64) {
+        self.join(session, Access::Write, Dialect::YWebsocket);
+        self.ask(session);
+        self.handle(Input::Received {
+            session: SessionId::new(session),
+            message: ClientMessage::QueryPresence,
+        });
+        self.effects.clear();
+    }
+
+    pub(crate) fn say(&mut self, session: u64, message: ClientMessage) {
+        self.handle(Input::Received { session: SessionId::new(session), message });
+    }
+
+    /// SyncStep1 of an empty client.
+    pub(crate) fn ask(&mut self, session: u64) {
+        self.say(session, ClientMessage::SyncStep1 { state_vector: Bytes::from_static(&[0]) });
+    }
+
+    pub(crate) fn update(&mut self, session: u64, update: &Bytes) {
+        self.say(session, ClientMessage::Update { update: update.clone() });
+    }
+
+    pub(crate) fn answer(&mut self, session: u64, update: &Bytes) {
+        self.say(session, ClientMessage::SyncStep2 { update: update.clone() });
+    }
+
+    pub(crate) fn show(&mut self, session: u64, entries: &[(u64, u32, Option<&str>)]) {
+        // Presence is published once a tick: let the tick of the message before pass.
+        self.pass(Millis(65));
+        let entry = |&(client, clock, state): &(u64, u32, Option<&str>)| PresenceEntry {
+            client: ClientId::new(client).unwrap(),
+            clock,
+            state: state.map(|state| Bytes::copy_from_slice(state.as_bytes())),
+        };
+        let entries: Vec<_> = entries.iter().map(entry).collect();
+        let frame = ServerMessage::Presence { entries: &entries }.encode();
+        self.say(session, ClientMessage::decode(&frame).unwrap());
+    }
+
+    pub(crate) fn leave(&mut self, session: u64) {
+        self.handle(Input::Left { session: SessionId::new(session) });
+    }
+
+    pub(crate) fn overflow(&mut self, session: u64) {
+        self.handle(Input::Overflowed { session: SessionId::new(session) });
+    }
+
+    pub(crate) fn drained(&mut self, session: u64) {
+        self.handle(Input::Drained { session: SessionId::new(session) });
+    }
+
+    pub(crate) fn persisted(&mut self, through: u64) {
+        self.handle(Input::Persisted { through: Sequence::new(through) });
+    }
+
+    pub(crate) fn snapshot_ended(&mut self, outcome: SnapshotOutcome) {
+        self.handle(Input::SnapshotEnded(outcome));
+    }
+
+    pub(crate) fn deadline(&mut self) {
+        self.handle(Input::Deadline);
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    pub(crate) fn pass(&mut self, length: Millis) {
+        let end = self.now + length;
+        while let Some(at) = self.document.next_deadline().filter(|at| *at <= end) {
+            self.now = at.max(self.now + Millis(1));
+            self.deadline();
+        }
+        self.now = end;
+    }
+
+    /// What a session was sent since this was last asked of anyone, in order.
+    pub(crate) fn got(&self, session: u64) -> Vec<Got> {
+        let session = SessionId::new(session);
+        self.effects
+            .iter()
+            .filter_map(|effect| {
+                if let Effect::Send { to, frame, .. } = effect {
+                    (*to == session).then(|| read(frame))
+                } else if let Effect::Close { session: closed, close } = effect {
+                    (*closed == session).then_some(Got::Closed(close.code))
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// Like `got`, without presence.
+    pub(crate) fn got_sync(&self, session: u64) -> Vec<Got> {
+        let mut got = self.got(session);
+        got.retain(|got| !matches!(got, Got::Presence(_)));
+        got
+    }
+
+    /// The presence a session was sent, entry by entry.
+    pub(crate) fn seen(&self, session: u64) -> Vec<(u64, Option<String>)> {
+        let presence = |got| if let Got::Presence(entries) = got { entries } else { Vec::new() };
+        self.got(session).into_iter().flat_map(presence).collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.effects.clear();
+    }
+
+    pub(crate) fn appended(&self) -> usize {
+        self.effects.iter().filter(|effect| matches!(effect, Effect::Append { .. })).count()
+    }
+
+    pub(crate) fn loads(&self) -> usize {
+        self.effects.iter().filter(|effect| matches!(effect, Effect::Load)).count()
+    }
+
+    pub(crate) fn unloads(&self) -> usize {
+        self.effects.iter().filter(|effect| matches!(effect, Effect::Unload)).count()
+    }
+
+    pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::gate::StateVector)> {
+        let snapshot = |effect: &Effect| {
+            let Effect::Snapshot { snapshot, known } = effect else { return None };
+            Some((snapshot.clone(), known.clone()))
+        };
+        self.effects.iter().filter_map(snapshot).collect()
+    }
+
+    /// Delivery of every presence frame, and of every other.
+    pub(crate) fn deliveries(&self) -> (Vec<Delivery>, Vec<Delivery>) {
+        let mut deliveries = (Vec::new(), Vec::new());
+        for effect in &self.effects {
+            if let Effect::Send { frame, delivery, .. } = effect {
+                let is_presence = matches!(read(frame), Got::Presence(_));
+                let list = if is_presence { &mut deliveries.0 } else { &mut deliveries.1 };
+                list.push(*delivery);
+            }
+        }
+        deliveries
+    }
+
+    /// What the document says after everything appended.
+    pub(crate) fn text(&self) -> String {
+        let mut loaded = LoadedDocument::decode(&self.log, &self.limits).unwrap();
+        let person = Person::new(1);
+        person.take(&loaded.state().unwrap());
+        person.text()
+    }
+}
+
+fn read(frame: &Bytes) -> Got {
+    let mut reader = Reader::new(frame);
+    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    match reader.var_uint().unwrap() {
+        0 => match reader.var_uint().unwrap() {
+            0 => Got::Question,
+            1 => Got::Answer(copy(reader.buffer().unwrap())),
+            _ => Got::Update(copy(reader.buffer().unwrap())),
+        },
+        1 => {
+            let payload = copy(reader.buffer().unwrap());
+            let entries = walk_presence(&payload, &Budget::LIVE).unwrap();
+            let one = |entry: PresenceEntry| {
+                let state = entry.state.map(|state| String::from_utf8(state.to_vec()).unwrap());
+                (entry.client.get(), state)
+            };
+            LAST_CLOCK.set(entries.last().map_or(0, |entry| entry.clock));
+            Got::Presence(entries.into_iter().map(one).collect())
+        }
+        2 => Got::Denied,
+        65 => Got::Saved(reader.var_uint().unwrap()),
+        66 => Got::Refused(reader.var_uint().unwrap()),
+        kind => panic!("message type {kind}"),
+    }
+}
+
+thread_local! {
+    /// The clock of the presence entry that was read last.
+    pub(crate) static LAST_CLOCK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Somebody with a copy of the document.
+pub(crate) struct Person {
+    doc: Doc,
+    text: TextRef,
+}
+
+impl Person {
+    pub(crate) fn new(client: u64) -> Self {
+        let doc = Doc::with_options(Options {
+            client_id: ClientID::new(client),
+            offset_kind: OffsetKind::Utf16,
+            ..Options::default()
+        });
+        let text = doc.get_or_insert_text("t");
+        Self { doc, text }
+    }
+
+    /// Writes at the start and returns the update.
+    pub(crate) fn write(&self, words: &str) -> Bytes {
+        let before = self.doc.transact().state_vector();
+        self.text.insert(&mut self.doc.transact_mut(), 0, words);
+        self.doc.transact().encode_diff_v1(&before).into()
+    }
+
+    /// Deletes the first characters and returns the update.
+    pub(crate) fn delete(&self, len: u32) -> Bytes {
+        let before = self.doc.transact().state_vector();
+        self.text.remove_range(&mut self.doc.transact_mut(), 0, len);
+        self.doc.transact().encode_diff_v1(&before).into()
+    }
+
+    pub(crate) fn everything(&self) -> Bytes {
+        self.doc.transact().encode_diff_v1(&yrs::StateVector::default()).into()
+    }
+
+    pub(crate) fn state_vector(&self) -> Bytes {
+        self.doc.transact().state_vector().encode_v1().into()
+    }
+
+    pub(crate) fn take(&self, update: &[u8]) {
+        self.doc.transact_mut().apply_update(Update::decode_v1(update).unwrap()).unwrap();
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.text.get_string(&self.doc.transact())
+    }
+}
+
+/// An update that passes the gate and that yrs refuses: a string inside a string.
+pub(crate) fn poison() -> Bytes {
+    Bytes::from_static(&[1, 2, 99, 0, 4, 1, 1, b't', 1, b'x', 4, 0, 99, 0, 1, b'y', 0])
+}

@@ -1,0 +1,85 @@
+use bytes::Bytes;
+use syncline_protocol::document::{Effect, Input, SnapshotOutcome, verify_snapshot};
+use syncline_protocol::{CloseCode, Sequence, Snapshot};
+
+use crate::scene::{Got, Limits, Person, Scene, limits};
+
+fn written(updates: u64, limits: Limits) -> (Scene, Person) {
+    let mut scene = Scene::ready(limits);
+    let ann = Person::new(1);
+    scene.follower(1);
+    for _ in 0..updates {
+        scene.update(1, &ann.write("ab"));
+    }
+    (scene, ann)
+}
+
+#[test]
+fn store_1_sequences_have_no_gap() {
+    let (scene, _) = written(3, limits());
+    let sequences: Vec<u64> =
+        scene.log.updates.iter().map(|logged| logged.sequence.get()).collect();
+    assert_eq!(sequences, [1, 2, 3]);
+}
+
+#[test]
+fn store_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
+    let (three, _) = written(3, limits());
+    let bytes: usize = three.log.updates.iter().map(|logged| logged.update.len()).sum();
+    for limits in [
+        Limits { snapshot_updates: 3, ..limits() },
+        Limits { snapshot_bytes: bytes as u64, ..limits() },
+    ] {
+        let (mut scene, _) = written(3, limits);
+        assert_eq!(scene.snapshots(), [], "not all of it is on disk");
+        scene.persisted(2);
+        assert_eq!(scene.snapshots(), []);
+        scene.persisted(3);
+        let [(snapshot, known)] = &scene.snapshots()[..] else { panic!("one snapshot") };
+        assert_eq!(snapshot.through, Sequence::new(3));
+        assert_eq!(Some(known), scene.document.known());
+    }
+}
+
+#[test]
+fn store_3_a_snapshot_reads_back_and_a_damaged_one_does_not() {
+    let (mut scene, ann) = written(3, Limits { snapshot_updates: 4, ..limits() });
+    scene.update(1, &ann.delete(1));
+    scene.persisted(4);
+    let (snapshot, known) = scene.snapshots().remove(0);
+    assert_eq!(verify_snapshot(&snapshot, &known, &scene.limits), Ok(()));
+    let damaged = |state: Bytes| {
+        let damaged = Snapshot { state, ..snapshot.clone() };
+        assert!(verify_snapshot(&damaged, &known, &scene.limits).is_err());
+    };
+    damaged(snapshot.state.slice(..snapshot.state.len() - 1));
+    damaged(Bytes::from_static(&[0, 0]));
+    damaged(Person::new(1).write("abababab"));
+}
+
+#[test]
+fn store_4_a_failed_snapshot_is_tried_again_after_as_many_updates() {
+    let (mut scene, ann) = written(3, Limits { snapshot_updates: 3, ..limits() });
+    scene.persisted(3);
+    scene.snapshot_ended(SnapshotOutcome::Failed);
+    for through in 4..=6 {
+        assert_eq!(scene.snapshots().len(), 1);
+        scene.update(1, &ann.write("c"));
+        scene.persisted(through);
+    }
+    assert_eq!(scene.snapshots().len(), 2);
+    scene.snapshot_ended(SnapshotOutcome::Written);
+    assert_eq!(scene.snapshots().len(), 2);
+}
+
+#[test]
+fn store_5_a_store_that_fails_closes_everybody_and_is_not_written_again() {
+    let (mut scene, ann) = written(3, Limits { snapshot_updates: 3, ..limits() });
+    scene.clear();
+    scene.handle(Input::PersistFailed);
+    scene.update(1, &ann.write("c"));
+    scene.persisted(3);
+    assert_eq!(scene.got(1), [Got::Closed(CloseCode::StoreUnavailable)]);
+    assert_eq!((scene.appended(), scene.snapshots().len()), (0, 0));
+    assert!(matches!(scene.effects.last(), Some(Effect::Unload)));
+}

@@ -1,0 +1,112 @@
+//! The wire codec against the vectors in `tests/vectors`, and against arbitrary bytes.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::Value;
+use syncline_protocol::ClientId;
+use syncline_protocol::gate::{PresenceEntry, StateVector};
+use syncline_protocol::wire::{ClientMessage, ServerMessage};
+
+const Y_WEBSOCKET: &str = include_str!("../../tests/vectors/y-websocket.json");
+const SYNCLINE_V1: &str = include_str!("../../tests/vectors/syncline-v1.json");
+
+fn vectors(file: &str, group: &str) -> Vec<Value> {
+    let file: Value = serde_json::from_str(file).unwrap();
+    file[group].as_array().unwrap().clone()
+}
+
+fn bytes(vector: &Value, key: &str) -> Bytes {
+    let hex = vector[key].as_str().unwrap();
+    let byte = |at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect::<Vec<_>>().into()
+}
+
+fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
+    vector[key].as_str().unwrap()
+}
+
+fn client(number: &Value) -> ClientId {
+    ClientId::new(number.as_u64().unwrap()).unwrap()
+}
+
+#[test]
+fn frame_1_client_vectors_decode() {
+    for vector in vectors(Y_WEBSOCKET, "client") {
+        let message = ClientMessage::decode(&bytes(&vector, "hex")).unwrap();
+        let payload = bytes(&vector, "payload");
+        let expected = match text(&vector, "kind") {
+            "syncStep1" => ClientMessage::SyncStep1 { state_vector: payload },
+            "syncStep2" => ClientMessage::SyncStep2 { update: payload },
+            "update" => ClientMessage::Update { update: payload },
+            "awareness" => ClientMessage::Presence { entries: payload },
+            "queryAwareness" => ClientMessage::QueryPresence,
+            kind => panic!("{kind}"),
+        };
+        assert_eq!(message, expected, "{vector}");
+    }
+}
+
+#[test]
+fn frame_1_broken_frames_are_refused() {
+    for vector in vectors(Y_WEBSOCKET, "refused") {
+        let decoded = ClientMessage::decode(&bytes(&vector, "hex"));
+        assert!(decoded.is_err(), "{vector}: {decoded:?}");
+    }
+}
+
+#[test]
+fn frame_1_server_vectors_encode() {
+    let all = [vectors(Y_WEBSOCKET, "server"), vectors(SYNCLINE_V1, "server")].concat();
+    for vector in all {
+        let clock = |number: &Value| u32::try_from(number.as_u64().unwrap()).unwrap();
+        let list = |key: &str| vector[key].as_array().cloned().unwrap_or_default();
+        let known: StateVector =
+            list("known").iter().map(|pair| (client(&pair[0]), clock(&pair[1]))).collect();
+        let state = |state: &Value| state.as_str().map(|json| Bytes::from(json.to_owned()));
+        let entries: Vec<_> = list("entries")
+            .iter()
+            .map(|entry| PresenceEntry {
+                client: client(&entry[0]),
+                clock: clock(&entry[1]),
+                state: state(&entry[2]),
+            })
+            .collect();
+        let payload =
+            if vector["payload"].is_null() { Bytes::new() } else { bytes(&vector, "payload") };
+        let message = match text(&vector, "kind") {
+            "syncStep1" => ServerMessage::SyncStep1 { known: &known },
+            "syncStep2" => ServerMessage::SyncStep2 { update: &payload },
+            "update" => ServerMessage::Update { update: &payload },
+            "awareness" => ServerMessage::Presence { entries: &entries },
+            "denied" => ServerMessage::Denied { reason: text(&vector, "reason") },
+            "saved" => ServerMessage::Saved { frames: vector["frames"].as_u64().unwrap() },
+            "refused" => ServerMessage::Refused {
+                frame: vector["frame"].as_u64().unwrap(),
+                word: text(&vector, "word"),
+                text: text(&vector, "text"),
+            },
+            kind => panic!("{kind}"),
+        };
+        assert_eq!(message.encode(), bytes(&vector, "hex"), "{vector}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn frame_2_arbitrary_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let frame = Bytes::from(bytes);
+        // What decodes accounts for every byte: type, sync type and length take the rest.
+        if let Ok(message) = ClientMessage::decode(&frame) {
+            prop_assert!(message.payload_len() < frame.len());
+        }
+    }
+
+    #[test]
+    fn name_1_arbitrary_text_is_parsed_or_refused(text in any::<String>()) {
+        if let Ok(name) = text.parse::<syncline_protocol::DocumentName>() {
+            prop_assert_eq!(name.as_str(), text);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The shell around the document, as `server/src/document_task.rs` and `connection.rs` are.
+
+use std::collections::BTreeMap;
+
+use syncline_protocol::document::{
+    Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, verify_snapshot,
+};
+use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
+use syncline_protocol::time::Millis;
+use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::{CloseCode, SessionId, Snapshot, Timestamp};
+
+use crate::network::{Packet, Pushed, Taken};
+use crate::random::Rng;
+use crate::world::{Event, World};
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) limits: Limits,
+    pub(crate) document: Option<Document>,
+    /// Whom the document knows, and their links.
+    pub(crate) seats: BTreeMap<SessionId, usize>,
+    /// Counts documents, so that a completion meant for an earlier one is recognised.
+    pub(crate) life: u64,
+    pub(crate) blocking: Blocking,
+    pub(crate) state: State,
+    deadline_at: Option<u64>,
+}
+
+/// The load or the snapshot under way. There is never more than one.
+#[derive(Debug)]
+pub(crate) enum Blocking {
+    Nothing,
+    Load,
+    Snapshot(Snapshot),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    Draining,
+    Down,
+}
+
+impl Server {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let limits = Limits {
+            live: Budget::LIVE,
+            sync: Budget::SYNC,
+            stored: Budget::STORED,
+            update_bytes_max: 1 << 20,
+            document_bytes_max: 64 << 20,
+            presence_clients_max: 32,
+            waiting_messages_max: 1_024,
+            waiting_bytes_max: 4 << 20,
+            snapshot_updates: rng.between(5, 60),
+            snapshot_bytes: rng.between(200, 20_000),
+            idle: Millis(rng.between(500, 4_000)),
+            lagging: Millis::from_secs(rng.between(3, 30)),
+            resync: Millis::from_secs(rng.between(5, 30)),
+        };
+        Self {
+            limits,
+            document: None,
+            seats: BTreeMap::new(),
+            life: 0,
+            blocking: Blocking::Nothing,
+            state: State::Up,
+            deadline_at: None,
+        }
+    }
+
+    fn release(&mut self) {
+        self.document = None;
+        self.life += 1;
+        self.blocking = Blocking::Nothing;
+        self.deadline_at = None;
+    }
+}
+
+impl World {
+    /// A socket was accepted: its session joins the document, which is opened if need be.
+    pub(crate) fn join(&mut self, link: usize) {
+        let (session, client) = (self.links[link].session, self.links[link].client);
+        if self.server.state != State::Up {
+            return self.refuse(link);
+        }
+        let (access, dialect) = self.rights(client);
+        self.links[link].at_server = true;
+        self.links[link].sent_at = self.now;
+        self.server.seats.insert(session, link);
+        if self.server.document.is_none() {
+            self.server.document = Some(Document::new(self.server.limits.clone()));
+            self.stats.opened += 1;
+        }
+        self.handle(Input::Joined { session, access, dialect });
+        self.schedule(20_000, Event::KeepAlive(link));
+    }
+
+    fn refuse(&mut self, link: usize) {
+        let at = self.now + self.latency();
+        let at = self.links[link].down.send(at, Packet::Close(CloseCode::Draining));
+        self.schedule_at(at, Event::Down(link));
+    }
+
+    pub(crate) fn frame_received(&mut self, link: usize, frame: &bytes::Bytes) {
+        if !self.links[link].at_server {
+            return;
+        }
+        let session = self.links[link].session;
+        let message = ClientMessage::decode(frame).expect("clients speak the dialect");
+        self.trace(|| format!("{session} -> {}", describe(&message)));
+        self.handle(Input::Received { session, message });
+    }
+
+    pub(crate) fn leave(&mut self, link: usize) {
+        self.links[link].at_server = false;
+        let session = self.links[link].session;
+        self.server.seats.remove(&session);
+        self.handle(Input::Left { session });
+    }
+
+    pub(crate) fn drained(&mut self, link: usize) {
+        let session = self.links[link].session;
+        if self.server.seats.contains_key(&session) {
+            self.links[link].outbox.reopen();
+        }
+        self.handle(Input::Drained { session });
+    }
+
+    pub(crate) fn handle(&mut self, input: Input) {
+        let Some(document) = &mut self.server.document else { return };
+        let mut effects = Vec::new();
+        document.handle(Timestamp::from_unix_ms(self.now), input, &mut effects);
+        let mut overflowed = Vec::new();
+        let mut store_failed = false;
+        for effect in effects {
+            match effect {
+                Effect::Send { to, frame, delivery } => {
+                    let link = self.server.seats.get(&to);
+                    let link = *link.expect("effects reach sessions that are here");
+                    self.note_saved(link, &frame);
+                    match self.links[link].outbox.push(frame, delivery) {
+                        Pushed::Queued => {}
+                        Pushed::Skipped => self.links[link].skipped = true,
+                        Pushed::Overflowed => {
+                            self.links[link].skipped = true;
+                            self.stats.overflows += 1;
+                            overflowed.push(to);
+                        }
+                    }
+                    self.schedule(0, Event::Flush(link));
+                }
+                Effect::Close { session, close } => {
+                    let link = self.server.seats.remove(&session);
+                    let link = link.expect("a session is closed once");
+                    self.trace(|| format!("closes session {session}: {}", close.reason()));
+                    self.links[link].outbox.close(close.code);
+                    self.schedule(0, Event::Flush(link));
+                }
+                Effect::Append { sequence, update, .. } => {
+                    if self.store.has_failed {
+                        store_failed = true;
+                    } else if self.store.append(sequence, update) {
+                        self.start_commit();
+                    }
+                }
+                Effect::Load => self.load(),
+                Effect::Snapshot { snapshot, known } => {
+                    verify_snapshot(&snapshot, &known, &self.server.limits).unwrap();
+                    assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
+                    self.trace(|| format!("writes a snapshot through {}", snapshot.through));
+                    self.server.blocking = Blocking::Snapshot(snapshot);
+                    let life = self.server.life;
+                    let delay = self.rng.between(1, 400);
+                    self.schedule(delay, Event::SnapshotDone(life));
+                }
+                Effect::Unload => self.unload(),
+            }
+        }
+        for session in overflowed {
+            self.trace(|| format!("session {session} overflowed"));
+            self.handle(Input::Overflowed { session });
+        }
+        if store_failed {
+            self.handle(Input::PersistFailed);
+        }
+        self.schedule_deadline();
+    }
+
+    fn load(&mut self) {
+        assert!(self.store.is_settled(), "Load is not asked while an append is under way");
+        assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
+        self.server.blocking = Blocking::Load;
+        let life = self.server.life;
+        let delay = self.rng.between(1, 900);
+        self.schedule(delay, Event::Loaded(life));
+    }
+
+    pub(crate) fn loaded(&mut self, life: u64) {
+        if life != self.server.life || !matches!(self.server.blocking, Blocking::Load) {
+            return;
+        }
+        self.server.blocking = Blocking::Nothing;
+        self.stats.loads += 1;
+        if self.is_troubled && self.rng.one_in(60) {
+            self.trace(|| "the load fails".into());
+            return self.handle(Input::LoadFailed);
+        }
+        let mut loaded = LoadedDocument::decode(&self.store.durable, &self.server.limits).unwrap();
+        self.check_loaded(&mut loaded);
+        let known = loaded.known().clone();
+        self.trace(|| format!("loaded through {}", loaded.last()));
+        // Nothing that waited has been handled yet when the load is.
+        self.handle(Input::Loaded(Box::new(loaded)));
+        let now_known = self.server.document.as_ref().and_then(Document::known);
+        assert!(
+            now_known.is_none_or(|now| known.iter().all(|(client, clock)| now[client] >= *clock)),
+            "a load loses nothing"
+        );
+    }
+
+    pub(crate) fn snapshot_done(&mut self, life: u64) {
+        if life != self.server.life {
+            return;
+        }
+        let blocking = std::mem::replace(&mut self.server.blocking, Blocking::Nothing);
+        let Blocking::Snapshot(snapshot) = blocking else { panic!("no snapshot was under way") };
+        self.stats.snapshots += 1;
+        let outcome = if self.is_troubled && self.rng.one_in(5) {
+            SnapshotOutcome::Failed
+        } else {
+            self.store.write_snapshot(snapshot);
+            SnapshotOutcome::Written
+        };
+        self.handle(Input::SnapshotEnded(outcome));
+    }
+
+    pub(crate) fn start_commit(&mut self) {
+        let delay = if self.rng.one_in(10) { 800 } else { 30 };
+        let delay = self.rng.between(1, delay);
+        let life = self.server.life;
+        self.schedule(delay, Event::Commit(life));
+    }
+
+    pub(crate) fn commit(&mut self, life: u64) {
+        if life != self.server.life || self.store.has_failed {
+            return;
+        }
+        let through = self.store.end_group();
+        if self.store.start_group() {
+            self.start_commit();
+        }
+        self.handle(Input::Persisted { through });
+    }
+
+    fn unload(&mut self) {
+        assert!(self.server.seats.is_empty(), "somebody is here");
+        let lost = self.store.has_failed;
+        assert!(lost || self.store.is_settled(), "something is not on disk");
+        if self.server.state == State::Up && self.rng.one_in(5) {
+            // Somebody is on the way in, so the shell keeps it.
+            return;
+        }
+        self.trace(|| "unloads".into());
+        self.stats.unloads += 1;
+        self.server.release();
+        if self.server.state == State::Draining {
+            self.server.state = State::Down;
+            let delay = self.rng.between(0, 1_000);
+            self.schedule(delay, Event::Start);
+        }
+    }
+
+    pub(crate) fn deadline(&mut self) {
+        if self.server.deadline_at == Some(self.now) {
+            self.server.deadline_at = None;
+            self.handle(Input::Deadline);
+        }
+    }
+
+    fn schedule_deadline(&mut self) {
+        let Some(document) = &self.server.document else { return };
+        let at = document.next_deadline().map(|at| at.as_unix_ms().max(self.now + 1));
+        if at != self.server.deadline_at {
+            self.server.deadline_at = at;
+            if let Some(at) = at {
+                self.schedule_at(at, Event::Deadline);
+            }
+        }
+    }
+
+    /// What a connection does whenever it runs: a close at once, frames as the socket has room.
+    pub(crate) fn flush(&mut self, index: usize) {
+        while self.links[index].at_server {
+            let link = &mut self.links[index];
+            if let Some(frame) = link.next_to_send() {
+                link.sent_at = self.now;
+                self.send_down(index, Packet::Frame(frame));
+                continue;
+            }
+            if link.outbox.closing().is_none() && !link.unsent.is_empty() {
+                return;
+            }
+            match link.outbox.take() {
+                None => return,
+                Some(Taken::Frames(frames)) => link.unsent.extend(frames),
+                Some(Taken::Lagging) => {
+                    let delay = self.rng.between(0, 5);
+                    return self.schedule(delay, Event::Drained(index));
+                }
+                Some(Taken::Close(code)) => {
+                    link.at_server = false;
+                    self.send_down(index, Packet::Close(code));
+                    self.schedule(1, Event::Leave(index));
+                }
+            }
+        }
+    }
+
+    fn send_down(&mut self, index: usize, packet: Packet) {
+        let at = self.now + self.latency();
+        let link = &mut self.links[index];
+        let at = link.down.send(at, packet);
+        if link.is_cut {
+            link.cut();
+        } else {
+            self.schedule_at(at, Event::Down(index));
+        }
+    }
+
+    pub(crate) fn keep_alive(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        if !link.at_server {
+            return;
+        }
+        if self.now - link.sent_at >= 20_000 {
+            link.sent_at = self.now;
+            link.unsent.push_back(syncline_protocol::wire::keep_alive());
+            self.schedule(0, Event::Flush(index));
+        }
+        self.schedule(1_000, Event::KeepAlive(index));
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.trace(|| "the server drains".into());
+        self.server.state = State::Draining;
+        if self.server.document.is_some() {
+            self.handle(Input::Drain);
+        } else {
+            self.server.state = State::Down;
+            self.schedule(500, Event::Start);
+        }
+    }
+
+    pub(crate) fn fail_store(&mut self) {
+        self.trace(|| "the store fails".into());
+        self.store.fail(&mut self.rng);
+        self.handle(Input::PersistFailed);
+        let delay = self.rng.between(200, 4_000);
+        self.schedule(delay, Event::Crash);
+    }
+
+    /// The process dies: what is not on disk is gone, and so is every connection.
+    pub(crate) fn crash(&mut self) {
+        if self.server.state == State::Down {
+            return;
+        }
+        self.trace(|| "the server crashes".into());
+        self.stats.crashes += 1;
+        if let Blocking::Snapshot(snapshot) = &self.server.blocking
+            && self.rng.one_in(2)
+        {
+            self.store.write_snapshot(snapshot.clone());
+        }
+        self.store.crash(&mut self.rng);
+        self.server.release();
+        self.server.state = State::Down;
+        for (_, link) in std::mem::take(&mut self.server.seats) {
+            self.links[link].at_server = false;
+            self.links[link].cut();
+            // Some clients learn of it by silence alone.
+            if self.is_troubled && self.rng.one_in(6) {
+                continue;
+            }
+            let delay = self.rng.between(0, 300);
+            self.schedule(delay, Event::ClientNotices(link));
+        }
+        self.check_acknowledged();
+        let delay = self.rng.between(0, 1_500);
+        self.schedule(delay, Event::Start);
+    }
+}
+
+fn describe(message: &ClientMessage) -> String {
+    match message {
+        ClientMessage::SyncStep1 { state_vector } => format!("step 1, {} B", state_vector.len()),
+        ClientMessage::SyncStep2 { update } => format!("step 2, {} B", update.len()),
+        ClientMessage::Update { update } => format!("update, {} B", update.len()),
+        ClientMessage::QueryPresence => "who is here?".into(),
+        ClientMessage::Presence { entries } => walk_presence(entries, &Budget::LIVE).map_or_else(
+            |error| error.to_string(),
+            |entries| {
+                let one = |entry: &PresenceEntry| {
+                    let state = entry.state.as_deref().unwrap_or(b"null");
+                    format!(" {}@{}={}", entry.client, entry.clock, state.escape_ascii())
+                };
+                entries.iter().map(one).collect()
+            },
+        ),
+    }
+}
