@@ -14,6 +14,7 @@ use crate::random::Rng;
 const SILENCE_MS: u64 = 30_000;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Client {
     pub(crate) copy: Replica,
     pub(crate) awareness: Awareness,

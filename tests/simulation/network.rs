@@ -61,6 +61,7 @@ impl Pipe {
 
 /// A connection between a client and a session of the server.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Link {
     pub(crate) client: usize,
     pub(crate) session: SessionId,

@@ -83,6 +83,7 @@ impl Stats {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
