@@ -113,6 +113,8 @@ fn rules_without_tests_and_tests_without_rules_are_found() {
     assert_eq!(untested, ["docs/spec.md: SYNC-2 has no test; name one sync_2_what_it_says"]);
     let node = "test('sync_2_b', async t => {";
     assert!(found(&[("tests/a.rs", rust), ("tests/npm/b.test.mjs", node)]).is_empty());
+    let twice = found(&[("tests/a.rs", rust), ("docs/spec-b.md", "### STORE-1\n| SYNC-2 | b |")]);
+    assert_eq!(twice.iter().filter(|line| line.contains("taken by docs/spec.md")).count(), 2);
     let unknown = "fn sync_2_b() {}\nfn sync_3_c() {}\nfn utf_8_is_no_area() {}";
     let found = found(&[("tests/a.rs", rust), ("tests/b.rs", unknown)]);
     assert!(matches!(&*found, [one] if one.starts_with("tests/b.rs: sync_3_c: ")), "{found:?}");
@@ -125,6 +127,7 @@ fn undocumented_words_are_found() {
     let found = words_are_explained(errors, &words);
     assert!(matches!(&*found, [one] if one.contains("bad_request")), "{found:?}");
     assert_eq!(words_are_mentioned("only `bad_frame`", &words).len(), 1);
+    assert!(words_are_mentioned("[why](errors.md)", &words).is_empty());
 }
 
 #[test]
