@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -159,17 +159,20 @@ impl Connection {
     async fn run(mut self) -> (Socket, Option<Close>) {
         let outbox = Arc::clone(&self.outbox);
         let mailbox = self.mailbox.clone();
+        // Registered once, not at every turn of the loop. Activity only moves the next timer
+        // later, so one that fires early is set anew.
+        let mut gone = pin!(mailbox.closed());
+        let mut timer = pin!(sleep_until(self.next_timer()));
         loop {
             let writing = self.flushing || !self.unsent.is_empty();
-            let timer = self.next_timer();
             let event = tokio::select! {
                 biased;
                 // A close must not wait for a peer that does not read.
                 taken = outbox.take(), if !writing => Event::Taken(taken),
                 close = outbox.closed(), if writing => Event::Taken(Taken::Close(close)),
                 event = poll_fn(|context| self.poll_socket(context)) => event,
-                () = mailbox.closed() => Event::DocumentGone,
-                () = sleep_until(timer) => Event::Timer,
+                () = gone.as_mut() => Event::DocumentGone,
+                () = timer.as_mut() => Event::Timer,
             };
             let end = match event {
                 Event::Received(Some(Ok(message))) => self.received(message).await,
@@ -187,7 +190,11 @@ impl Connection {
                     None
                 }
                 Event::Taken(Taken::Close(close)) => Some(Some(close)),
-                Event::Timer => self.timer(),
+                Event::Timer => {
+                    let end = self.timer();
+                    timer.as_mut().reset(self.next_timer());
+                    end
+                }
                 Event::DocumentGone => {
                     let text = "the document failed and is loaded afresh; reconnect";
                     Some(Some(Close::new(CloseCode::Internal, text)))
