@@ -229,7 +229,9 @@ fn xml(txn: &Transaction<'_>, node: XmlOut) -> Value {
 
 fn edit_text(rng: &mut Rng, txn: &mut TransactionMut<'_>, text: &TextRef) {
     let len = text.len(txn);
-    let at = rng.at(len);
+    let (from, to) = (rng.at(len), rng.at(len));
+    let at = boundary(txn, text, from.min(to));
+    let end = boundary(txn, text, from.max(to));
     let bold = Attrs::from([("bold".into(), [Any::Bool(true), Any::Null][rng.index(2)].clone())]);
     match rng.below(7) {
         0 | 1 => text.insert(txn, at, rng.pick(&["a", "hello ", "\u{e9}\u{20ac}", "z"])),
@@ -237,10 +239,34 @@ fn edit_text(rng: &mut Rng, txn: &mut TransactionMut<'_>, text: &TextRef) {
         3 => {
             text.insert_embed(txn, at, any!({"image": ["x", 1, null]}));
         }
-        4 | 5 if at < len => text.remove_range(txn, at, 1 + rng.at(4.min(len - at - 1))),
-        6 if at < len => text.format(txn, at, 1 + rng.at(len - at - 1), bold),
+        4 | 5 if at < end => {
+            let near = boundary(txn, text, end.min(at + 5)).max(at);
+            text.remove_range(txn, at, near - at);
+        }
+        6 if at < end => text.format(txn, at, end - at, bold),
         _ => {}
     }
+}
+
+/// `at`, moved left where it would part a surrogate pair. No editor does that, and what is shown
+/// for the halves then differs between a document that was there and one that was loaded.
+fn boundary(txn: &TransactionMut<'_>, text: &TextRef, at: u32) -> u32 {
+    let mut rest = at as usize;
+    for chunk in text.diff(txn, YChange::identity) {
+        let Out::Any(Any::String(string)) = &chunk.insert else {
+            match rest.checked_sub(1) {
+                Some(left) => rest = left,
+                None => return at,
+            }
+            continue;
+        };
+        let units: Vec<u16> = string.encode_utf16().collect();
+        if rest < units.len() {
+            return at - u32::from((0xdc00..0xe000).contains(&units[rest]));
+        }
+        rest -= units.len();
+    }
+    at
 }
 
 fn edit_map(rng: &mut Rng, txn: &mut TransactionMut<'_>, map: &MapRef) {
