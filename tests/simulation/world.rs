@@ -202,7 +202,10 @@ impl World {
             Event::Deadline => self.deadline(),
             Event::Crash if self.store.has_failed => self.crash(),
             Event::Crash => {}
-            Event::Start => self.server.state = State::Up,
+            Event::Start => {
+                self.server.state = State::Up;
+                self.store.has_failed = false;
+            }
         }
     }
 
