@@ -15,7 +15,6 @@ const SILENCE_MS: u64 = 30_000;
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Client {
     pub(crate) copy: Replica,
     pub(crate) awareness: Awareness,

@@ -255,9 +255,10 @@ fn places(txn: &TransactionMut<'_>, text: &TextRef) -> Vec<u32> {
     let mut places = vec![0];
     let mut at = 0;
     for chunk in text.diff(txn, YChange::identity) {
-        let units = match chunk.insert {
-            Out::Any(Any::String(text)) => text.chars().map(char::len_utf16).collect(),
-            _ => vec![1],
+        let units = if let Out::Any(Any::String(text)) = chunk.insert {
+            text.chars().map(char::len_utf16).collect()
+        } else {
+            vec![1]
         };
         for units in units {
             at += u32::try_from(units).unwrap();

@@ -62,7 +62,6 @@ impl Pipe {
 /// A connection between a client and a session of the server.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Link {
     pub(crate) client: usize,
     pub(crate) session: SessionId,

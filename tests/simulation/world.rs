@@ -52,7 +52,6 @@ pub(crate) enum Event {
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
