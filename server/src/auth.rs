@@ -136,7 +136,7 @@ pub enum TokenError {
         seconds: u64,
     },
     /// It is for other documents.
-    #[error("the token is for {}, you asked for {asked:?}", Patterns(.granted))]
+    #[error("the token is for {}, you asked for {:?}", Patterns(.granted), .asked.as_str())]
     Forbidden {
         /// The document asked for.
         asked: DocumentName,
