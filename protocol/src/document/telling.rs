@@ -1,0 +1,95 @@
+//! Who is told of whom, and when.
+
+use bytes::Bytes;
+
+use crate::document::effect::Delivery;
+use crate::document::presence::Speaker;
+use crate::document::session::Telling;
+use crate::document::{Document, Turn};
+use crate::gate::{self, PresenceEntry};
+use crate::id::SessionId;
+use crate::wire::ServerMessage;
+
+impl Document {
+    pub(super) fn presence_received(
+        &mut self,
+        id: SessionId,
+        entries: &Bytes,
+        turn: &mut Turn<'_>,
+    ) {
+        let entries = match gate::walk_presence(entries, &self.limits.live) {
+            Ok(entries) => entries,
+            Err(error) => return self.refuse_frame(id, &error, turn),
+        };
+        let Some(session) = self.sessions.get(&id) else { return };
+        let speaker = Speaker {
+            session: id,
+            told: session.telling == Telling::Told,
+            states_max: self.limits.presence_clients_max,
+        };
+        let echo = ServerMessage::Presence { entries: &entries }.encode();
+        let own = self.presence.hear(turn.now, speaker, entries);
+        self.flush_presence(turn);
+        if own {
+            // Stock clients count this as the sign of life they need every 30 s.
+            turn.send(id, echo, Delivery::Skippable);
+        }
+        self.tell(id, turn);
+    }
+
+    /// Tells a session who is here, once.
+    pub(super) fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.telling == Telling::Told {
+            return;
+        }
+        session.telling = Telling::Due;
+        if self.presence.freshen(turn.now) {
+            self.tell_due(turn);
+        }
+    }
+
+    /// Tells everybody whose turn it is.
+    pub(super) fn tell_due(&mut self, turn: &mut Turn<'_>) {
+        for (&id, session) in &mut self.sessions {
+            if session.telling == Telling::Due {
+                session.telling = Telling::Told;
+                Self::send_presence(id, &self.presence.others(id), turn);
+            }
+        }
+    }
+
+    pub(super) fn send_presence(id: SessionId, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
+        if !entries.is_empty() {
+            let frame = ServerMessage::Presence { entries }.encode();
+            turn.send(id, frame, Delivery::Skippable);
+        }
+    }
+
+    pub(super) fn flush_presence(&mut self, turn: &mut Turn<'_>) {
+        let entries = self.presence.flush(turn.now);
+        self.publish(&entries, turn);
+    }
+
+    /// Sends presence to everybody but those who speak for it: a client would take the higher
+    /// clock for news of itself and go back to what it said before.
+    pub(super) fn publish(&self, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
+        if entries.is_empty() {
+            return;
+        }
+        let frame = ServerMessage::Presence { entries }.encode();
+        for (&to, session) in &self.sessions {
+            if !session.watches() {
+                continue;
+            }
+            let is_own = |entry: &&PresenceEntry| self.presence.speaks_for(to, entry.client);
+            if entries.iter().any(|entry| is_own(&entry)) {
+                let others: Vec<_> =
+                    entries.iter().filter(|entry| !is_own(entry)).cloned().collect();
+                Self::send_presence(to, &others, turn);
+            } else {
+                turn.send(to, frame.clone(), Delivery::Skippable);
+            }
+        }
+    }
+}
