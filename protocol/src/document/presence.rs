@@ -35,6 +35,9 @@ const CLOCK_EPOCH_MS: u64 = 1_767_225_600_000;
 /// moves is seen 15 times a second. 32 bits of ticks last until 2034.
 const CLOCK_TICK_MS: u64 = 64;
 
+/// Published clocks are all above this (reached in February 2026), a client's own count below.
+const PUBLISHED_FROM: u32 = 1 << 26;
+
 /// Publications of a state that are remembered. Two tabs of one browser also tell each other what
 /// they hear from the server, so a client can learn its own published clock and send it back.
 const SAID_MAX: usize = 8;
@@ -267,11 +270,9 @@ impl State {
         self.said.push_back((clock, self.json.clone()));
     }
 
-    /// Whether an entry may repeat what peers were sent in the life that ended. A client's own
-    /// clocks are small numbers.
+    /// Whether an entry may repeat what peers were sent before the state ended.
     fn is_echo(&self, entry: &PresenceEntry) -> bool {
-        self.said.front().is_some_and(|&(first, _)| first <= entry.clock)
-            && entry.clock <= self.published
+        (PUBLISHED_FROM..=self.published).contains(&entry.clock)
     }
 
     /// Whether somebody is here for whom `session` does not speak, and whom peers know.
