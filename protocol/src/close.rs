@@ -32,8 +32,6 @@ pub enum CloseCode {
     DocumentTooLarge,
     /// A limit on concurrent work is reached.
     Overloaded,
-    /// The client sends faster than it may.
-    RateLimited,
     /// The client reads slower than others write.
     SlowReader,
     /// The store cannot be read or written at the moment.
@@ -46,7 +44,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -59,7 +57,6 @@ impl CloseCode {
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
         Self::Overloaded,
-        Self::RateLimited,
         Self::SlowReader,
         Self::StoreUnavailable,
         Self::Draining,
@@ -77,9 +74,7 @@ impl CloseCode {
             | Self::TokenNotYetValid => 4401,
             Self::ForbiddenDocument | Self::ForbiddenWrite => 4403,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
-            Self::Overloaded | Self::RateLimited | Self::SlowReader | Self::StoreUnavailable => {
-                4503
-            }
+            Self::Overloaded | Self::SlowReader | Self::StoreUnavailable => 4503,
             Self::Draining => 1012,
             Self::Internal => 1011,
         }
@@ -101,7 +96,6 @@ impl CloseCode {
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
             Self::Overloaded => "overloaded",
-            Self::RateLimited => "rate_limited",
             Self::SlowReader => "slow_reader",
             Self::StoreUnavailable => "store_unavailable",
             Self::Draining => "draining",

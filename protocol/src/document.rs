@@ -107,7 +107,7 @@ impl Document {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         // While something is on its way to disk, its completion is the next input.
         let idle_since = self.idle_since.filter(|_| {
-            matches!(self.phase, Phase::Ready(_))
+            matches!(self.phase, Phase::Ready(_) | Phase::Lost)
                 && self.log.is_settled()
                 && !self.log.is_snapshotting()
         });

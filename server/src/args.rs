@@ -49,9 +49,6 @@ pub struct DevArgs {
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Read settings from this file; flags and variables win over it
-    #[arg(long, env = "SYNCLINE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Address to listen on; port 0 takes any free one [default: 127.0.0.1:4000]
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -66,6 +63,9 @@ pub struct ServeArgs {
 /// Where the data and the secret are.
 #[derive(Debug, clap::Args)]
 pub struct KeyArgs {
+    /// Read settings from this file; flags and variables win over it
+    #[arg(long, env = "SYNCLINE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Folder for the documents [default: ./syncline-data]
     #[arg(long, env = "SYNCLINE_DATA", value_name = "FOLDER")]
     pub data: Option<PathBuf>,

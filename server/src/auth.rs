@@ -124,7 +124,7 @@ pub enum TokenError {
         reason: &'static str,
     },
     /// Its time is over.
-    #[error("expired {seconds} s ago; pass the token as a function so that it can be renewed")]
+    #[error("expired {seconds} s ago; get a new one before each connect")]
     Expired {
         /// Since when.
         seconds: u64,

@@ -11,13 +11,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, HealthcheckArgs, TokenArgs};
 use crate::auth::{self, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
-use crate::limits::{BLOCKING_THREADS, THREAD_STACK_BYTES};
+use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
 use crate::server::{self, Parts, StopError};
 use crate::store::OpenError;
 use crate::store::embedded::{Embedded, EmbeddedOptions};
@@ -95,7 +95,7 @@ fn serve(config: Config) -> Result<(), CliError> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(CliError::Runtime)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // Bound first: a taken port is the likelier mistake, and nothing is touched by then.
         let listener = TcpListener::bind(config.listen)
             .await
@@ -109,11 +109,14 @@ fn serve(config: Config) -> Result<(), CliError> {
             listener,
             store: Arc::new(store),
             verifier: Verifier::hs256(&config.secret),
-            limits: config.limits,
+            limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
         };
         server::run(parts, stop).await.map_err(CliError::from)
-    })
+    });
+    // Blocking work that never ends, a disk that hangs say, must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN);
+    served
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {
@@ -128,7 +131,29 @@ fn start_logging(filter: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Completes at the first SIGTERM or SIGINT.
+/// Raises the limit on descriptors as far as it goes, and keeps connections below it: when none is
+/// left for its next segment, the journal takes no more updates.
+fn within_descriptors(mut limits: Limits) -> Limits {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(descriptors) => {
+            let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+            let connections = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+            if connections < limits.connections {
+                warn!(
+                    descriptors,
+                    wanted = limits.connections,
+                    connections,
+                    "The system's limit on descriptors (nofile) allows fewer connections."
+                );
+                limits.connections = connections;
+            }
+        }
+        Err(error) => warn!(%error, "The limit on descriptors (nofile) cannot be read."),
+    }
+    limits
+}
+
+/// Completes at the first SIGTERM or SIGINT. A second one ends the process on the spot.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -137,6 +162,14 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            warn!("A second signal: stopping without waiting. What was acknowledged is on disk.");
+            std::process::exit(70);
+        });
     })
 }
 
@@ -158,11 +191,11 @@ fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
     match config.mode {
         Mode::Dev => writeln!(
             out,
-            "syncline {version}  dev mode: this computer only\n\n  \
+            "syncline {version}  dev mode, not for production\n\n  \
              Editors   ws://{address}/ws/<document>\n  \
              Status    http://{address}\n  \
              Data      {data}\n  \
-             Secret    generated, kept in {data}/dev-secret\n\n  \
+             Secret    {data}/dev-secret, unless you set one\n\n  \
              A token for an editor:   syncline token --data {data} --doc demo --access write\n  \
              Then, in a front end:    new WebsocketProvider('ws://{address}/ws', 'demo', doc,\n  \
                                         {{ params: {{ token }} }})\n  \

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::args::{DevArgs, KeyArgs, ServeArgs};
 use crate::auth::{SECRET_BYTES_MIN, Secret, SecretError};
-use crate::limits::Limits;
+use crate::limits::{LimitError, Limits};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4000);
 const DATA: &str = "./syncline-data";
@@ -76,6 +76,9 @@ pub enum ConfigError {
         /// The key that was probably meant.
         near: Option<&'static str>,
     },
+    /// A limit that cannot work.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// `serve` was given no secret.
     #[error(
         "no JWT secret is set. Here is a fresh one: SYNCLINE_JWT_SECRET={suggestion} \
@@ -136,12 +139,17 @@ struct FileConfig {
 }
 
 impl FileConfig {
+    /// The file that was named, if one was.
+    fn of(keys: &KeyArgs) -> Result<Self, ConfigError> {
+        keys.config.as_deref().map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let malformed = |error: toml::de::Error| ConfigError::Malformed {
             path: path.to_owned(),
-            message: error.to_string(),
+            message: explain(&error, &text),
         };
         let table: toml::Table = text.parse().map_err(malformed)?;
         if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
@@ -149,8 +157,19 @@ impl FileConfig {
             let near = KEYS.into_iter().min_by_key(distance).filter(|known| distance(known) <= 3);
             return Err(ConfigError::UnknownKey { path: path.to_owned(), key: key.clone(), near });
         }
-        toml::from_str(&text).map_err(malformed)
+        let file: Self = toml::from_str(&text).map_err(malformed)?;
+        file.limits.check()?;
+        Ok(file)
     }
+}
+
+/// Where and what, without the line itself: it may hold the secret.
+fn explain(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+    let is_secret = text.lines().nth(line - 1).is_some_and(|line| line.contains("secret"));
+    let what = if is_secret { "a secret must be a string in quotes" } else { error.message() };
+    format!("line {line}: {what}")
 }
 
 impl Config {
@@ -159,7 +178,7 @@ impl Config {
     /// # Errors
     /// If a setting is missing or wrong.
     pub fn serve(args: ServeArgs) -> Result<Self, ConfigError> {
-        let file = args.config.as_deref().map(FileConfig::read).transpose()?.unwrap_or_default();
+        let file = FileConfig::of(&args.keys)?;
         let Some(secret) = configured_secret(&args.keys, &file)? else {
             return Err(ConfigError::SecretMissing { suggestion: random_hex()? });
         };
@@ -172,7 +191,7 @@ impl Config {
     /// If a setting is wrong, or the address is not this computer's own.
     pub fn dev(args: DevArgs) -> Result<Self, ConfigError> {
         let DevArgs { serve: args, i_know } = args;
-        let file = args.config.as_deref().map(FileConfig::read).transpose()?.unwrap_or_default();
+        let file = FileConfig::of(&args.keys)?;
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
         if !listen.ip().is_loopback() && !i_know {
             return Err(ConfigError::DevExposed { listen });
@@ -201,7 +220,7 @@ impl Config {
 /// # Errors
 /// If neither exists.
 pub fn token_secret(keys: &KeyArgs) -> Result<Secret, ConfigError> {
-    let file = FileConfig::default();
+    let file = FileConfig::of(keys)?;
     match configured_secret(keys, &file)? {
         Some(secret) => Ok(secret),
         None => {

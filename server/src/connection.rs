@@ -14,17 +14,17 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use syncline_protocol::wire::{self, ClientMessage, Dialect};
 use syncline_protocol::{Close, CloseCode, DocumentName, SessionId};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
 use crate::auth::{self, Grant};
-use crate::hub::{Hub, JoinError, Mail};
+use crate::hub::{Hub, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, LINGER, PING, READ_BUFFER_BYTES, SILENCE, WRITE_BUFFER_BYTES};
 use crate::outbox::{Outbox, Taken};
 
@@ -52,6 +52,12 @@ pub(crate) async fn refuse(mut socket: Socket, close: &Close) {
         // With unread input in the kernel, dropping the socket would send a reset, and that can
         // overtake the close frame. So read until the peer has closed too.
         while let Some(Ok(_)) = socket.next().await {}
+        // After a message that was too large the WebSocket reads no more, and the rest of it is
+        // still arriving.
+        let io = socket.get_mut();
+        drop(io.shutdown().await);
+        let mut rest = [0; 1_024];
+        while matches!(io.read(&mut rest).await, Ok(1..)) {}
     };
     // At the bound the peer is slow or hostile, and the socket is dropped either way.
     drop(timeout(LINGER, goodbye).await);
@@ -132,7 +138,7 @@ fn expiry(hub: &Hub, grant: &Grant) -> Instant {
 
 struct Connection {
     socket: Socket,
-    mailbox: mpsc::Sender<Mail>,
+    mailbox: Mailbox,
     session: SessionId,
     outbox: Arc<Outbox>,
     /// Taken from the outbox, not yet in the socket's buffer.
@@ -167,12 +173,13 @@ impl Connection {
             let writing = self.flushing || !self.unsent.is_empty();
             let event = tokio::select! {
                 biased;
+                // First: a peer that never stops sending must not outlive its token.
+                () = timer.as_mut() => Event::Timer,
                 // A close must not wait for a peer that does not read.
                 taken = outbox.take(), if !writing => Event::Taken(taken),
                 close = outbox.closed(), if writing => Event::Taken(Taken::Close(close)),
                 event = poll_fn(|context| self.poll_socket(context)) => event,
                 () = gone.as_mut() => Event::DocumentGone,
-                () = timer.as_mut() => Event::Timer,
             };
             let end = match event {
                 Event::Received(Some(Ok(message))) => self.received(message).await,
@@ -262,10 +269,9 @@ impl Connection {
     async fn frame(&mut self, frame: &Bytes) -> Option<Option<Close>> {
         match ClientMessage::decode(frame) {
             Ok(message) => {
-                let mail = Mail::Message { session: self.session, message };
                 // A full mailbox makes this wait, which stops reading and lets TCP slow the
                 // client down. A closed one is noticed by the loop.
-                drop(self.mailbox.send(mail).await);
+                drop(self.mailbox.send_message(self.session, message).await);
                 None
             }
             Err(error) => Some(Some(Close::new(CloseCode::BadFrame, error))),
@@ -310,6 +316,8 @@ fn reading_failed(error: &WsError) -> Option<Close> {
             CloseCode::MessageTooLarge,
             format!("the message is {size} bytes, at most {max_size} are allowed"),
         )),
+        // The peer is gone; there is nobody to tell.
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),
         WsError::Utf8(_) => {
             Some(Close::new(CloseCode::BadFrame, "a text frame arrived; this protocol is binary"))

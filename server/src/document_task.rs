@@ -11,9 +11,11 @@ use syncline_protocol::document::{
 };
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, error, info, warn};
 
 use crate::hub::{Hub, Mail};
@@ -30,7 +32,7 @@ pub(crate) struct DocumentTask {
     mail: mpsc::Receiver<Mail>,
     sessions: BTreeMap<SessionId, Seat>,
     progress: Progress,
-    durable: watch::Receiver<Durable>,
+    durable: WatchStream<Durable>,
     /// The load or the snapshot under way. A document does one of them at a time.
     blocking: Option<JoinHandle<Input>>,
     work: Vec<Work>,
@@ -69,7 +71,7 @@ impl DocumentTask {
             mail,
             sessions: BTreeMap::new(),
             progress,
-            durable,
+            durable: WatchStream::from_changes(durable),
             blocking: None,
             work: Vec::new(),
             draining: false,
@@ -91,11 +93,12 @@ impl DocumentTask {
         loop {
             let event = tokio::select! {
                 biased;
-                durable = news(&mut self.durable) => Event::Durable(durable),
+                Some(durable) = self.durable.next() => Event::Durable(durable),
                 () = hub.draining.cancelled(), if !self.draining => Event::Drain,
                 input = ended(&mut self.blocking) => Event::Blocking(input),
-                received = self.mail.recv_many(&mut batch, MAIL_BATCH) => Event::Mail(received),
+                // Before the mail, which may never end.
                 () = until(&hub, self.document.next_deadline()) => Event::Deadline,
+                received = self.mail.recv_many(&mut batch, MAIL_BATCH) => Event::Mail(received),
             };
             match event {
                 // Every sender is gone, and the hub's own goes last.
@@ -131,7 +134,10 @@ impl DocumentTask {
                 self.sessions.insert(session, seat);
                 self.handle(Input::Joined { session, access: grant.access, dialect });
             }
-            Mail::Message { session, message } => self.handle(Input::Received { session, message }),
+            Mail::Message { session, message, room } => {
+                self.handle(Input::Received { session, message });
+                drop(room);
+            }
             Mail::Drained { session } => {
                 if let Some(seat) = self.sessions.get(&session) {
                     seat.outbox.reopen();
@@ -200,25 +206,32 @@ impl DocumentTask {
 
     /// Carries out what touches the store. Returns whether the document is released.
     async fn carry_out(&mut self) -> bool {
-        let mut released = false;
-        for work in std::mem::take(&mut self.work) {
-            match work {
-                Work::Append(record) => {
-                    if self.hub.writer.append(record, &self.progress).await.is_err() {
-                        self.handle(Input::PersistFailed);
+        let mut unload = false;
+        while !self.work.is_empty() {
+            for work in std::mem::take(&mut self.work) {
+                // Whatever follows a wish to unload takes it back.
+                unload = matches!(work, Work::Unload);
+                match work {
+                    Work::Append(record) => {
+                        if self.hub.writer.append(record, &self.progress).await.is_err() {
+                            self.handle(Input::PersistFailed);
+                        }
                     }
+                    Work::Load => self.blocking = Some(self.load()),
+                    Work::Snapshot { snapshot, known } => {
+                        self.blocking = Some(self.write_snapshot(snapshot, known));
+                    }
+                    Work::Unload => {}
                 }
-                Work::Load => self.blocking = Some(self.load()),
-                Work::Snapshot { snapshot, known } => {
-                    self.blocking = Some(self.write_snapshot(snapshot, known));
-                }
-                // The hub lets nobody in any more: once the last session has let go of the
-                // mailbox, it closes, and the task ends.
-                Work::Unload if self.draining => self.hub.forget(&self.name),
-                Work::Unload => released = self.hub.release(&self.name, &self.mail),
             }
         }
-        released
+        if unload && self.draining {
+            // The hub lets nobody in any more: once the last session has let go of the mailbox, it
+            // closes, and the task ends.
+            self.hub.forget(&self.name);
+            return false;
+        }
+        unload && self.hub.release(&self.name, &self.mail)
     }
 
     fn load(&self) -> JoinHandle<Input> {
@@ -298,14 +311,6 @@ async fn ended(blocking: &mut Option<JoinHandle<Input>>) -> Input {
     match blocking {
         Some(work) => work.await.unwrap_or(Input::LoadFailed),
         None => std::future::pending().await,
-    }
-}
-
-async fn news(durable: &mut watch::Receiver<Durable>) -> Durable {
-    match durable.changed().await {
-        Ok(()) => durable.borrow_and_update().clone(),
-        // The task holds a sender itself, so this cannot be.
-        Err(_) => std::future::pending().await,
     }
 }
 

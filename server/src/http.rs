@@ -6,11 +6,13 @@ pub(crate) mod upgrade;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use syncline_protocol::Close;
+use syncline_protocol::{Close, CloseCode};
 use warp::Filter;
-use warp::http::{Method, Response, StatusCode};
+use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
+use warp::path::FullPath;
 
+use self::upgrade::UpgradeRequest;
 use crate::server::Context;
 
 type Reply = Response<Bytes>;
@@ -43,17 +45,20 @@ pub(crate) fn routes(
         .unify()
         .or(index)
         .unify()
-        .or(warp::method().and(warp::path::full()).map(not_found))
+        .or(warp::path::full().and(upgrade::request()).and(with_context).map(not_found))
         .unify()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "warp hands its extracts over by value")]
-fn not_found(method: Method, path: warp::path::FullPath) -> Reply {
-    let text = format!(
-        "there is nothing at {method} {:?}; editors connect to /ws/<document>",
-        path.as_str()
-    );
-    problem(StatusCode::NOT_FOUND, "bad_request", &text)
+fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> Reply {
+    let text =
+        format!("there is nothing at {:?}; editors connect to /ws/<document>", path.as_str());
+    let close = Close::new(CloseCode::BadRequest, text);
+    if request.is_websocket() {
+        // A stock client that cannot read why it was refused tries again for ever.
+        return upgrade::switch(request, Err(close), &context);
+    }
+    problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
 }
 
 /// A refusal as JSON, with the same word that a close would carry.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{DocumentName, SessionId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,15 +23,59 @@ use crate::store::writer::StoreWriter;
 #[derive(Debug)]
 pub(crate) enum Mail {
     Join { session: SessionId, grant: Grant, dialect: Dialect, outbox: Arc<Outbox> },
-    Message { session: SessionId, message: ClientMessage },
+    Message { session: SessionId, message: ClientMessage, room: OwnedSemaphorePermit },
     Drained { session: SessionId },
     Leave { session: SessionId },
+}
+
+/// The way to a document, bounded by mails and by the bytes of the messages in them.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    mail: mpsc::Sender<Mail>,
+    room: Arc<Semaphore>,
+    room_kib: u32,
+}
+
+/// The document's task is gone.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Mailbox {
+    fn new(room_bytes: usize) -> (Self, mpsc::Receiver<Mail>) {
+        let (mail, received) = mpsc::channel(MAILBOX_LEN);
+        let room_kib = u32::try_from(room_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
+        (Self { mail, room, room_kib }, received)
+    }
+
+    /// Puts a client's message in; waits while the mailbox is full.
+    pub(crate) async fn send_message(
+        &self,
+        session: SessionId,
+        message: ClientMessage,
+    ) -> Result<(), Gone> {
+        let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
+        // A message larger than all the room waits until it is alone.
+        let kib = kib.clamp(1, self.room_kib);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Gone)?;
+        self.send(Mail::Message { session, message, room }).await
+    }
+
+    /// Puts anything else in; waits while the mailbox is full.
+    pub(crate) async fn send(&self, mail: Mail) -> Result<(), Gone> {
+        self.mail.send(mail).await.map_err(|_| Gone)
+    }
+
+    /// Completes when the document's task is gone.
+    pub(crate) async fn closed(&self) {
+        self.mail.closed().await;
+    }
 }
 
 /// The live documents and what they share.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    documents: Mutex<HashMap<DocumentName, mpsc::Sender<Mail>>>,
+    documents: Mutex<HashMap<DocumentName, Mailbox>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) writer: StoreWriter,
     pub(crate) limits: Limits,
@@ -77,10 +121,7 @@ impl Hub {
 
     /// The mailbox of a document, whose task is started if it is not live. As long as the caller
     /// holds the sender, the document stays.
-    pub(crate) fn open(
-        self: &Arc<Self>,
-        name: &DocumentName,
-    ) -> Result<mpsc::Sender<Mail>, JoinError> {
+    pub(crate) fn open(self: &Arc<Self>, name: &DocumentName) -> Result<Mailbox, JoinError> {
         let mut documents = self.documents();
         // Asked under the lock: once the registry is drained, nothing is added to it.
         if self.draining.is_cancelled() {
@@ -92,7 +133,7 @@ impl Hub {
         if documents.len() >= self.limits.documents {
             return Err(JoinError::TooManyDocuments);
         }
-        let (mailbox, mail) = mpsc::channel(MAILBOX_LEN);
+        let (mailbox, mail) = Mailbox::new(2 * self.limits.message_bytes);
         documents.insert(name.clone(), mailbox.clone());
         drop(documents);
         let task = DocumentTask::new(Arc::clone(self), name.clone(), mail);
@@ -103,7 +144,7 @@ impl Hub {
     /// Takes a document out of the registry if nobody is in it or on the way in.
     pub(crate) fn release(&self, name: &DocumentName, mail: &mpsc::Receiver<Mail>) -> bool {
         let mut documents = self.documents();
-        let unused = documents.get(name).is_none_or(|mailbox| mailbox.strong_count() == 1);
+        let unused = documents.get(name).is_none_or(|mailbox| mailbox.mail.strong_count() == 1);
         let released = unused && mail.is_empty();
         if released {
             documents.remove(name);
@@ -126,7 +167,7 @@ impl Hub {
         self.documents().len()
     }
 
-    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentName, mpsc::Sender<Mail>>> {
+    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentName, Mailbox>> {
         // No critical section can leave the map half changed.
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,11 +22,12 @@ pub const BLOCKING_THREADS: usize = 16;
 /// Loads and snapshots under way at a time. Each holds a decoded document beside the live one.
 pub const BLOCKING_DOCUMENTS: usize = 4;
 
-/// Mail that a document has not handled yet, from all of its sessions. When it is full, sessions
-/// stop reading their sockets and TCP slows their clients down.
+/// Mail that a document has not handled yet, from all of its sessions; its messages hold twice
+/// `message_bytes` at most. When it is full, sessions stop reading their sockets and TCP slows their
+/// clients down.
 pub const MAILBOX_LEN: usize = 256;
 
-/// Mail handled before the effects are sent, and so the most updates in one burst of writes.
+/// Mail handled before the store is asked for room for the updates in it.
 pub const MAIL_BATCH: usize = 64;
 
 /// Read buffer of an idle WebSocket. tungstenite's 128 KiB would make 10,000 idle connections
@@ -60,6 +61,12 @@ pub const HEADERS: usize = 64;
 
 /// For documents to write what they hold when the server stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// For blocking work to end after that.
+pub const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// Descriptors kept for the journal, sled and everything else that is no connection.
+pub const DESCRIPTORS_RESERVED: usize = 256;
 
 /// The bounds an operator may want to move.
 #[derive(Clone, Debug, Deserialize)]
@@ -108,7 +115,46 @@ impl Default for Limits {
     }
 }
 
+/// A limit that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limits.{key} is {value}; it must be between {min} and {max}")]
+pub struct LimitError {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// The least that works.
+    pub min: u64,
+    /// The most that works.
+    pub max: u64,
+}
+
 impl Limits {
+    /// Checks that every value is one that can work.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), LimitError> {
+        const KIB: u64 = 1024;
+        const GIB: u64 = KIB * KIB * KIB;
+        let checks = [
+            ("connections", self.connections as u64, 1, 10_000_000),
+            ("documents", self.documents as u64, 1, 10_000_000),
+            ("message_bytes", self.message_bytes as u64, KIB, GIB),
+            ("update_bytes", self.update_bytes as u64, KIB, self.message_bytes as u64),
+            ("document_bytes", self.document_bytes as u64, KIB, GIB),
+            ("outbox_bytes", self.outbox_bytes as u64, KIB, GIB),
+            ("presence_clients", self.presence_clients as u64, 1, 10_000),
+            ("idle_seconds", self.idle_seconds, 0, 31_536_000),
+            ("snapshot_updates", self.snapshot_updates, 1, 10_000_000),
+            ("snapshot_bytes", self.snapshot_bytes, KIB, GIB),
+        ];
+        match checks.into_iter().find(|&(_, value, min, max)| value < min || value > max) {
+            Some((key, value, min, max)) => Err(LimitError { key, value, min, max }),
+            None => Ok(()),
+        }
+    }
+
     /// The part that the document's own rules need.
     #[must_use]
     pub fn for_document(&self) -> document::Limits {

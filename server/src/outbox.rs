@@ -60,13 +60,16 @@ impl Outbox {
         Self { queue: Mutex::default(), ready: Notify::new(), bytes_max }
     }
 
-    /// Queues a frame. A frame larger than the bound passes when nothing else is queued.
+    /// Queues a frame. The first in the queue passes whatever its size and does not count.
     pub(crate) fn push(&self, frame: Bytes, delivery: Delivery) -> Pushed {
         let mut queue = self.queue();
         if queue.flow != Flow::Open || queue.close.is_some() {
             return Pushed::Done;
         }
-        if !queue.frames.is_empty() && queue.bytes + frame.len() > self.bytes_max {
+        // The first frame is free: a diff of a large document may exceed the bound, and what is
+        // queued behind it must not push it out again.
+        let cost = if queue.frames.is_empty() { 0 } else { frame.len() };
+        if queue.bytes + cost > self.bytes_max {
             if delivery == Delivery::Skippable {
                 return Pushed::Done;
             }
@@ -77,7 +80,7 @@ impl Outbox {
             self.ready.notify_one();
             return Pushed::Overflowed;
         }
-        queue.bytes += frame.len();
+        queue.bytes += cost;
         queue.frames.push_back(frame);
         let was_empty = queue.frames.len() == 1;
         drop(queue);
@@ -141,5 +144,47 @@ impl Outbox {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Every critical section above leaves the queue whole at each point.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Bytes {
+        vec![0; bytes].into()
+    }
+
+    #[test]
+    fn a_first_frame_may_exceed_the_bound_and_is_not_pushed_out() {
+        let outbox = Outbox::new(10);
+        assert_eq!(outbox.push(frame(100), Delivery::Required), Pushed::Done);
+        assert_eq!(outbox.push(frame(6), Delivery::Required), Pushed::Done);
+        assert!(matches!(outbox.try_take(), Some(Taken::Frames(frames)) if frames.len() == 2));
+    }
+
+    #[test]
+    fn a_full_queue_is_dropped_as_a_whole_and_said_so_once() {
+        let outbox = Outbox::new(10);
+        for bytes in [1, 6] {
+            assert_eq!(outbox.push(frame(bytes), Delivery::Required), Pushed::Done);
+        }
+        assert_eq!(outbox.push(frame(6), Delivery::Skippable), Pushed::Done);
+        assert_eq!(outbox.push(frame(6), Delivery::Required), Pushed::Overflowed);
+        assert_eq!(outbox.push(frame(1), Delivery::Required), Pushed::Done);
+        assert!(matches!(outbox.try_take(), Some(Taken::Lagging)));
+        assert!(outbox.try_take().is_none());
+        outbox.reopen();
+        outbox.push(frame(1), Delivery::Required);
+        assert!(matches!(outbox.try_take(), Some(Taken::Frames(frames)) if frames.len() == 1));
+    }
+
+    #[test]
+    fn a_close_takes_the_place_of_everything_queued() {
+        let outbox = Outbox::new(10);
+        outbox.push(frame(1), Delivery::Required);
+        outbox.close(Close::new(syncline_protocol::CloseCode::Draining, "x"));
+        outbox.push(frame(1), Delivery::Required);
+        assert!(matches!(outbox.try_take(), Some(Taken::Close(_))));
     }
 }

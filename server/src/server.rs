@@ -72,8 +72,9 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     hub.draining.cancel();
     hub.tasks.close();
     let drained = timeout(DRAIN, hub.tasks.wait()).await;
-    writer_thread.stop().await;
-    match drained {
+    // What is queued by now was accepted before; a disk that hangs must not keep the process.
+    let stored = timeout(DRAIN, writer_thread.stop()).await;
+    match drained.and(stored) {
         Ok(()) => {
             info!("Stopped; everything accepted is on disk.");
             Ok(())

@@ -36,12 +36,30 @@ fn cli_1_a_short_secret_is_refused_and_not_shown() {
 
 #[test]
 fn cli_2_an_unknown_key_suggests_the_near_one() {
+    let text = with_config("listn = \"127.0.0.1:0\"\n");
+    assert!(text.contains("did you mean \"listen\"?"), "{text}");
+}
+
+#[test]
+fn cli_2_a_limit_that_cannot_work_is_named() {
+    let text = with_config("[limits]\nmessage_bytes = 1\n");
+    assert!(text.contains("limits.message_bytes is 1"), "{text}");
+}
+
+#[test]
+fn cli_1_a_secret_in_a_broken_file_is_not_shown() {
+    let text = with_config("log = \"info\"\njwt_secret = hunter2\n");
+    assert!(text.contains("line 2") && !text.contains("hunter2"), "{text}");
+}
+
+/// What `serve` says when it is given this file.
+fn with_config(config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("syncline.toml");
-    std::fs::write(&file, "listn = \"127.0.0.1:0\"\n").unwrap();
+    std::fs::write(&file, config).unwrap();
     let output = syncline(&["serve", "--config", file.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(stderr(&output).contains("did you mean \"listen\"?"), "{}", stderr(&output));
+    stderr(&output)
 }
 
 #[test]
@@ -130,6 +148,20 @@ async fn auth_4_a_session_ends_with_its_token() {
     let ended = syncline_tests::client::ending(&url, vec![]).await;
     assert_eq!(ended.code, 4401);
     assert!(ended.reason.starts_with("token_expired: "), "{}", ended.reason);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auth_4_a_flood_does_not_outlive_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let nearly_gone = syncline_server::auth::Claims {
+        exp: syncline_server::auth::unix_now() - 28,
+        ..claims("notes")
+    };
+    let url = server.url("notes", &syncline_tests::server::sign(&nearly_gone));
+    let mut client = Client::join(&url).await;
+    let flood = async { while client.try_splice(0, "x").await.is_ok() {} };
+    tokio::time::timeout(syncline_tests::PATIENCE, flood).await.expect("it is closed");
 }
 
 fn claims(document: &str) -> syncline_server::auth::Claims {

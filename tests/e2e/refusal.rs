@@ -177,6 +177,10 @@ async fn name_1_bad_ones_are_refused() {
         assert_eq!(ended.code, 4400, "{name:?}: {ended:?}");
         assert!(ended.reason.starts_with("bad_document_name: "), "{name:?}: {ended:?}");
     }
+    let nowhere = format!("ws://{}/doc/{NAME}?token={everything}", bystander.server.address());
+    let ended = ending(&nowhere, vec![]).await;
+    assert_eq!(ended.code, 4400, "{ended:?}");
+    assert!(ended.reason.starts_with("bad_request: "), "{ended:?}");
     let long = "n".repeat(256);
     let ended = ending(&bystander.server.url(&long, &everything), vec![]).await;
     assert_eq!(ended.code, 4400, "{ended:?}");

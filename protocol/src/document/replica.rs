@@ -23,7 +23,7 @@ const REPLAY_BATCH: usize = 100;
 
 /// A yrs document that only ever holds complete history, and its state vector.
 pub(crate) struct Replica {
-    /// None once it failed; it must not be used or even dropped then.
+    /// None once it failed; it must not be used then.
     doc: Option<Doc>,
     known: StateVector,
 }
@@ -132,11 +132,13 @@ impl Replica {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                std::mem::forget(doc);
+                // Half integrated, but freeing it follows no link between blocks. Keeping it would
+                // let one writer fill the memory with copies of the document.
+                drop(catch_unwind(AssertUnwindSafe(|| drop(doc))));
                 Err(error)
             }
             Err(_panic) => {
-                // Dropping it would walk the same broken structures once more.
+                // Interrupted at an unknown place: what it owns may be freed already.
                 std::mem::forget(doc);
                 Err(ApplyError::Panicked)
             }

@@ -61,6 +61,9 @@ impl Document {
 
     /// SyncStep1: sends what the client lacks and lets it follow from here.
     pub(super) fn sync_requested(&mut self, id: SessionId, state: &[u8], turn: &mut Turn<'_>) {
+        if self.exceeds_live(id, state.len(), turn) {
+            return;
+        }
         let mut base = match gate::walk_state_vector(state) {
             Ok(base) => base,
             Err(error) => return self.refuse_frame(id, &error, turn),
@@ -192,6 +195,21 @@ impl Document {
     fn adds_blocks(&self, facts: &UpdateFacts) -> bool {
         let known = |client| self.known().and_then(|known| known.get(&client)).copied();
         facts.sections.iter().any(|section| section.end > known(section.client).unwrap_or(0))
+    }
+
+    /// Closes a session whose message is larger than a live one may be. Returns whether it did.
+    pub(super) fn exceeds_live(
+        &mut self,
+        id: SessionId,
+        bytes: usize,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let limit = self.limits.update_bytes_max;
+        if bytes > limit {
+            let text = format!("the message is {bytes} bytes, at most {limit} are allowed");
+            self.close(id, CloseCode::MessageTooLarge, text, turn);
+        }
+        bytes > limit
     }
 
     /// Gives the update its place in the log and sends the received bytes to every follower. The

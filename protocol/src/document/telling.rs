@@ -17,6 +17,9 @@ impl Document {
         entries: &Bytes,
         turn: &mut Turn<'_>,
     ) {
+        if self.exceeds_live(id, entries.len(), turn) {
+            return;
+        }
         let entries = match gate::walk_presence(entries, &self.limits.live) {
             Ok(entries) => entries,
             Err(error) => return self.refuse_frame(id, &error, turn),

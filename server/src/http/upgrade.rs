@@ -35,7 +35,14 @@ pub(crate) struct UpgradeRequest {
     peer: Option<Peer>,
 }
 
-/// Matches what follows `/ws`, whatever it is.
+impl UpgradeRequest {
+    /// Whether it asks for a WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        websocket_key(&self.headers).is_some()
+    }
+}
+
+/// Matches whatever is left of the path.
 pub(crate) fn request()
 -> impl Filter<Extract = (UpgradeRequest,), Error = std::convert::Infallible> + Copy {
     warp::path::tail()
@@ -50,28 +57,36 @@ pub(crate) fn request()
 }
 
 /// Checks the request before the upgrade and keeps the verdict for after it.
-pub(crate) fn answer(mut request: UpgradeRequest, context: Arc<Context>) -> Reply {
+pub(crate) fn answer(request: UpgradeRequest, context: Arc<Context>) -> Reply {
     let verdict = admit(&request, &context);
-    let Some(key) = websocket_key(&request.headers) else {
-        return match verdict {
-            Err(close) => refusal(&close),
-            Ok(_) => problem(
-                StatusCode::UPGRADE_REQUIRED,
-                CloseCode::BadRequest.word(),
-                "this address speaks WebSocket; point an editor's provider at it",
-            ),
-        };
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let (Some(on_upgrade), Ok(accept)) =
-        (request.on_upgrade.take(), HeaderValue::from_str(&accept))
-    else {
+    if request.is_websocket() {
+        return switch(request, verdict, &context);
+    }
+    match verdict {
+        Err(close) => refusal(&close),
+        Ok(_) => problem(
+            StatusCode::UPGRADE_REQUIRED,
+            CloseCode::BadRequest.word(),
+            "this address speaks WebSocket; point an editor's provider at it",
+        ),
+    }
+}
+
+/// Answers 101 and has the verdict carried out on the socket.
+pub(crate) fn switch(
+    mut request: UpgradeRequest,
+    verdict: Result<Admission, Close>,
+    context: &Arc<Context>,
+) -> Reply {
+    let key = websocket_key(&request.headers).map(|key| derive_accept_key(key.as_bytes()));
+    let accept = key.and_then(|accept| HeaderValue::from_str(&accept).ok());
+    let (Some(on_upgrade), Some(accept)) = (request.on_upgrade.take(), accept) else {
         let text = "this connection cannot be upgraded; use HTTP/1.1";
         return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
     };
     let protocol = chosen_protocol(&request.headers);
     let span = info_span!("connection", peer = request.peer.as_ref().map(|p| p.address()));
-    let serve = serve(on_upgrade, verdict, request.peer, Arc::clone(&context));
+    let serve = serve(on_upgrade, verdict, request.peer, Arc::clone(context));
     context.hub.tasks.spawn(serve.instrument(span));
 
     let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
@@ -167,7 +182,8 @@ fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// browser gives up if none of its offers is answered, and a token must not be sent back.
 fn chosen_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let ours = offered_protocols(headers).find(|offer| *offer == SUBPROTOCOL);
-    let first = offered_protocols(headers).find(|offer| !offer.starts_with(BEARER_PROTOCOL));
+    let is_plain = |offer: &&str| !offer.is_empty() && !offer.starts_with(BEARER_PROTOCOL);
+    let first = offered_protocols(headers).find(is_plain);
     HeaderValue::from_str(ours.or(first)?).ok()
 }
 

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog, Timestamp};
 
 use crate::store::disk::FaultPlan;
-use crate::store::journal::head::Writer;
+use crate::store::journal::head::{Poison, Writer};
 pub(crate) use crate::store::journal::index::Digest;
 use crate::store::journal::index::Index;
 use crate::store::journal::record::{Fields, Kind};
@@ -46,6 +46,7 @@ pub(crate) struct Journal {
     /// A copied snapshot must never land behind one that replaces it.
     maintenance: Mutex<()>,
     writer: Mutex<Writer>,
+    poison: Poison,
     index: Mutex<Index>,
 }
 
@@ -65,12 +66,14 @@ impl Journal {
         let recovered = recover::recover(&folder, &disk, segment_bytes)?;
         let end = (recovered.head, recovered.next_number);
         let writer = Writer::new(folder.clone(), disk.clone(), segment_bytes, end);
+        let poison = writer.poison();
         Ok(Self {
             folder,
             segment_bytes,
             disk,
             maintenance: Mutex::new(()),
             writer: Mutex::new(writer),
+            poison,
             index: Mutex::new(recovered.index),
         })
     }
@@ -157,9 +160,12 @@ impl Journal {
         lock(&self.index).infos()
     }
 
-    /// Whether appends are still possible.
+    /// Whether appends are still possible. Does not wait for one that is under way.
     pub(crate) fn health(&self) -> Result<(), AppendError> {
-        self.writer()?.check()
+        if self.writer.is_poisoned() {
+            return Err(writing_panicked());
+        }
+        self.poison.check()
     }
 
     fn store(&self, writer: &mut Writer, fields: &[Fields<'_>]) -> Result<(), AppendError> {
@@ -173,10 +179,12 @@ impl Journal {
     }
 
     fn writer(&self) -> Result<MutexGuard<'_, Writer>, AppendError> {
-        let poisoned =
-            |_| AppendError::Poisoned { reason: "writing to the journal panicked".to_owned() };
-        self.writer.lock().map_err(poisoned)
+        self.writer.lock().map_err(|_| writing_panicked())
     }
+}
+
+fn writing_panicked() -> AppendError {
+    AppendError::Poisoned { reason: "writing to the journal panicked".to_owned() }
 }
 
 impl Record {

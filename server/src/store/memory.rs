@@ -1,4 +1,4 @@
-//! A store that forgets everything when it goes: for `--ephemeral`, and for tests.
+//! A store that forgets everything when it goes: for tests, and for servers inside other programs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::error;
 
@@ -32,7 +32,8 @@ pub(super) struct Writer {
     head: Option<Head>,
     next_number: u64,
     /// The failure that ended writing.
-    poison: Option<String>,
+    /// Why nothing more is written. Shared, so that asking does not wait for a write.
+    poison: Poison,
     buffer: Vec<u8>,
 }
 
@@ -47,15 +48,17 @@ impl Writer {
         (head, next_number): (Option<Head>, u64),
     ) -> Self {
         let buffer = Vec::new();
-        Self { folder, disk, segment_bytes, head, next_number, poison: None, buffer }
+        Self { folder, disk, segment_bytes, head, next_number, poison: Poison::default(), buffer }
     }
 
     /// Whether writing is still possible.
     pub(super) fn check(&self) -> Result<(), AppendError> {
-        match &self.poison {
-            None => Ok(()),
-            Some(reason) => Err(AppendError::Poisoned { reason: reason.clone() }),
-        }
+        self.poison.check()
+    }
+
+    /// What [`Writer::check`] looks at, for those who must not wait for a write.
+    pub(super) fn poison(&self) -> Poison {
+        self.poison.clone()
     }
 
     /// Hands `records` to the system, in as few writes as the segments allow. They are on disk
@@ -148,8 +151,22 @@ impl Writer {
     fn guard<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
         result.map_err(|source| {
             error!(error = %source, folder = %self.folder.display(), "The journal takes no more updates.");
-            self.poison = Some(source.to_string());
+            // Set once: the first failure is the reason.
+            drop(self.poison.0.set(source.to_string()));
             AppendError::Io { source: Arc::new(source) }
         })
+    }
+}
+
+/// The failure that ended writing, if there was one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Poison(Arc<OnceLock<String>>);
+
+impl Poison {
+    pub(super) fn check(&self) -> Result<(), AppendError> {
+        match self.0.get() {
+            None => Ok(()),
+            Some(reason) => Err(AppendError::Poisoned { reason: reason.clone() }),
+        }
     }
 }
