@@ -269,18 +269,22 @@ impl DocumentTask {
 
     fn spawn_blocking(
         &self,
-        on_panic: Input,
+        on_failure: Input,
         work: impl FnOnce() -> Input + Send + 'static,
     ) -> JoinHandle<Input> {
         let hub = Arc::clone(&self.hub);
         self.hub.tasks.spawn(async move {
-            // The semaphore is never closed, so this only ever waits.
-            let _permit = hub.blocking.acquire().await;
+            let _permit = tokio::select! {
+                // The semaphore is never closed, so this only ever waits.
+                permit = hub.blocking.acquire() => permit,
+                // A stop does not wait for work that has not begun: the log holds everything.
+                () = hub.draining.cancelled() => return on_failure,
+            };
             match tokio::task::spawn_blocking(work).await {
                 Ok(input) => input,
                 Err(failure) => {
                     error!(%failure, "Loading a document or writing a snapshot panicked.");
-                    on_panic
+                    on_failure
                 }
             }
         })

@@ -6,11 +6,12 @@
 //! rollback.
 
 use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
-use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, Transact, Update};
+use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
 use crate::document::limits::Limits;
 use crate::document::stored::{Snapshot, StoredLog};
@@ -147,7 +148,18 @@ impl Replica {
 }
 
 fn integrate(doc: &Doc, updates: &[Cow<'_, [u8]>]) -> Result<Applied, ApplyError> {
-    let mut txn = doc.transact_mut();
+    // A transaction commits when it is dropped. If one were dropped because something in it
+    // panicked, that could panic again, and then the whole process would be aborted.
+    let mut txn = ManuallyDrop::new(doc.transact_mut());
+    let applied = apply_all(&mut txn, updates);
+    drop(ManuallyDrop::into_inner(txn));
+    applied
+}
+
+fn apply_all(
+    txn: &mut TransactionMut<'_>,
+    updates: &[Cow<'_, [u8]>],
+) -> Result<Applied, ApplyError> {
     for update in updates {
         let update = Update::decode_v1(update)
             .map_err(|error| ApplyError::Refused { reason: error.to_string() })?;
