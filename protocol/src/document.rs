@@ -255,8 +255,7 @@ impl Document {
                 silent.push(id);
             }
         }
-        let is_due = |session: &Session| session.telling == Telling::Due;
-        if self.sessions.values().any(is_due) && self.presence.freshen(now) {
+        if self.sessions.values().any(Session::is_due) && self.presence.freshen(now) {
             self.tell_due(turn);
         }
         for id in repeats {
@@ -363,8 +362,9 @@ impl Document {
 
     fn schedule(&mut self, now: Timestamp) {
         let pending = self.sessions.values().any(Session::waits_for_time);
-        let is_due = |session: &Session| session.telling == Telling::Due;
-        let at = if self.presence.is_pending() || self.sessions.values().any(is_due) {
+        let at = if self.presence.is_pending()
+            || (pending && self.sessions.values().any(Session::is_due))
+        {
             Presence::next_tick(now)
         } else if pending {
             now + TICK

@@ -71,6 +71,11 @@ impl Session {
         self.base.is_some() && self.lagging_since.is_none()
     }
 
+    /// Whether it is its turn to be told who is present.
+    pub(crate) fn is_due(&self) -> bool {
+        self.telling == Telling::Due
+    }
+
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
         self.telling != Telling::Told

@@ -55,7 +55,7 @@ impl Document {
     /// Tells everybody whose turn it is.
     pub(super) fn tell_due(&mut self, turn: &mut Turn<'_>) {
         for (&id, session) in &mut self.sessions {
-            if session.telling == Telling::Due {
+            if session.is_due() {
                 session.telling = Telling::Told;
                 Self::send_presence(id, &self.presence.others(id), turn);
             }
