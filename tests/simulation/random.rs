@@ -1,26 +1,24 @@
-//! Numbers that are random enough and the same for the same seed (splitmix64).
+//! What a simulated life draws from the harness's random numbers.
+
+use syncline_tests::Random;
 
 #[derive(Debug)]
-pub(crate) struct Rng(u64);
+pub(crate) struct Rng(Random);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         // Neighbouring seeds would give neighbouring sequences.
-        let mut rng = Self(seed ^ 0x5851_f42d_4c95_7f2d);
-        rng.next();
-        Self(rng.next())
+        let mut random = Random::new(seed ^ 0x5851_f42d_4c95_7f2d);
+        random.next();
+        Self(Random::new(random.next()))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next()
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+        self.0.below(end)
     }
 
     /// Both ends included.
