@@ -158,3 +158,52 @@ impl fmt::Display for ClientId {
         self.0.fmt(f)
     }
 }
+
+/// The identity of a document's history. Two copies may be merged only if they share it.
+///
+/// It changes when a history is replaced (deleted and begun again, imported over, restored as a
+/// new one), so that a client which comes back with the old one is told instead of doubling the
+/// text. Written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// No identity is kept: a store in memory begins anew with every process, and its clients bring
+    /// back what they hold. It is never compared.
+    pub const NONE: Self = Self(0);
+
+    /// The epoch with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number of this epoch.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A text is not an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("an epoch is 16 hexadecimal digits in lower case")]
+pub struct EpochError;
+
+impl FromStr for Epoch {
+    type Err = EpochError;
+
+    fn from_str(text: &str) -> Result<Self, EpochError> {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 16 || !text.bytes().all(digit) {
+            return Err(EpochError);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| EpochError)
+    }
+}

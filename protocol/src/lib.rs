@@ -5,6 +5,7 @@
 pub mod access;
 pub mod close;
 pub mod document;
+pub mod durability;
 pub mod gate;
 pub mod id;
 pub mod time;
@@ -14,5 +15,6 @@ pub mod wire;
 pub use access::Access;
 pub use close::{Close, CloseCode};
 pub use document::stored::{LoggedUpdate, Snapshot, StoredLog};
-pub use id::{ClientId, DocumentName, DocumentNameError, Sequence, SessionId};
+pub use durability::Durability;
+pub use id::{ClientId, DocumentName, DocumentNameError, Epoch, EpochError, Sequence, SessionId};
 pub use time::{Millis, Timestamp};

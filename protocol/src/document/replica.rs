@@ -372,7 +372,7 @@ fn read_back(
     limits: &Limits,
 ) -> Result<Snapshot, VerifyError> {
     let through = snapshot.through;
-    let stored = StoredLog { snapshot: Some(snapshot), updates: Vec::new() };
+    let stored = StoredLog { snapshot: Some(snapshot), ..StoredLog::default() };
     let mut document = LoadedDocument::decode(&stored, limits)?;
     if document.known() != known {
         return Err(VerifyError::StateVector);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::id::Sequence;
+use crate::id::{Epoch, Sequence};
 
 /// A compacted state that stands for every update up to and including `through`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct LoggedUpdate {
 /// Everything stored for one document: a snapshot, and the updates after it in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredLog {
+    /// The history that this is.
+    pub epoch: Epoch,
     /// The state to begin with. None: the log begins at the first update.
     pub snapshot: Option<Snapshot>,
     /// The updates after the snapshot, ascending and without a gap.

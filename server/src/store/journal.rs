@@ -26,7 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog, Timestamp};
+use syncline_protocol::{DocumentName, Epoch, Sequence, Snapshot, StoredLog, Timestamp};
 
 use crate::store::disk::FaultPlan;
 use crate::store::journal::head::{Poison, Writer};
@@ -138,7 +138,7 @@ impl Journal {
             Some(snapshot) => Some(snapshot),
             None => plan.read_snapshot()?,
         };
-        Ok(StoredLog { snapshot, updates: plan.read_updates()? })
+        Ok(StoredLog { epoch: Epoch::NONE, snapshot, updates: plan.read_updates()? })
     }
 
     /// Every document whose newest snapshot is intact, ordered by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, LoggedUpdate, Sequence, Snapshot, StoredLog};
+use syncline_protocol::{DocumentName, Epoch, LoggedUpdate, Sequence, Snapshot, StoredLog};
 
 use crate::store::{
     AppendError, DocumentInfo, Generation, LoadError, Record, SnapshotError, Store,
@@ -56,7 +56,7 @@ impl Store for Memory {
             .range(base.next()..)
             .map(|(sequence, update)| LoggedUpdate { sequence: *sequence, update: update.clone() })
             .collect();
-        Ok(StoredLog { snapshot, updates })
+        Ok(StoredLog { epoch: Epoch::NONE, snapshot, updates })
     }
 
     fn append(&self, records: &[Record]) -> Result<(), AppendError> {

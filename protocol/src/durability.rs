@@ -1,0 +1,15 @@
+//! What an acknowledgement stands for.
+
+use serde::{Deserialize, Serialize};
+
+/// What an acknowledged update survives. Each level contains the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Nothing: documents live in the process and end with it.
+    Memory,
+    /// The end of the process: the bytes are with the operating system.
+    Os,
+    /// A power cut: the bytes are through `fdatasync`.
+    Fsync,
+}
