@@ -14,18 +14,21 @@ pub mod limits;
 mod loading;
 mod log;
 mod presence;
+pub mod replay;
 pub mod replica;
 mod session;
 pub mod stored;
 mod sync;
 mod telling;
+pub mod verify;
 
 use std::collections::BTreeMap;
 
 pub use effect::{Delivery, Effect};
 pub use input::{Input, SnapshotOutcome};
 pub use limits::Limits;
-pub use replica::{LoadedDocument, verify_snapshot};
+pub use replay::LoadedDocument;
+pub use verify::verify_snapshot;
 
 use bytes::Bytes;
 

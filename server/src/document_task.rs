@@ -297,7 +297,7 @@ enum OpenDocumentError {
     #[error("it cannot be read")]
     Read(#[source] LoadError),
     #[error("neither its newest snapshot nor the one before can be replayed")]
-    Replay(#[source] syncline_protocol::document::replica::DecodeError),
+    Replay(#[source] syncline_protocol::document::replay::DecodeError),
 }
 
 fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenDocumentError> {

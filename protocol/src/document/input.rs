@@ -1,7 +1,7 @@
 //! Everything that can happen to a document.
 
 use crate::access::Access;
-use crate::document::replica::LoadedDocument;
+use crate::document::replay::LoadedDocument;
 use crate::id::{Sequence, SessionId};
 use crate::wire::{ClientMessage, Dialect};
 

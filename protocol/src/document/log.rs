@@ -1,7 +1,7 @@
 //! Where a document stands against its store.
 
 use crate::document::limits::Limits;
-use crate::document::replica::LoadedDocument;
+use crate::document::replay::LoadedDocument;
 use crate::document::stored::Snapshot;
 use crate::gate::StateVector;
 use crate::id::Sequence;

@@ -1,0 +1,73 @@
+//! Whether two ways to the same document agree.
+
+use thiserror::Error;
+
+use crate::document::limits::Limits;
+use crate::document::replay::{DecodeError, LoadedDocument};
+use crate::document::replica::{ApplyError, deletions};
+use crate::document::stored::{Snapshot, StoredLog};
+use crate::gate::{self, StateVector};
+
+/// Why a snapshot must not replace what it was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// It cannot be read back.
+    #[error("the snapshot cannot be read back: {0}")]
+    Unreadable(#[from] DecodeError),
+    /// It cannot be written out again.
+    #[error("the snapshot cannot be encoded again: {0}")]
+    Unwritable(#[from] ApplyError),
+    /// It holds another history than the document.
+    #[error("the snapshot holds other clocks than the document")]
+    StateVector,
+    /// It holds other deletions than it reads back as.
+    #[error("the snapshot reads back with other deletions")]
+    Deletions,
+    /// Read back and written again, it is not the same.
+    #[error("the snapshot of {bytes} bytes reads back as another state")]
+    Content {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+/// Reads a snapshot back into a fresh document and compares: the same clocks as the document it
+/// was taken from (`known`), the same deletions, and the same blocks when it is read back twice.
+///
+/// The blocks of the snapshot itself may differ from those: a live document keeps neighbours apart
+/// that yrs joins when it reads them.
+///
+/// # Errors
+/// If anything differs. The log that the snapshot would cover must then stay.
+pub fn verify_snapshot(
+    snapshot: &Snapshot,
+    known: &StateVector,
+    limits: &Limits,
+) -> Result<(), VerifyError> {
+    let joined = read_back(snapshot.clone(), known, limits)?;
+    if deletions(&joined.state) != deletions(&snapshot.state) {
+        return Err(VerifyError::Deletions);
+    }
+    let unwalkable = |error| DecodeError::Gate { sequence: snapshot.through, error };
+    let expected = gate::canonical(&joined.state).map_err(unwalkable)?;
+    let again = read_back(joined, known, limits)?;
+    if gate::canonical(&again.state).map_err(unwalkable)? != expected {
+        return Err(VerifyError::Content { bytes: snapshot.state.len() });
+    }
+    Ok(())
+}
+
+/// The snapshot as a document writes it that was loaded from nothing else.
+fn read_back(
+    snapshot: Snapshot,
+    known: &StateVector,
+    limits: &Limits,
+) -> Result<Snapshot, VerifyError> {
+    let through = snapshot.through;
+    let stored = StoredLog { snapshot: Some(snapshot), ..StoredLog::default() };
+    let mut document = LoadedDocument::decode(&stored, limits)?;
+    if document.known() != known {
+        return Err(VerifyError::StateVector);
+    }
+    Ok(Snapshot { through, state: document.state()?.into() })
+}
