@@ -26,6 +26,8 @@ pub enum CloseCode {
     ForbiddenDocument,
     /// The token may read the document but not change it.
     ForbiddenWrite,
+    /// The client holds a history that the document no longer has.
+    EpochMismatch,
     /// A frame or update is larger than the limit.
     MessageTooLarge,
     /// The document would grow past its limit.
@@ -44,7 +46,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -54,6 +56,7 @@ impl CloseCode {
         Self::TokenNotYetValid,
         Self::ForbiddenDocument,
         Self::ForbiddenWrite,
+        Self::EpochMismatch,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
         Self::Overloaded,
@@ -73,6 +76,7 @@ impl CloseCode {
             | Self::TokenExpired
             | Self::TokenNotYetValid => 4401,
             Self::ForbiddenDocument | Self::ForbiddenWrite => 4403,
+            Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded | Self::SlowReader | Self::StoreUnavailable => 4503,
             Self::Draining => 1012,
@@ -93,6 +97,7 @@ impl CloseCode {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ForbiddenDocument => "forbidden_document",
             Self::ForbiddenWrite => "forbidden_write",
+            Self::EpochMismatch => "epoch_mismatch",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
             Self::Overloaded => "overloaded",

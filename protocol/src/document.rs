@@ -39,7 +39,7 @@ use crate::document::presence::Presence;
 use crate::document::replica::Replica;
 use crate::document::session::{Session, Telling};
 use crate::gate::StateVector;
-use crate::id::{Sequence, SessionId};
+use crate::id::{Epoch, Sequence, SessionId};
 use crate::time::{Millis, Timestamp};
 use crate::wire::ClientMessage;
 
@@ -65,6 +65,8 @@ pub struct Document {
     sessions: BTreeMap<SessionId, Session>,
     presence: Presence,
     log: Log,
+    /// The history that was loaded last.
+    epoch: Epoch,
     draining: bool,
     idle_since: Option<Timestamp>,
     tick_at: Option<Timestamp>,
@@ -91,6 +93,7 @@ impl Document {
             sessions: BTreeMap::new(),
             presence: Presence::default(),
             log: Log::default(),
+            epoch: Epoch::NONE,
             draining: false,
             idle_since: None,
             tick_at: None,
@@ -139,8 +142,8 @@ impl Document {
             Input::LoadFailed => {
                 self.lose("the stored document cannot be read; nothing was changed", turn);
             }
-            Input::Joined { session, access, dialect } => {
-                self.joined(session, Session::new(turn.now, access, dialect), turn);
+            Input::Joined { session, access, dialect, epoch } => {
+                self.joined(session, Session::new(turn.now, access, dialect, epoch), turn);
             }
             Input::Received { session, message } => self.received(session, message, turn),
             Input::Overflowed { session } => {
@@ -167,9 +170,11 @@ impl Document {
     }
 
     fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
+        let is_estranged = session.is_estranged_from(self.epoch);
         self.sessions.insert(id, session);
         match &self.phase {
             _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
+            Phase::Ready(_) if is_estranged => self.close_estranged(id, turn),
             Phase::Loading(_) | Phase::Ready(_) => self.greet(id, turn),
             Phase::Lost => {
                 let text = "the document cannot be stored at the moment; try again";

@@ -91,6 +91,12 @@ impl SessionId {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
+
+    /// The number of this session.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for SessionId {

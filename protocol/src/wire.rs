@@ -6,13 +6,18 @@
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::access::Access;
+use crate::durability::Durability;
 use crate::gate::{PresenceEntry, StateVector};
+use crate::id::{Epoch, SessionId};
+use crate::time::Timestamp;
 use crate::varint::{ReadError, Reader, write_buffer, write_var_uint};
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;
 const AUTH: u64 = 2;
 const QUERY_AWARENESS: u64 = 3;
+const WELCOME: u64 = 64;
 const SAVED: u64 = 65;
 const REFUSED: u64 = 66;
 
@@ -21,6 +26,8 @@ const SYNC_STEP_2: u64 = 1;
 const SYNC_UPDATE: u64 = 2;
 
 const PERMISSION_DENIED: u64 = 0;
+
+const FLAG_QUARANTINED: u64 = 1;
 
 /// The WebSocket subprotocol by which a client asks for the extensions.
 pub const SUBPROTOCOL: &str = "syncline.v1";
@@ -176,12 +183,14 @@ pub enum ServerMessage<'a> {
         /// `word: text`.
         reason: &'a str,
     },
+    /// `syncline.v1`: what the client has joined. The first message of a session.
+    Welcome(Welcome),
     /// `syncline.v1`: the first `frames` update frames of this connection are on disk.
     Saved {
         /// SyncStep2 and Update frames, counted from 1 in the order they were sent.
         frames: u64,
     },
-    /// `syncline.v1`: an update frame will never be saved.
+    /// `syncline.v1`: an update frame was not taken.
     Refused {
         /// Its number, counted as for `Saved`.
         frame: u64,
@@ -190,6 +199,54 @@ pub enum ServerMessage<'a> {
         /// What happened and what to do.
         text: &'a str,
     },
+}
+
+/// What a session is told of the document it has joined, and of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Its number.
+    pub session: SessionId,
+    /// The history that the document has; a client that comes back names it.
+    pub epoch: Epoch,
+    /// What the session may do.
+    pub access: Access,
+    /// What `Saved` stands for.
+    pub durability: Durability,
+    /// Whether nobody may change the document until it is repaired.
+    pub quarantined: bool,
+    /// Bytes of one message.
+    pub message_bytes_max: u64,
+    /// Bytes of one live update.
+    pub update_bytes_max: u64,
+    /// Bytes of one presence state.
+    pub presence_bytes_max: u64,
+    /// The server's clock.
+    pub time: Timestamp,
+}
+
+impl Welcome {
+    fn encode(&self, frame: &mut BytesMut) {
+        write_var_uint(frame, WELCOME);
+        write_var_uint(frame, self.session.get());
+        let epoch = if self.epoch == Epoch::NONE { String::new() } else { self.epoch.to_string() };
+        write_buffer(frame, epoch.as_bytes());
+        let access = match self.access {
+            Access::Read => 0,
+            Access::Write => 1,
+            Access::Admin => 2,
+        };
+        let durability = match self.durability {
+            Durability::Memory => 0,
+            Durability::Os => 1,
+            Durability::Fsync => 2,
+        };
+        let flags = if self.quarantined { FLAG_QUARANTINED } else { 0 };
+        let limits = [self.message_bytes_max, self.update_bytes_max, self.presence_bytes_max];
+        for number in [access, durability, flags].into_iter().chain(limits) {
+            write_var_uint(frame, number);
+        }
+        write_var_uint(frame, self.time.as_unix_ms());
+    }
 }
 
 impl ServerMessage<'_> {
@@ -213,6 +270,7 @@ impl ServerMessage<'_> {
                 write_var_uint(&mut frame, PERMISSION_DENIED);
                 write_buffer(&mut frame, reason.as_bytes());
             }
+            Self::Welcome(welcome) => welcome.encode(&mut frame),
             Self::Saved { frames } => {
                 write_var_uint(&mut frame, SAVED);
                 write_var_uint(&mut frame, frames);

@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use serde::Deserialize;
 use serde_json::Value;
-use syncline_protocol::ClientId;
 use syncline_protocol::gate::{PresenceEntry, StateVector};
-use syncline_protocol::wire::{ClientMessage, ServerMessage};
+use syncline_protocol::wire::{ClientMessage, ServerMessage, Welcome};
+use syncline_protocol::{Access, ClientId, Durability, Epoch, SessionId, Timestamp};
 
 const Y_WEBSOCKET: &str = include_str!("../../tests/vectors/y-websocket.json");
 const SYNCLINE_V1: &str = include_str!("../../tests/vectors/syncline-v1.json");
@@ -81,6 +82,7 @@ fn frame_1_server_vectors_encode() {
             "update" => ServerMessage::Update { update: &payload },
             "awareness" => ServerMessage::Presence { entries: &entries },
             "denied" => ServerMessage::Denied { reason: text(&vector, "reason") },
+            "welcome" => ServerMessage::Welcome(welcome(&vector)),
             "saved" => ServerMessage::Saved { frames: vector["frames"].as_u64().unwrap() },
             "refused" => ServerMessage::Refused {
                 frame: vector["frame"].as_u64().unwrap(),
@@ -90,6 +92,22 @@ fn frame_1_server_vectors_encode() {
             kind => panic!("{kind}"),
         };
         assert_eq!(message.encode(), bytes(&vector, "hex"), "{vector}");
+    }
+}
+
+fn welcome(vector: &Value) -> Welcome {
+    let number = |key: &str| vector[key].as_u64().unwrap();
+    let epoch = text(vector, "epoch");
+    Welcome {
+        session: SessionId::new(number("session")),
+        epoch: if epoch.is_empty() { Epoch::NONE } else { epoch.parse().unwrap() },
+        access: Access::deserialize(&vector["access"]).unwrap(),
+        durability: Durability::deserialize(&vector["durability"]).unwrap(),
+        quarantined: vector["quarantined"].as_bool().unwrap(),
+        message_bytes_max: number("messageBytes"),
+        update_bytes_max: number("updateBytes"),
+        presence_bytes_max: number("presenceBytes"),
+        time: Timestamp::from_unix_ms(number("time")),
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use syncline_protocol::wire::{self, ClientMessage, Dialect};
-use syncline_protocol::{Close, CloseCode, DocumentName, SessionId};
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -69,6 +69,8 @@ pub(crate) struct Admission {
     pub(crate) document: DocumentName,
     pub(crate) grant: Grant,
     pub(crate) dialect: Dialect,
+    /// The history that the client says it holds.
+    pub(crate) epoch: Option<Epoch>,
 }
 
 /// Serves one client until either side ends it.
@@ -96,6 +98,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, admission: Admission) {
         session,
         grant: admission.grant,
         dialect: admission.dialect,
+        epoch: admission.epoch,
         outbox: Arc::clone(&outbox),
     };
     let now = Instant::now();

@@ -129,10 +129,10 @@ impl DocumentTask {
 
     fn deliver(&mut self, mail: Mail) {
         match mail {
-            Mail::Join { session, grant, dialect, outbox } => {
+            Mail::Join { session, grant, dialect, epoch, outbox } => {
                 let seat = Seat { outbox, author: grant.identity };
                 self.sessions.insert(session, seat);
-                self.handle(Input::Joined { session, access: grant.access, dialect });
+                self.handle(Input::Joined { session, access: grant.access, dialect, epoch });
             }
             Mail::Message { session, message, room } => {
                 self.handle(Input::Received { session, message });

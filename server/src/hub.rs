@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{DocumentName, SessionId};
+use syncline_protocol::{DocumentName, Epoch, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,10 +22,24 @@ use crate::store::writer::StoreWriter;
 /// What a session sends to its document.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Join { session: SessionId, grant: Grant, dialect: Dialect, outbox: Arc<Outbox> },
-    Message { session: SessionId, message: ClientMessage, room: OwnedSemaphorePermit },
-    Drained { session: SessionId },
-    Leave { session: SessionId },
+    Join {
+        session: SessionId,
+        grant: Grant,
+        dialect: Dialect,
+        epoch: Option<Epoch>,
+        outbox: Arc<Outbox>,
+    },
+    Message {
+        session: SessionId,
+        message: ClientMessage,
+        room: OwnedSemaphorePermit,
+    },
+    Drained {
+        session: SessionId,
+    },
+    Leave {
+        session: SessionId,
+    },
 }
 
 /// The way to a document, bounded by mails and by the bytes of the messages in them.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use syncline_protocol::Durability;
 use syncline_protocol::document;
 use syncline_protocol::gate::{Budget, Subdocuments};
 use syncline_protocol::time::Millis;
@@ -164,6 +165,8 @@ impl Limits {
             live: Budget { subdocuments, ..Budget::LIVE },
             sync: Budget { subdocuments, ..Budget::SYNC },
             stored: Budget { subdocuments, ..Budget::STORED },
+            durability: Durability::Fsync,
+            message_bytes_max: self.message_bytes,
             update_bytes_max: self.update_bytes,
             document_bytes_max: self.document_bytes,
             presence_clients_max: self.presence_clients,

@@ -187,6 +187,21 @@ async fn name_1_bad_ones_are_refused() {
     bystander.is_unharmed().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn epoch_6_what_is_no_epoch_is_refused() {
+    let mut bystander = Bystander::start().await;
+    let url = bystander.url.clone();
+    for epoch in ["", "7", "00C0FFEE00C0FFEE", "%22%0A%22%F0%9F%98%80", &"0".repeat(5_000)] {
+        let ended = ending(&format!("{url}&epoch={epoch}"), vec![]).await;
+        assert_eq!(ended.code, 4400, "{epoch}: {ended:?}");
+        assert!(ended.reason.starts_with("bad_request: epoch=\""), "{ended:?}");
+        assert!(ended.reason.ends_with("; leave it out to begin afresh"), "{ended:?}");
+        assert!(!ended.reason.contains('\n'), "{ended:?}");
+    }
+    Client::join_v1(&format!("{url}&epoch=0000000000000000")).await;
+    bystander.is_unharmed().await;
+}
+
 /// Requests that are no upgrade get an HTTP answer with the same words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_odd_requests_get_a_status() {

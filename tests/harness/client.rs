@@ -228,6 +228,7 @@ impl Client {
                 reader.var_uint().expect("an auth type");
                 self.denied.push(reader.string().expect("a reason").to_owned());
             }
+            64 => {}
             65 => self.saved = reader.var_uint().expect("a watermark"),
             66 => {
                 reader.var_uint().expect("a frame number");

@@ -1,10 +1,10 @@
 //! A client as y-websocket 3.1 behaves, and the part of `syncline.v1` that it may speak on top.
 
 use bytes::Bytes;
-use syncline_protocol::Access;
 use syncline_protocol::gate::{Budget, walk_presence};
 use syncline_protocol::varint::{Reader, write_buffer, write_var_uint};
 use syncline_protocol::wire::Dialect;
+use syncline_protocol::{Access, Epoch};
 
 use crate::awareness::Awareness;
 use crate::copy::Replica;
@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) open: bool,
     pub(crate) synced: bool,
     pub(crate) attempts: u32,
+    /// The history that the server says it is.
+    pub(crate) told_epoch: Option<Epoch>,
     pub(crate) heard_at: u64,
     sets: u64,
 }
@@ -51,6 +53,7 @@ impl Client {
             open: false,
             synced: false,
             attempts: 0,
+            told_epoch: None,
             heard_at: 0,
             sets: 0,
         }
@@ -125,6 +128,12 @@ impl Client {
                 assert_eq!(reader.var_uint().unwrap(), 0, "PermissionDenied is the only kind");
                 assert!(reader.string().unwrap().starts_with("forbidden_write: "));
                 assert!(!self.access.may_write(), "a writer was refused");
+            }
+            64 => {
+                assert_eq!(self.dialect, Dialect::SynclineV1, "Welcome to a stock client");
+                reader.var_uint().unwrap();
+                self.told_epoch = reader.string().unwrap().parse().ok();
+                (0..7).for_each(|_| drop(reader.var_uint().unwrap()));
             }
             65 => {
                 assert_eq!(self.dialect, Dialect::SynclineV1, "Saved to a stock client");

@@ -8,7 +8,7 @@ use syncline_protocol::document::{
 use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::ClientMessage;
-use syncline_protocol::{CloseCode, SessionId, Snapshot, Timestamp};
+use syncline_protocol::{CloseCode, Durability, SessionId, Snapshot, Timestamp};
 
 use crate::network::{Packet, Pushed, Taken};
 use crate::random::Rng;
@@ -48,6 +48,8 @@ impl Server {
             live: Budget::LIVE,
             sync: Budget::SYNC,
             stored: Budget::STORED,
+            durability: Durability::Fsync,
+            message_bytes_max: 8 << 20,
             update_bytes_max: 1 << 20,
             document_bytes_max: 64 << 20,
             presence_clients_max: 32,
@@ -93,7 +95,7 @@ impl World {
             self.server.document = Some(Document::new(self.server.limits.clone()));
             self.stats.opened += 1;
         }
-        self.handle(Input::Joined { session, access, dialect });
+        self.handle(Input::Joined { session, access, dialect, epoch: None });
         self.schedule(20_000, Event::KeepAlive(link));
     }
 

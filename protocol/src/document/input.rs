@@ -2,7 +2,7 @@
 
 use crate::access::Access;
 use crate::document::replay::LoadedDocument;
-use crate::id::{Sequence, SessionId};
+use crate::id::{Epoch, Sequence, SessionId};
 use crate::wire::{ClientMessage, Dialect};
 
 /// Something that happened. Inputs are handled one after the other, in the order they arrive.
@@ -20,6 +20,8 @@ pub enum Input {
         access: Access,
         /// What it understands.
         dialect: Dialect,
+        /// The history that its client says it holds.
+        epoch: Option<Epoch>,
     },
     /// A session's client sent a message.
     Received {

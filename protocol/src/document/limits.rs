@@ -1,5 +1,6 @@
 //! The bounds that a document's rules need. The server's configuration fills them in.
 
+use crate::durability::Durability;
 use crate::gate::Budget;
 use crate::time::Millis;
 
@@ -12,6 +13,10 @@ pub struct Limits {
     pub sync: Budget,
     /// What one stored record may cost: whatever was accepted must load.
     pub stored: Budget,
+    /// What an acknowledgement stands for. Only announced: the store keeps it.
+    pub durability: Durability,
+    /// Bytes of one message. Only announced: the socket keeps it.
+    pub message_bytes_max: usize,
     /// Bytes of one live update.
     pub update_bytes_max: usize,
     /// Bytes of the document's encoded state.

@@ -8,7 +8,7 @@ use crate::document::limits::Limits;
 use crate::document::replica::{ApplyError, Replica};
 use crate::document::stored::{Snapshot, StoredLog};
 use crate::gate::{self, Budget, Fit, GateError, StateVector};
-use crate::id::Sequence;
+use crate::id::{Epoch, Sequence};
 
 /// Updates integrated per transaction while a log is replayed. yrs squashes neighbours when a
 /// transaction ends: 10 to 1,000 is the fast range, one by one and all at once are slower.
@@ -21,6 +21,7 @@ const REPLAY_BATCH: usize = 100;
 #[derive(Debug)]
 pub struct LoadedDocument {
     pub(crate) replica: Replica,
+    pub(crate) epoch: Epoch,
     pub(crate) last: Sequence,
     pub(crate) snapshot_through: Sequence,
     pub(crate) snapshot_bytes: u64,
@@ -88,11 +89,18 @@ impl LoadedDocument {
         replay.flush()?;
         Ok(Self {
             replica: replay.replica,
+            epoch: stored.epoch,
             last: replay.last,
             snapshot_through: stored.snapshot.as_ref().map_or(Sequence::ZERO, |s| s.through),
             snapshot_bytes: loaded_bytes,
             tail_bytes,
         })
+    }
+
+    /// The history that it is.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Where its log ends.

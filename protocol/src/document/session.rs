@@ -6,7 +6,7 @@ use crate::access::Access;
 use crate::document::Turn;
 use crate::document::effect::Delivery;
 use crate::gate::StateVector;
-use crate::id::{Sequence, SessionId};
+use crate::id::{Epoch, Sequence, SessionId};
 use crate::time::Timestamp;
 use crate::wire::{Dialect, ServerMessage};
 
@@ -15,6 +15,10 @@ use crate::wire::{Dialect, ServerMessage};
 pub(crate) struct Session {
     pub(crate) access: Access,
     pub(crate) dialect: Dialect,
+    /// The history that its client holds, or has been given. None: it did not say.
+    pub(crate) epoch: Option<Epoch>,
+    /// Whether it has been let in. Before that it waits for the document to be loaded.
+    pub(crate) greeted: bool,
     pub(crate) joined_at: Timestamp,
     /// The state its client declared at its latest SyncStep1; None before the first. Everything
     /// newer has been sent since, so a diff from here is always enough.
@@ -51,10 +55,17 @@ pub(crate) enum WriteRefusal {
 }
 
 impl Session {
-    pub(crate) fn new(now: Timestamp, access: Access, dialect: Dialect) -> Self {
+    pub(crate) fn new(
+        now: Timestamp,
+        access: Access,
+        dialect: Dialect,
+        epoch: Option<Epoch>,
+    ) -> Self {
         Self {
             access,
             dialect,
+            epoch,
+            greeted: false,
             joined_at: now,
             base: None,
             lagging_since: None,
@@ -64,6 +75,12 @@ impl Session {
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
+    }
+
+    /// Whether it holds another history than `epoch`, so that the two must not be merged.
+    pub(crate) fn is_estranged_from(&self, epoch: Epoch) -> bool {
+        let held = self.epoch.unwrap_or(Epoch::NONE);
+        held != Epoch::NONE && epoch != Epoch::NONE && held != epoch
     }
 
     /// Whether updates are relayed to it.

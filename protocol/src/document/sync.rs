@@ -6,11 +6,11 @@ use crate::document::loading::Arrival;
 use crate::document::log::Log;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
-use crate::document::session::WriteRefusal;
+use crate::document::session::{Session, WriteRefusal};
 use crate::document::{Document, Phase, Turn};
 use crate::gate::{self, Fit, GateError, UpdateFacts};
 use crate::id::SessionId;
-use crate::wire::{self, Dialect, ServerMessage};
+use crate::wire::{self, Dialect, ServerMessage, Welcome};
 
 const READ_ONLY: &str = "this token may read the document but not change it";
 
@@ -28,6 +28,13 @@ impl Document {
     pub(super) fn loaded(&mut self, loaded: LoadedDocument, turn: &mut Turn<'_>) {
         let Phase::Loading(waiting) = &mut self.phase else { return };
         let waiting = std::mem::take(waiting);
+        self.epoch = loaded.epoch;
+        let estranged =
+            |(_, session): &(&SessionId, &Session)| session.is_estranged_from(self.epoch);
+        let estranged: Vec<_> = self.sessions.iter().filter(estranged).map(|(&id, _)| id).collect();
+        for id in estranged {
+            self.close_estranged(id, turn);
+        }
         if loaded.last < self.log.last {
             // Positions already given out would be given out again.
             return self.lose("the store lost updates that it had accepted", turn);
@@ -43,12 +50,37 @@ impl Document {
         }
     }
 
-    /// Asks a new session for what the server lacks. A reader is not asked: it would answer with
-    /// its complete delete set, which is then refused.
+    /// Two copies of different histories would both be kept, one after the other.
+    pub(super) fn close_estranged(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let text = format!("the document was replaced, it is {} now; load it afresh", self.epoch);
+        self.close(id, CloseCode::EpochMismatch, text, turn);
+    }
+
+    /// Lets a session in: tells it what it has joined and asks it for what the server lacks. A
+    /// reader is not asked: it would answer with its complete delete set, which is then refused.
     pub(super) fn greet(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         if let Phase::Loading(waiting) = &mut self.phase {
-            waiting.greet(id);
-        } else if self.sessions.get(&id).is_some_and(|session| session.access.may_write()) {
+            return waiting.greet(id);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.greeted = true;
+        session.epoch = Some(self.epoch);
+        let access = session.access;
+        if session.dialect == Dialect::SynclineV1 {
+            let welcome = Welcome {
+                session: id,
+                epoch: self.epoch,
+                access,
+                durability: self.limits.durability,
+                quarantined: false,
+                message_bytes_max: self.limits.message_bytes_max as u64,
+                update_bytes_max: self.limits.update_bytes_max as u64,
+                presence_bytes_max: self.limits.live.presence_state_bytes_max as u64,
+                time: turn.now,
+            };
+            turn.send(id, ServerMessage::Welcome(welcome).encode(), Delivery::Required);
+        }
+        if access.may_write() {
             self.ask(id, turn);
         }
     }
@@ -116,7 +148,7 @@ impl Document {
         }
     }
 
-    /// Says again what was dropped beside updates: the question, the watermark, the refusal. Not
+    /// Says again what was dropped beside updates: welcome, question, watermark, refusal. Not
     /// together with the diff, which may fill the queue on its own.
     pub(super) fn repeat(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };

@@ -111,7 +111,7 @@ fn load_7_a_rebuild_while_it_answers_forgets_nobody() {
     scene.writer(2);
     scene.ask(2);
     scene.load();
-    assert_eq!(scene.got(1), [Got::Question, Got::Closed(CloseCode::BadFrame)]);
+    assert_eq!(scene.got_sync(1), [Got::Question, Got::Closed(CloseCode::BadFrame)]);
     assert_eq!((scene.got(2), scene.loads()), (vec![], 2));
     scene.load();
     assert_eq!(scene.got_sync(2), [Got::Question, Got::Answer([0, 0][..].into())]);

@@ -11,7 +11,8 @@ use syncline_protocol::time::Millis;
 use syncline_protocol::varint::Reader;
 use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{
-    Access, ClientId, CloseCode, LoggedUpdate, Sequence, SessionId, Snapshot, StoredLog, Timestamp,
+    Access, ClientId, CloseCode, Durability, Epoch, LoggedUpdate, Sequence, SessionId, Snapshot,
+    StoredLog, Timestamp,
 };
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
@@ -21,6 +22,8 @@ use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, Text, TextRef, Transact,
 /// What a session received, without what only the codecs care about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
+    /// Epoch, and whether it is quarantined.
+    Welcome(String, bool),
     Question,
     Answer(Bytes),
     Update(Bytes),
@@ -48,6 +51,8 @@ pub(crate) fn limits() -> Limits {
         live: Budget::LIVE,
         sync: Budget::SYNC,
         stored: Budget::STORED,
+        durability: Durability::Os,
+        message_bytes_max: 10_000,
         update_bytes_max: 1_000,
         document_bytes_max: 1 << 20,
         presence_clients_max: 3,
@@ -100,7 +105,19 @@ impl Scene {
     }
 
     pub(crate) fn join(&mut self, session: u64, access: Access, dialect: Dialect) {
-        self.handle(Input::Joined { session: SessionId::new(session), access, dialect });
+        self.join_holding(session, access, dialect, None);
+    }
+
+    pub(crate) fn join_holding(
+        &mut self,
+        session: u64,
+        access: Access,
+        dialect: Dialect,
+        epoch: Option<u64>,
+    ) {
+        let epoch = epoch.map(Epoch::new);
+        let session = SessionId::new(session);
+        self.handle(Input::Joined { session, access, dialect, epoch });
     }
 
     pub(crate) fn writer(&mut self, session: u64) {
@@ -203,10 +220,10 @@ impl Scene {
             .collect()
     }
 
-    /// Like `got`, without presence.
+    /// Like `got`, without welcome and presence.
     pub(crate) fn got_sync(&self, session: u64) -> Vec<Got> {
         let mut got = self.got(session);
-        got.retain(|got| !matches!(got, Got::Presence(_)));
+        got.retain(|got| !matches!(got, Got::Presence(_) | Got::Welcome(..)));
         got
     }
 
@@ -282,6 +299,13 @@ fn read(frame: &Bytes) -> Got {
             Got::Presence(entries.into_iter().map(one).collect())
         }
         2 => Got::Denied,
+        64 => {
+            reader.var_uint().unwrap();
+            let epoch = reader.string().unwrap().to_owned();
+            reader.var_uint().unwrap();
+            reader.var_uint().unwrap();
+            Got::Welcome(epoch, reader.var_uint().unwrap() == 1)
+        }
         65 => Got::Saved(reader.var_uint().unwrap()),
         66 => Got::Refused(reader.var_uint().unwrap()),
         kind => panic!("message type {kind}"),

@@ -47,9 +47,9 @@ fn slow_3_the_question_and_the_watermark_are_said_again() {
     scene.drained(1);
     assert_eq!(scene.got(1), [], "the diff may fill the queue on its own");
     scene.pass(Millis::from_secs(2));
-    assert_eq!(scene.got(1), [Got::Saved(1), Got::Question]);
+    assert_eq!(scene.got_sync(1), [Got::Saved(1), Got::Question]);
     scene.pass(Millis::from_secs(20));
-    assert_eq!(scene.got(1).len(), 2);
+    assert_eq!(scene.got_sync(1).len(), 2);
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn sync_1_writers_are_asked_and_readers_are_not() {
     scene.writer(1);
     scene.join(2, Access::Read, Dialect::YWebsocket);
     scene.join(3, Access::Admin, Dialect::YWebsocket);
-    assert_eq!(scene.got(1), [Got::Question]);
+    assert_eq!(scene.got_sync(1), [Got::Question]);
     assert_eq!(scene.got(2), []);
     assert_eq!(scene.got(3), [Got::Question]);
 }
@@ -115,7 +115,7 @@ fn sync_8_a_question_about_a_hole_that_stays_open_closes_the_session() {
     drop(ann.write("a"));
     scene.update(1, &ann.write("b"));
     scene.pass(Millis::from_secs(29));
-    assert_eq!(scene.got(1), [Got::Question]);
+    assert_eq!(scene.got_sync(1), [Got::Question]);
     scene.pass(Millis::from_secs(3));
     assert_eq!(scene.got(1), [Got::Question, Got::Closed(CloseCode::Internal)]);
 }

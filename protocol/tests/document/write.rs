@@ -33,7 +33,7 @@ fn read_3_each_refused_frame_is_named_to_a_client_that_counts() {
     for _ in 0..3 {
         scene.update(1, &ben.write("a"));
     }
-    assert_eq!(scene.got(1), [Got::Refused(1), Got::Refused(2), Got::Refused(3)]);
+    assert_eq!(scene.got_sync(1), [Got::Refused(1), Got::Refused(2), Got::Refused(3)]);
 }
 
 #[test]

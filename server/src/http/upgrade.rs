@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
-use syncline_protocol::{Close, CloseCode, DocumentName};
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, info, info_span};
 use warp::Filter;
@@ -127,9 +127,10 @@ fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close
         .verify(&token)
         .and_then(|claims| claims.grant(&document))
         .map_err(|error| error.close())?;
+    let epoch = epoch(&request.query)?;
     let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
     let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-    Ok(Admission { document, grant, dialect })
+    Ok(Admission { document, grant, dialect, epoch })
 }
 
 /// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.
@@ -161,12 +162,26 @@ fn token(request: &UpgradeRequest) -> Option<String> {
                 pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token.to_owned())
             })
         })
-        .or_else(|| {
-            let mut pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
-            let (_, token) = pairs.find(|(name, _)| *name == "token")?;
-            Some(percent_decode_str(token).decode_utf8_lossy().into_owned())
-        })
+        .or_else(|| parameter(&request.query, "token"))
         .filter(|token| !token.is_empty())
+}
+
+/// The history that the client says it holds.
+fn epoch(query: &str) -> Result<Option<Epoch>, Close> {
+    let Some(given) = parameter(query, "epoch") else { return Ok(None) };
+    given.parse().map(Some).map_err(|error: EpochError| {
+        // Whatever a stranger sent: in quotes, escaped, and short enough to leave room for the rest.
+        let quoted: String = given.chars().flat_map(char::escape_default).take(20).collect();
+        let text = format!("epoch=\"{quoted}\": {error}; leave it out to begin afresh");
+        Close::new(CloseCode::BadRequest, text)
+    })
+}
+
+/// The first value of a query parameter, decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
