@@ -38,6 +38,9 @@ pub enum CloseCode {
     SlowReader,
     /// The store cannot be read or written at the moment.
     StoreUnavailable,
+    /// The document is damaged and may only be read until somebody has repaired it. Nothing is
+    /// closed for it.
+    DocumentQuarantined,
     /// The server is stopping.
     Draining,
     /// A fault in the server.
@@ -46,7 +49,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -62,6 +65,7 @@ impl CloseCode {
         Self::Overloaded,
         Self::SlowReader,
         Self::StoreUnavailable,
+        Self::DocumentQuarantined,
         Self::Draining,
         Self::Internal,
     ];
@@ -78,7 +82,10 @@ impl CloseCode {
             Self::ForbiddenDocument | Self::ForbiddenWrite => 4403,
             Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
-            Self::Overloaded | Self::SlowReader | Self::StoreUnavailable => 4503,
+            Self::Overloaded
+            | Self::SlowReader
+            | Self::StoreUnavailable
+            | Self::DocumentQuarantined => 4503,
             Self::Draining => 1012,
             Self::Internal => 1011,
         }
@@ -103,6 +110,7 @@ impl CloseCode {
             Self::Overloaded => "overloaded",
             Self::SlowReader => "slow_reader",
             Self::StoreUnavailable => "store_unavailable",
+            Self::DocumentQuarantined => "document_quarantined",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -8,7 +8,9 @@
 //! After every input `step` derives what has become due, so that no handler has to remember it.
 //! The rules are numbered in `docs/spec-document.md`.
 
+mod check;
 pub mod effect;
+mod halt;
 pub mod input;
 pub mod limits;
 mod loading;
@@ -25,18 +27,20 @@ pub mod verify;
 use std::collections::BTreeMap;
 
 pub use effect::{Delivery, Effect};
-pub use input::{Input, SnapshotOutcome};
+pub use input::{CheckOutcome, Input, SnapshotOutcome};
 pub use limits::Limits;
 pub use replay::LoadedDocument;
-pub use verify::verify_snapshot;
+pub use verify::{compare, verify_snapshot};
 
 use bytes::Bytes;
 
 use crate::close::{Close, CloseCode};
+use crate::document::check::Check;
+use crate::document::halt::StoreState;
 use crate::document::loading::Waiting;
 use crate::document::log::{Log, Occasion};
 use crate::document::presence::Presence;
-use crate::document::replica::Replica;
+use crate::document::replica::{ApplyError, Replica};
 use crate::document::session::{Session, Telling};
 use crate::gate::StateVector;
 use crate::id::{Epoch, Sequence, SessionId};
@@ -67,6 +71,10 @@ pub struct Document {
     log: Log,
     /// The history that was loaded last.
     epoch: Epoch,
+    /// Why it may only be read.
+    quarantine: Option<String>,
+    store: StoreState,
+    check: Check,
     draining: bool,
     idle_since: Option<Timestamp>,
     tick_at: Option<Timestamp>,
@@ -94,6 +102,9 @@ impl Document {
             presence: Presence::default(),
             log: Log::default(),
             epoch: Epoch::NONE,
+            quarantine: None,
+            store: StoreState::Writable,
+            check: Check::default(),
             draining: false,
             idle_since: None,
             tick_at: None,
@@ -115,7 +126,7 @@ impl Document {
         let idle_since = self.idle_since.filter(|_| {
             matches!(self.phase, Phase::Ready(_) | Phase::Lost)
                 && self.log.is_settled()
-                && !self.log.is_snapshotting()
+                && !self.is_busy()
         });
         let unload_at = idle_since.map(|since| since + self.limits.idle);
         self.tick_at.into_iter().chain(unload_at).min()
@@ -125,6 +136,12 @@ impl Document {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Why the document may only be read; None if it may be written.
+    #[must_use]
+    pub fn quarantine(&self) -> Option<&str> {
+        self.quarantine.as_deref()
     }
 
     /// How much of each client's history is known; None while the document is not loaded.
@@ -140,7 +157,8 @@ impl Document {
         match input {
             Input::Loaded(loaded) => self.loaded(*loaded, turn),
             Input::LoadFailed => {
-                self.lose("the stored document cannot be read; nothing was changed", turn);
+                let text = "the stored document cannot be read; nothing was changed";
+                self.lose(CloseCode::StoreUnavailable, text, turn);
             }
             Input::Joined { session, access, dialect, epoch } => {
                 self.joined(session, Session::new(turn.now, access, dialect, epoch), turn);
@@ -157,10 +175,15 @@ impl Document {
             Input::Persisted { through } => self.persisted(through, turn),
             Input::PersistFailed => {
                 self.log.persist_failed();
-                self.lose("the store takes no more updates; unsaved ones are still yours", turn);
+                let text = "the store refused an update; unsaved ones are still yours";
+                self.lose(CloseCode::StoreUnavailable, text, turn);
             }
+            Input::StoreStalled => self.store_stalled(),
+            Input::StoreResumed => self.store_resumed(turn),
             Input::SnapshotEnded(SnapshotOutcome::Written) => self.log.snapshot_written(),
             Input::SnapshotEnded(SnapshotOutcome::Failed) => self.log.snapshot_failed(),
+            Input::Check => self.check.want(),
+            Input::Compared(outcome) => self.compared(outcome, turn),
             Input::Deadline => self.deadline(turn),
             Input::Drain => {
                 self.draining = true;
@@ -177,7 +200,7 @@ impl Document {
             Phase::Ready(_) if is_estranged => self.close_estranged(id, turn),
             Phase::Loading(_) | Phase::Ready(_) => self.greet(id, turn),
             Phase::Lost => {
-                let text = "the document cannot be stored at the moment; try again";
+                let text = "the document is given up for the moment and loaded afresh; try again";
                 self.close(id, CloseCode::StoreUnavailable, text, turn);
             }
         }
@@ -280,10 +303,10 @@ impl Document {
     }
 
     /// Gives the document up without writing anything more.
-    fn lose(&mut self, text: &str, turn: &mut Turn<'_>) {
+    fn lose(&mut self, code: CloseCode, text: &str, turn: &mut Turn<'_>) {
         self.phase = Phase::Lost;
         self.log.abandon_snapshot();
-        self.close_all(CloseCode::StoreUnavailable, text, turn);
+        self.close_all(code, text, turn);
     }
 
     fn close_all(&mut self, code: CloseCode, text: &str, turn: &mut Turn<'_>) {
@@ -313,6 +336,7 @@ impl Document {
     fn step(&mut self, turn: &mut Turn<'_>) {
         self.request_load(turn);
         self.take_snapshot(Occasion::Live, turn);
+        self.start_check(turn);
         self.unload_if_idle(turn);
         if let Some((snapshot, known)) = self.log.snapshot_ready() {
             turn.effects.push(Effect::Snapshot { snapshot, known });
@@ -321,7 +345,7 @@ impl Document {
     }
 
     fn request_load(&mut self, turn: &mut Turn<'_>) {
-        let settled = self.log.is_settled() && !self.log.is_snapshotting();
+        let settled = self.log.is_settled() && !self.is_busy();
         if let Phase::Loading(waiting) = &mut self.phase
             && settled
             && waiting.request_load()
@@ -330,14 +354,22 @@ impl Document {
         }
     }
 
+    /// Whether the store is at work for it beside its updates. One thing at a time.
+    fn is_busy(&self) -> bool {
+        self.log.is_snapshotting() || self.check == Check::UnderWay
+    }
+
     fn take_snapshot(&mut self, occasion: Occasion, turn: &mut Turn<'_>) {
+        if self.halt().is_some() || self.check == Check::UnderWay {
+            return;
+        }
         let Phase::Ready(replica) = &mut self.phase else { return };
         if !self.log.snapshot_due(&self.limits, occasion) {
             return;
         }
         match replica.state() {
             Ok(state) => self.log.snapshot_encoded(state, replica.known().clone()),
-            Err(_) => self.rebuild(turn),
+            Err(error) => self.rebuild(&error, turn),
         }
     }
 
@@ -361,7 +393,7 @@ impl Document {
         if !self.draining {
             self.take_snapshot(Occasion::Idle, turn);
         }
-        if !self.log.is_snapshotting() {
+        if !self.is_busy() {
             turn.effects.push(Effect::Unload);
             // If somebody is on the way in, the shell keeps the document and the wait begins anew.
             self.idle_since = Some(turn.now);
@@ -386,9 +418,12 @@ impl Document {
 
     /// Throws the replica away and loads the document again. Sessions stay and their messages
     /// wait; everything relayed so far is in the log, so they lose nothing.
-    fn rebuild(&mut self, turn: &mut Turn<'_>) {
+    fn rebuild(&mut self, error: &ApplyError, turn: &mut Turn<'_>) {
         if self.rebuilds == REBUILDS_MAX {
-            return self.lose("the document failed repeatedly and is loaded afresh", turn);
+            let cause = format!("it was rebuilt {REBUILDS_MAX} times, and failed again: {error}");
+            turn.effects.push(Effect::Quarantine { cause });
+            let text = "the document failed repeatedly; reconnect to read it";
+            return self.lose(CloseCode::Internal, text, turn);
         }
         self.rebuilds += 1;
         self.log.abandon_snapshot();

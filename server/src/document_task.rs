@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::document::{
-    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, verify_snapshot,
+    CheckOutcome, Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, compare,
+    verify_snapshot,
 };
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot, Timestamp};
@@ -33,7 +34,7 @@ pub(crate) struct DocumentTask {
     sessions: BTreeMap<SessionId, Seat>,
     progress: Progress,
     durable: WatchStream<Durable>,
-    /// The load or the snapshot under way. A document does one of them at a time.
+    /// The load, snapshot or comparison under way. A document does one of them at a time.
     blocking: Option<JoinHandle<Input>>,
     work: Vec<Work>,
     draining: bool,
@@ -44,6 +45,7 @@ enum Work {
     Load,
     Append(Record),
     Snapshot { snapshot: Snapshot, known: StateVector },
+    Compare { live: Snapshot, known: StateVector },
     Unload,
 }
 
@@ -180,6 +182,10 @@ impl DocumentTask {
                 Effect::Snapshot { snapshot, known } => {
                     self.work.push(Work::Snapshot { snapshot, known });
                 }
+                Effect::Compare { live, known } => self.work.push(Work::Compare { live, known }),
+                Effect::Quarantine { cause } => {
+                    error!(document = %self.name, cause, "A document gave itself up.");
+                }
                 Effect::Unload => self.work.push(Work::Unload),
             }
         }
@@ -220,6 +226,9 @@ impl DocumentTask {
                     Work::Load => self.blocking = Some(self.load()),
                     Work::Snapshot { snapshot, known } => {
                         self.blocking = Some(self.write_snapshot(snapshot, known));
+                    }
+                    Work::Compare { live, known } => {
+                        self.blocking = Some(self.compare(live, known));
                     }
                     Work::Unload => {}
                 }
@@ -267,6 +276,28 @@ impl DocumentTask {
         })
     }
 
+    fn compare(&self, live: Snapshot, known: StateVector) -> JoinHandle<Input> {
+        let hub = Arc::clone(&self.hub);
+        let name = self.name.clone();
+        self.spawn_blocking(Input::Compared(CheckOutcome::Unknown), move || {
+            let stored = match hub.store.load(&name, Generation::Newest) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    error!(document = %name, error, "A document's log could not be read.");
+                    return Input::Compared(CheckOutcome::Unknown);
+                }
+            };
+            match compare(&live, &known, &stored, &hub.limits.for_document()) {
+                Ok(()) => Input::Compared(CheckOutcome::Same),
+                Err(error) => {
+                    error!(document = %name, %error, "A document differs from its log.");
+                    Input::Compared(CheckOutcome::Different)
+                }
+            }
+        })
+    }
+
     fn spawn_blocking(
         &self,
         on_failure: Input,
@@ -283,7 +314,7 @@ impl DocumentTask {
             match tokio::task::spawn_blocking(work).await {
                 Ok(input) => input,
                 Err(failure) => {
-                    error!(%failure, "Loading a document or writing a snapshot panicked.");
+                    error!(%failure, "Loading, comparing or writing a document panicked.");
                     on_failure
                 }
             }

@@ -39,6 +39,20 @@ pub enum Effect {
         /// The clocks it must hold.
         known: StateVector,
     },
+    /// Read the stored log, [`compare`](super::compare) it with this state, and answer with
+    /// `Compared`. No update is under way, and no snapshot is asked for before the answer.
+    Compare {
+        /// The state, and the position that the log must end at.
+        live: Snapshot,
+        /// Its clocks.
+        known: StateVector,
+    },
+    /// The document failed too often and gives itself up. It should be opened read-only from here
+    /// on, until somebody has looked at it.
+    Quarantine {
+        /// What went wrong, for the log.
+        cause: String,
+    },
     /// Close a session's socket. The document has already forgotten the session.
     Close {
         /// The session.

@@ -50,14 +50,33 @@ pub enum Input {
         /// The last of them.
         through: Sequence,
     },
-    /// The store takes no more updates.
+    /// The store refused an update of this document, and it alone.
     PersistFailed,
+    /// The store takes nothing at the moment, from nobody. What it was given it keeps.
+    StoreStalled,
+    /// The store takes updates again.
+    StoreResumed,
     /// Answers [`Effect::Snapshot`](super::Effect::Snapshot).
     SnapshotEnded(SnapshotOutcome),
+    /// Compare the document with its log, as soon as all of it is there.
+    Check,
+    /// Answers [`Effect::Compare`](super::Effect::Compare).
+    Compared(CheckOutcome),
     /// The time named by [`Document::next_deadline`](super::Document::next_deadline) has come.
     Deadline,
     /// The server is stopping.
     Drain,
+}
+
+/// How a comparison of a document with its log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// They are the same.
+    Same,
+    /// They are not.
+    Different,
+    /// They were not compared.
+    Unknown,
 }
 
 /// How the writing of a snapshot ended.

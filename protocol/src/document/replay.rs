@@ -26,6 +26,8 @@ pub struct LoadedDocument {
     pub(crate) snapshot_through: Sequence,
     pub(crate) snapshot_bytes: u64,
     pub(crate) tail_bytes: u64,
+    /// Why it may only be read.
+    pub(crate) quarantine: Option<String>,
 }
 
 /// Why a stored document cannot be opened.
@@ -70,31 +72,43 @@ impl LoadedDocument {
     /// If a record is damaged, missing, or refused by the CRDT.
     pub fn decode(stored: &StoredLog, limits: &Limits) -> Result<Self, DecodeError> {
         let mut replay = Replay::new(limits.stored);
-        let mut loaded_bytes = 0;
-        if let Some(Snapshot { through, state }) = &stored.snapshot {
-            replay.push(*through, state)?;
-            replay.flush()?;
-            replay.last = *through;
-            loaded_bytes = state.len() as u64;
+        replay.read(stored, usize::MAX)?;
+        Ok(replay.into_document(stored))
+    }
+
+    /// Rebuilds the document from its log as far as that goes. If a record cannot be replayed, the
+    /// document is what the records before it make, it is quarantined, and the failure is returned
+    /// beside it. Without a readable snapshot that is the empty document.
+    #[must_use]
+    pub fn salvage(stored: &StoredLog, limits: &Limits) -> (Self, Option<DecodeError>) {
+        let mut replay = Replay::new(limits.stored);
+        let Err(mut error) = replay.read(stored, usize::MAX) else {
+            return (replay.into_document(stored), None);
+        };
+        // A batch fails as a whole, so what follows the last good one is read record by record.
+        // That replica ends on the bad record too; the last one stops before it.
+        let mut good = replay.integrated;
+        let mut replay = Replay::new(limits.stored);
+        if let Err(exact) = replay.read(stored, good) {
+            error = exact;
         }
-        let mut tail_bytes = 0;
-        for logged in &stored.updates {
-            let expected = replay.last.next();
-            if logged.sequence != expected {
-                return Err(DecodeError::OutOfOrder { expected, found: logged.sequence });
-            }
-            replay.push(logged.sequence, &logged.update)?;
-            tail_bytes += logged.update.len() as u64;
+        good = replay.integrated;
+        let before = stored.records_before(good);
+        let mut replay = Replay::new(limits.stored);
+        if let Err(again) = replay.read(&before, good) {
+            // It was read a moment ago. Nothing can be said of it now.
+            error = again;
+            replay = Replay::new(limits.stored);
         }
-        replay.flush()?;
-        Ok(Self {
-            replica: replay.replica,
-            epoch: stored.epoch,
-            last: replay.last,
-            snapshot_through: stored.snapshot.as_ref().map_or(Sequence::ZERO, |s| s.through),
-            snapshot_bytes: loaded_bytes,
-            tail_bytes,
-        })
+        let mut document = replay.into_document(&before);
+        document.quarantine(error.to_string());
+        (document, Some(error))
+    }
+
+    /// Marks the document as one that may only be read, for a cause that the log will name. The
+    /// first cause stays.
+    pub fn quarantine(&mut self, cause: impl Into<String>) {
+        self.quarantine.get_or_insert_with(|| cause.into());
     }
 
     /// The history that it is.
@@ -130,12 +144,55 @@ struct Replay<'a> {
     budget: Budget,
     batch: Vec<Cow<'a, [u8]>>,
     last: Sequence,
+    /// Records in the replica, the snapshot among them.
+    integrated: usize,
+    tail_bytes: u64,
 }
 
 impl<'a> Replay<'a> {
     fn new(budget: Budget) -> Self {
         let replica = Replica::new(budget.subdocuments);
-        Self { replica, budget, batch: Vec::new(), last: Sequence::ZERO }
+        Self {
+            replica,
+            budget,
+            batch: Vec::new(),
+            last: Sequence::ZERO,
+            integrated: 0,
+            tail_bytes: 0,
+        }
+    }
+
+    /// Reads a whole log, record by record from the one with the index `singly` on.
+    fn read(&mut self, stored: &'a StoredLog, singly: usize) -> Result<(), DecodeError> {
+        if let Some(Snapshot { through, state }) = &stored.snapshot {
+            self.push(*through, state)?;
+            self.flush()?;
+        }
+        for logged in &stored.updates {
+            let expected = self.last.next();
+            if logged.sequence != expected {
+                return Err(DecodeError::OutOfOrder { expected, found: logged.sequence });
+            }
+            self.push(logged.sequence, &logged.update)?;
+            self.tail_bytes += logged.update.len() as u64;
+            if self.batch.len() == REPLAY_BATCH || self.integrated + self.batch.len() > singly {
+                self.flush()?;
+            }
+        }
+        self.flush()
+    }
+
+    fn into_document(self, stored: &StoredLog) -> LoadedDocument {
+        let snapshot = stored.snapshot.as_ref();
+        LoadedDocument {
+            replica: self.replica,
+            epoch: stored.epoch,
+            last: self.last,
+            snapshot_through: snapshot.map_or(Sequence::ZERO, |snapshot| snapshot.through),
+            snapshot_bytes: snapshot.map_or(0, |snapshot| snapshot.state.len() as u64),
+            tail_bytes: self.tail_bytes,
+            quarantine: None,
+        }
     }
 
     fn push(&mut self, sequence: Sequence, update: &'a [u8]) -> Result<(), DecodeError> {
@@ -151,7 +208,7 @@ impl<'a> Replay<'a> {
         self.replica.foresee(&facts);
         self.batch.push(update);
         self.last = sequence;
-        if self.batch.len() == REPLAY_BATCH { self.flush() } else { Ok(()) }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), DecodeError> {
@@ -160,6 +217,8 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let applied = self.replica.apply_batch(&batch);
-        applied.map_err(|error| DecodeError::Apply { sequence: self.last, error })
+        applied.map_err(|error| DecodeError::Apply { sequence: self.last, error })?;
+        self.integrated += batch.len();
+        Ok(())
     }
 }

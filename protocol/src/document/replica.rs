@@ -11,15 +11,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
-use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
+use yrs::{ClientID, Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
-use crate::gate::{self, GateError, StateVector, Subdocuments, UpdateFacts};
+use crate::gate::{self, GateError, Section, StateVector, Subdocuments, UpdateFacts};
 
 /// A yrs document that only ever holds complete history, and its state vector.
 pub(crate) struct Replica {
     /// None once it failed; it must not be used then.
     doc: Option<Doc>,
     known: StateVector,
+    /// What is deleted, from when it was last asked until something is applied.
+    deleted: Option<IdSet>,
 }
 
 /// What applying an update did.
@@ -60,7 +62,7 @@ impl Replica {
         options.offset_kind = OffsetKind::Utf16;
         options.cleanup_formatting = false;
         options.skip_gc = subdocuments == Subdocuments::Allowed;
-        Self { doc: Some(Doc::with_options(options)), known: StateVector::new() }
+        Self { doc: Some(Doc::with_options(options)), known: StateVector::new(), deleted: None }
     }
 
     /// How much of each client's history is here.
@@ -88,9 +90,34 @@ impl Replica {
         facts: &UpdateFacts,
         update: &[u8],
     ) -> Result<Applied, ApplyError> {
+        self.deleted = None;
         let applied = self.guarded(|doc| integrate(doc, &[Cow::Borrowed(update)]))?;
         facts.advance(&mut self.known);
         Ok(applied)
+    }
+
+    /// Whether everything that an update brings or deletes is here already.
+    pub(crate) fn holds(&mut self, facts: &UpdateFacts, update: &[u8]) -> Result<bool, ApplyError> {
+        let knows = |section: &Section| {
+            self.known.get(&section.client).is_some_and(|&clock| section.end <= clock)
+        };
+        if !facts.sections.iter().all(knows) {
+            return Ok(false);
+        }
+        if !facts.deletes {
+            return Ok(true);
+        }
+        let deleted = match self.deleted.take() {
+            Some(deleted) => deleted,
+            None => self.guarded(|doc| Ok(doc.transact().snapshot().delete_set))?,
+        };
+        let holds = self.guarded(|_| {
+            let update = Update::decode_v1(update)
+                .map_err(|error| ApplyError::Refused { reason: error.to_string() })?;
+            Ok(update.delete_set().diff(&deleted).is_empty())
+        });
+        self.deleted = Some(deleted);
+        holds
     }
 
     /// Integrates updates of a log in one transaction. They were walked, fitted and trimmed one
@@ -177,6 +204,6 @@ fn apply_all(
 }
 
 /// What an encoded state deletes; None if it cannot be read.
-pub(crate) fn deletions(state: &[u8]) -> Option<yrs::IdSet> {
+pub(crate) fn deletions(state: &[u8]) -> Option<IdSet> {
     Update::decode_v1(state).ok().map(|update| update.delete_set().clone())
 }

@@ -29,9 +29,11 @@ pub(crate) struct Session {
     pub(crate) repeat_since: Option<Timestamp>,
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
+    /// What it must be asked for once updates are accepted again.
+    pub(crate) owed: Owed,
     /// Whether it has been told who is present.
     pub(crate) telling: Telling,
-    /// Whether its client has been told that it may not write.
+    /// Whether its client has been told that it writes in vain.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
 }
@@ -46,8 +48,19 @@ pub(crate) enum Telling {
     Told,
 }
 
-/// Whether a reader that tried to write has been told. A stock client tries again with every key,
-/// and one warning in its console is enough.
+/// What a session could not be asked for while nothing was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owed {
+    #[default]
+    Nothing,
+    /// It joined, and has not been asked for what the server lacks.
+    Question,
+    /// Updates of it were refused. Nothing after them counts as saved until it has answered.
+    Refused,
+}
+
+/// Whether a client that tried in vain to write has been told. A stock client tries again with
+/// every key, and one warning in its console is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteRefusal {
     Untold,
@@ -71,6 +84,7 @@ impl Session {
             lagging_since: None,
             repeat_since: None,
             resync_since: None,
+            owed: Owed::Nothing,
             telling: Telling::Unheard,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),

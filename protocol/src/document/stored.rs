@@ -34,6 +34,16 @@ pub struct StoredLog {
 }
 
 impl StoredLog {
+    /// The first `count` records of this log, its snapshot counted as one.
+    pub(crate) fn records_before(&self, count: usize) -> Self {
+        let updates = count.saturating_sub(usize::from(self.snapshot.is_some()));
+        Self {
+            epoch: self.epoch,
+            snapshot: self.snapshot.clone().filter(|_| count > 0),
+            updates: self.updates.iter().take(updates).cloned().collect(),
+        }
+    }
+
     /// The last position that this log holds.
     #[must_use]
     pub fn last(&self) -> Sequence {

@@ -6,13 +6,11 @@ use crate::document::loading::Arrival;
 use crate::document::log::Log;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
-use crate::document::session::{Session, WriteRefusal};
+use crate::document::session::{Owed, Session, WriteRefusal};
 use crate::document::{Document, Phase, Turn};
 use crate::gate::{self, Fit, GateError, UpdateFacts};
 use crate::id::SessionId;
 use crate::wire::{self, Dialect, ServerMessage, Welcome};
-
-const READ_ONLY: &str = "this token may read the document but not change it";
 
 /// How an update came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(crate) enum Origin {
 
 impl Document {
     /// The stored log is here: answer everything that waited, in order.
-    pub(super) fn loaded(&mut self, loaded: LoadedDocument, turn: &mut Turn<'_>) {
+    pub(super) fn loaded(&mut self, mut loaded: LoadedDocument, turn: &mut Turn<'_>) {
         let Phase::Loading(waiting) = &mut self.phase else { return };
         let waiting = std::mem::take(waiting);
         self.epoch = loaded.epoch;
@@ -35,18 +33,32 @@ impl Document {
         for id in estranged {
             self.close_estranged(id, turn);
         }
-        if loaded.last < self.log.last {
+        if loaded.quarantine.is_some() {
+            self.close_greeted(turn);
+        } else if loaded.last < self.log.last {
             // Positions already given out would be given out again.
-            return self.lose("the store lost updates that it had accepted", turn);
+            let text = "the store lost updates that it had accepted";
+            return self.lose(CloseCode::StoreUnavailable, text, turn);
         }
+        self.quarantine = loaded.quarantine.take();
         self.log = Log::loaded(&loaded);
         self.phase = Phase::Ready(loaded.replica);
+        self.ask_owed(turn);
         for (session, arrival) in waiting.into_arrivals() {
             match arrival {
                 Arrival::Joined => self.greet(session, turn),
                 Arrival::Message(message) => self.received(session, message, turn),
                 Arrival::Drained => self.catch_up(session, turn),
             }
+        }
+    }
+
+    /// What is loaded now may hold less than what these sessions were given: they begin again.
+    fn close_greeted(&mut self, turn: &mut Turn<'_>) {
+        let greeted = self.sessions.iter().filter(|(_, session)| session.greeted);
+        for id in greeted.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let text = "the document is damaged; reconnect to read what is left of it";
+            self.close(id, CloseCode::Internal, text, turn);
         }
     }
 
@@ -62,17 +74,21 @@ impl Document {
         if let Phase::Loading(waiting) = &mut self.phase {
             return waiting.greet(id);
         }
+        let halt = self.halt();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.greeted = true;
         session.epoch = Some(self.epoch);
         let access = session.access;
+        if access.may_write() && halt.is_some() && session.owed == Owed::Nothing {
+            session.owed = Owed::Question;
+        }
         if session.dialect == Dialect::SynclineV1 {
             let welcome = Welcome {
                 session: id,
                 epoch: self.epoch,
                 access,
                 durability: self.limits.durability,
-                quarantined: false,
+                quarantined: self.quarantine.is_some(),
                 message_bytes_max: self.limits.message_bytes_max as u64,
                 update_bytes_max: self.limits.update_bytes_max as u64,
                 presence_bytes_max: self.limits.live.presence_state_bytes_max as u64,
@@ -80,12 +96,12 @@ impl Document {
             };
             turn.send(id, ServerMessage::Welcome(welcome).encode(), Delivery::Required);
         }
-        if access.may_write() {
+        if access.may_write() && halt.is_none() {
             self.ask(id, turn);
         }
     }
 
-    fn ask(&self, id: SessionId, turn: &mut Turn<'_>) {
+    pub(super) fn ask(&self, id: SessionId, turn: &mut Turn<'_>) {
         if let Phase::Ready(replica) = &self.phase {
             let frame = ServerMessage::SyncStep1 { known: replica.known() }.encode();
             turn.send(id, frame, Delivery::Required);
@@ -114,10 +130,8 @@ impl Document {
                 base.retain(|client, _| replica.known().contains_key(client));
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
-                if is_ahead && !session.access.may_write() {
-                    // It is not asked for what it wrote offline, so it learns of the refusal here.
-                    let frames = session.receipts.frames();
-                    self.refuse_write(id, frames, turn);
+                if is_ahead {
+                    self.refuse_ahead(id, turn);
                 }
             }
             Err(error) => self.fail_session(id, &error, turn),
@@ -169,15 +183,23 @@ impl Document {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let frame = session.receipts.count();
         if !session.access.may_write() {
-            return self.refuse_write(id, frame, turn);
+            return self.refuse_reader(id, frame, turn);
         }
         let facts = match self.walk(origin, update) {
             Ok(facts) => facts,
             Err(Refusal::Gate(error)) => return self.refuse_frame(id, &error, turn),
             Err(Refusal::Size(code, text)) => return self.close(id, code, text, turn),
         };
+        let halt = self.halt();
         let Phase::Ready(replica) = &mut self.phase else { return };
         match facts.fit(replica.known()) {
+            Fit::Ready | Fit::Incomplete if let Some(halt) = halt => {
+                match replica.holds(&facts, update) {
+                    Ok(true) => {}
+                    Ok(false) => return self.withhold(id, origin, halt, turn),
+                    Err(error) => return self.fail_session(id, &error, turn),
+                }
+            }
             Fit::Incomplete => return self.ask_again(id, turn),
             Fit::Known => {}
             Fit::Ready => {
@@ -265,7 +287,7 @@ impl Document {
             session.resync_since = None;
         }
         // Behind a hole nothing counts as saved until a SyncStep2, sent after all of it, fills it.
-        if session.resync_since.is_none() {
+        if session.resync_since.is_none() && session.owed != Owed::Refused {
             session.receipts.await_sequence(self.log.last);
             session.confirm(id, self.log.persisted, turn);
         }
@@ -282,22 +304,6 @@ impl Document {
         }
     }
 
-    fn refuse_write(&mut self, id: SessionId, number: u64, turn: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut session.write_refusal, WriteRefusal::Told);
-        let word = CloseCode::ForbiddenWrite.word();
-        let frame = match session.dialect {
-            Dialect::SynclineV1 => {
-                ServerMessage::Refused { frame: number, word, text: READ_ONLY }.encode()
-            }
-            Dialect::YWebsocket if before == WriteRefusal::Told => return,
-            Dialect::YWebsocket => {
-                ServerMessage::Denied { reason: &format!("{word}: {READ_ONLY}") }.encode()
-            }
-        };
-        turn.send(id, frame, Delivery::Required);
-    }
-
     /// Closes a session whose frame breaks a rule of the gate.
     pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
         let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
@@ -307,14 +313,14 @@ impl Document {
     /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
     fn fail_session(&mut self, id: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
         self.close(id, CloseCode::Internal, error, turn);
-        self.rebuild(turn);
+        self.rebuild(error, turn);
     }
 
     /// The CRDT failed on an update that passed the gate. It may hold half of it: it is rebuilt
     /// from the log, which never saw the update.
     fn discard_replica(&mut self, culprit: SessionId, error: &ApplyError, turn: &mut Turn<'_>) {
         self.close(culprit, CloseCode::BadFrame, error, turn);
-        self.rebuild(turn);
+        self.rebuild(error, turn);
     }
 }
 

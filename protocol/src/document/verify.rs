@@ -7,6 +7,7 @@ use crate::document::replay::{DecodeError, LoadedDocument};
 use crate::document::replica::{ApplyError, deletions};
 use crate::document::stored::{Snapshot, StoredLog};
 use crate::gate::{self, StateVector};
+use crate::id::Sequence;
 
 /// Why a snapshot must not replace what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -53,6 +54,60 @@ pub fn verify_snapshot(
     let again = read_back(joined, known, limits)?;
     if gate::canonical(&again.state).map_err(unwalkable)? != expected {
         return Err(VerifyError::Content { bytes: snapshot.state.len() });
+    }
+    Ok(())
+}
+
+/// Why a live document is not what its log makes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompareError {
+    /// The log cannot be replayed.
+    #[error("the log cannot be replayed: {0}")]
+    Unreadable(#[from] DecodeError),
+    /// The log begins or ends elsewhere.
+    #[error("the log ends at {last}, the document is at {through}")]
+    Elsewhere {
+        /// Where the log ends, cut at the document's position.
+        last: Sequence,
+        /// The document's position.
+        through: Sequence,
+    },
+    /// What the log makes differs from the document.
+    #[error(transparent)]
+    Differs(#[from] VerifyError),
+}
+
+/// Rebuilds a document from its log up to `live.through` and compares it with the live one: the
+/// same clocks, the same deletions, and the same blocks once both have been read back.
+///
+/// # Errors
+/// If anything differs, or the log cannot be replayed.
+pub fn compare(
+    live: &Snapshot,
+    known: &StateVector,
+    stored: &StoredLog,
+    limits: &Limits,
+) -> Result<(), CompareError> {
+    let through = live.through;
+    let updates = stored.updates.iter().filter(|logged| logged.sequence <= through).cloned();
+    let stored = StoredLog { updates: updates.collect(), ..stored.clone() };
+    if stored.last() != through {
+        return Err(CompareError::Elsewhere { last: stored.last(), through });
+    }
+    let mut logged = LoadedDocument::decode(&stored, limits)?;
+    if logged.known() != known {
+        return Err(VerifyError::StateVector.into());
+    }
+    let state = logged.state().map_err(VerifyError::Unwritable)?;
+    if deletions(&state) != deletions(&live.state) {
+        return Err(VerifyError::Deletions.into());
+    }
+    let logged = read_back(Snapshot { through, state: state.into() }, known, limits)?;
+    let joined = read_back(live.clone(), known, limits)?;
+    let unwalkable = |error| DecodeError::Gate { sequence: through, error };
+    let canonical = |state: &[u8]| gate::canonical(state).map_err(unwalkable);
+    if canonical(&logged.state)? != canonical(&joined.state)? {
+        return Err(VerifyError::Content { bytes: live.state.len() }.into());
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ fn load_7_a_rebuild_while_it_answers_forgets_nobody() {
 }
 
 #[test]
-fn load_8_a_document_that_fails_again_and_again_is_given_up() {
+fn load_8_a_document_that_fails_again_and_again_gives_itself_up() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     for vandal in 2..=7 {
@@ -129,7 +129,10 @@ fn load_8_a_document_that_fails_again_and_again_is_given_up() {
         }
     }
     assert!(scene.effects.iter().any(|effect| matches!(effect, Effect::Unload)));
-    assert_eq!(scene.got(1), [Got::Closed(CloseCode::StoreUnavailable)]);
+    assert!(scene.effects.iter().any(|effect| matches!(effect, Effect::Quarantine { .. })));
+    assert_eq!(scene.got(1), [Got::Closed(CloseCode::Internal)]);
+    scene.writer(8);
+    assert_eq!(scene.got(8), [Got::Closed(CloseCode::StoreUnavailable)]);
 }
 
 #[test]

@@ -4,12 +4,15 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod check;
 mod epoch;
 mod life;
 mod load;
 mod presence;
+mod quarantine;
 mod scene;
 mod slow;
+mod stall;
 mod store;
 mod sync;
 mod write;

@@ -29,9 +29,11 @@ pub(crate) enum Got {
     Update(Bytes),
     /// Client, and its state or None.
     Presence(Vec<(u64, Option<String>)>),
-    Denied,
+    /// The word.
+    Denied(String),
     Saved(u64),
-    Refused(u64),
+    /// The frame and the word.
+    Refused(u64, String),
     Closed(CloseCode),
 }
 
@@ -185,6 +187,14 @@ impl Scene {
         self.handle(Input::Persisted { through: Sequence::new(through) });
     }
 
+    pub(crate) fn stall(&mut self) {
+        self.handle(Input::StoreStalled);
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.handle(Input::StoreResumed);
+    }
+
     pub(crate) fn snapshot_ended(&mut self, outcome: SnapshotOutcome) {
         self.handle(Input::SnapshotEnded(outcome));
     }
@@ -257,6 +267,15 @@ impl Scene {
         self.effects.iter().filter_map(snapshot).collect()
     }
 
+    /// The states handed out to be compared with the log.
+    pub(crate) fn compares(&self) -> Vec<(Snapshot, syncline_protocol::gate::StateVector)> {
+        let compare = |effect: &Effect| {
+            let Effect::Compare { live, known } = effect else { return None };
+            Some((live.clone(), known.clone()))
+        };
+        self.effects.iter().filter_map(compare).collect()
+    }
+
     /// Delivery of every presence frame, and of every other.
     pub(crate) fn deliveries(&self) -> (Vec<Delivery>, Vec<Delivery>) {
         let mut deliveries = (Vec::new(), Vec::new());
@@ -298,7 +317,10 @@ fn read(frame: &Bytes) -> Got {
             LAST_CLOCK.set(entries.last().map_or(0, |entry| entry.clock));
             Got::Presence(entries.into_iter().map(one).collect())
         }
-        2 => Got::Denied,
+        2 => {
+            reader.var_uint().unwrap();
+            Got::Denied(reader.string().unwrap().split(':').next().unwrap().to_owned())
+        }
         64 => {
             reader.var_uint().unwrap();
             let epoch = reader.string().unwrap().to_owned();
@@ -307,7 +329,10 @@ fn read(frame: &Bytes) -> Got {
             Got::Welcome(epoch, reader.var_uint().unwrap() == 1)
         }
         65 => Got::Saved(reader.var_uint().unwrap()),
-        66 => Got::Refused(reader.var_uint().unwrap()),
+        66 => {
+            let frame = reader.var_uint().unwrap();
+            Got::Refused(frame, reader.string().unwrap().to_owned())
+        }
         kind => panic!("message type {kind}"),
     }
 }
@@ -363,6 +388,10 @@ impl Person {
     pub(crate) fn text(&self) -> String {
         self.text.get_string(&self.doc.transact())
     }
+}
+
+pub(crate) fn refused(frame: u64, word: &str) -> Got {
+    Got::Refused(frame, word.to_owned())
 }
 
 /// An update that passes the gate and that yrs refuses: a string inside a string.

@@ -1,7 +1,7 @@
 use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Access, CloseCode};
 
-use crate::scene::{Got, Limits, Person, Scene, limits};
+use crate::scene::{Got, Limits, Person, Scene, limits, refused};
 
 #[test]
 fn read_1_a_reader_changes_nothing() {
@@ -22,7 +22,7 @@ fn read_2_a_stock_reader_is_told_once() {
     for _ in 0..3 {
         scene.update(1, &ben.write("a"));
     }
-    assert_eq!(scene.got(1), [Got::Denied]);
+    assert_eq!(scene.got(1), [Got::Denied("forbidden_write".into())]);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn read_3_each_refused_frame_is_named_to_a_client_that_counts() {
     for _ in 0..3 {
         scene.update(1, &ben.write("a"));
     }
-    assert_eq!(scene.got_sync(1), [Got::Refused(1), Got::Refused(2), Got::Refused(3)]);
+    assert_eq!(scene.got_sync(1), [1, 2, 3].map(|frame| refused(frame, "forbidden_write")));
 }
 
 #[test]
