@@ -31,9 +31,14 @@ pub(crate) struct Client {
     pub(crate) open: bool,
     pub(crate) synced: bool,
     pub(crate) attempts: u32,
-    /// The history that the server says it is.
+    /// The history that it was told of on this connection.
     pub(crate) told_epoch: Option<Epoch>,
+    /// The history that its copy belongs to, once it holds something of it.
+    pub(crate) epoch: Option<Epoch>,
+    /// The id under which its copy writes.
+    pub(crate) writes_as: u64,
     pub(crate) heard_at: u64,
+    pub(crate) refused: u64,
     sets: u64,
 }
 
@@ -54,7 +59,10 @@ impl Client {
             synced: false,
             attempts: 0,
             told_epoch: None,
+            epoch: None,
+            writes_as: id,
             heard_at: 0,
+            refused: 0,
             sets: 0,
         }
     }
@@ -78,6 +86,7 @@ impl Client {
         }
         self.open = false;
         self.synced = false;
+        self.told_epoch = None;
         self.attempts += 1;
         (100_u64 << self.attempts.min(10)).min(2_500)
     }
@@ -126,14 +135,14 @@ impl Client {
             }
             2 => {
                 assert_eq!(reader.var_uint().unwrap(), 0, "PermissionDenied is the only kind");
-                assert!(reader.string().unwrap().starts_with("forbidden_write: "));
-                assert!(!self.access.may_write(), "a writer was refused");
+                let reason = reader.string().unwrap();
+                self.check_refusal(reason.split(':').next().unwrap());
             }
             64 => {
                 assert_eq!(self.dialect, Dialect::SynclineV1, "Welcome to a stock client");
                 reader.var_uint().unwrap();
                 self.told_epoch = reader.string().unwrap().parse().ok();
-                (0..7).for_each(|_| drop(reader.var_uint().unwrap()));
+                assert!((0..7).all(|_| reader.var_uint().is_ok()));
             }
             65 => {
                 assert_eq!(self.dialect, Dialect::SynclineV1, "Saved to a stock client");
@@ -141,14 +150,31 @@ impl Client {
             }
             66 => {
                 assert_eq!(self.dialect, Dialect::SynclineV1, "Refused to a stock client");
-                assert!(!self.access.may_write(), "a writer was refused");
                 reader.var_uint().unwrap();
-                reader.string().unwrap();
+                self.check_refusal(reader.string().unwrap());
                 reader.string().unwrap();
             }
             kind => panic!("a server does not send message type {kind}"),
         }
         assert!(reader.is_empty(), "one message per frame");
+    }
+
+    fn check_refusal(&mut self, word: &str) {
+        self.refused += 1;
+        match word {
+            "forbidden_write" => assert!(!self.access.may_write(), "a writer was refused"),
+            "store_unavailable" | "document_quarantined" => {
+                assert!(self.access.may_write(), "a reader was refused for a wrong reason");
+            }
+            word => panic!("nothing is refused for {word}"),
+        }
+    }
+
+    /// Its copy belongs to a history that is no more.
+    pub(crate) fn begin_anew(&mut self, id: u64) {
+        self.copy = self.copy.afresh(id);
+        self.writes_as = id;
+        self.epoch = None;
     }
 
     fn received_sync(&mut self, reader: &mut Reader<'_>, out: &mut Vec<Bytes>) {

@@ -46,6 +46,14 @@ impl Replica {
         }
     }
 
+    /// An empty copy of the same kind.
+    pub(crate) fn afresh(&self, client: u64) -> Self {
+        match self {
+            Self::Yrs(_) => Self::Yrs(YrsCopy::new(client)),
+            Self::Yjs(copy) => Self::Yjs(YjsCopy::new(Rc::clone(&copy.oracle), client)),
+        }
+    }
+
     /// Takes in an update and returns those that this emits in turn.
     pub(crate) fn apply(&mut self, update: &[u8]) -> Vec<Vec<u8>> {
         match self {
@@ -154,7 +162,12 @@ impl YrsCopy {
         })
     }
 
-    fn edit(&self, rng: &mut Rng) -> Vec<Vec<u8>> {
+    /// All that it holds.
+    pub(crate) fn state(&self) -> Vec<u8> {
+        self.diff(&[0])
+    }
+
+    pub(crate) fn edit(&self, rng: &mut Rng) -> Vec<Vec<u8>> {
         let mut txn = self.doc.transact_mut();
         for _ in 0..=rng.below(2) {
             match rng.below(12) {

@@ -111,6 +111,7 @@ fn live(seed: u64, oracle: &mut SharedOracle, is_traced: bool) -> Stats {
     }
     let mut world = World::new(seed, oracle.clone().filter(|_| yjs), is_traced);
     invariants::live(&mut world);
+    world.stats.refused = world.clients.iter().map(|client| client.refused).sum();
     world.stats
 }
 

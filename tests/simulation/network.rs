@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use syncline_protocol::document::Delivery;
-use syncline_protocol::{CloseCode, SessionId};
+use syncline_protocol::{CloseCode, Epoch, SessionId};
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -85,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) saved: usize,
     /// Whether presence was skipped for it.
     pub(crate) skipped: bool,
+    /// The history that it has joined.
+    pub(crate) epoch: Epoch,
 }
 
 impl Link {

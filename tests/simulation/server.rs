@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use syncline_protocol::document::{
-    Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, verify_snapshot,
+    CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, compare,
+    verify_snapshot,
 };
-use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
+use syncline_protocol::gate::{Budget, PresenceEntry, StateVector, walk_presence};
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{CloseCode, Durability, SessionId, Snapshot, Timestamp};
 
 use crate::network::{Packet, Pushed, Taken};
 use crate::random::Rng;
+use crate::store::Stall;
 use crate::world::{Event, World};
 
 #[derive(Debug)]
@@ -24,6 +26,12 @@ pub(crate) struct Server {
     pub(crate) life: u64,
     pub(crate) blocking: Blocking,
     pub(crate) state: State,
+    /// Why the document is opened read-only.
+    pub(crate) quarantine: Option<String>,
+    /// What the document held when it was loaded last.
+    salvaged: Option<StateVector>,
+    /// Whether the document was told last that the store takes nothing.
+    told_stalled: bool,
     deadline_at: Option<u64>,
 }
 
@@ -33,6 +41,7 @@ pub(crate) enum Blocking {
     Nothing,
     Load,
     Snapshot(Snapshot),
+    Compare(Snapshot, StateVector),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +77,9 @@ impl Server {
             life: 0,
             blocking: Blocking::Nothing,
             state: State::Up,
+            quarantine: None,
+            salvaged: None,
+            told_stalled: false,
             deadline_at: None,
         }
     }
@@ -77,6 +89,7 @@ impl Server {
         self.life += 1;
         self.blocking = Blocking::Nothing;
         self.deadline_at = None;
+        self.told_stalled = false;
     }
 }
 
@@ -94,8 +107,11 @@ impl World {
         if self.server.document.is_none() {
             self.server.document = Some(Document::new(self.server.limits.clone()));
             self.stats.opened += 1;
+            self.tell_store_news();
         }
-        self.handle(Input::Joined { session, access, dialect, epoch: None });
+        self.links[link].epoch = self.store.durable.epoch;
+        let epoch = self.clients.get(client).and_then(|client| client.epoch);
+        self.handle(Input::Joined { session, access, dialect, epoch });
         self.schedule(20_000, Event::KeepAlive(link));
     }
 
@@ -161,6 +177,10 @@ impl World {
                     self.schedule(0, Event::Flush(link));
                 }
                 Effect::Append { sequence, update, .. } => {
+                    assert!(
+                        self.server.quarantine.is_none() && !self.store.is_damaged,
+                        "read-only"
+                    );
                     if self.store.has_failed {
                         store_failed = true;
                     } else if self.store.append(sequence, update) {
@@ -177,6 +197,15 @@ impl World {
                     let delay = self.rng.between(1, 400);
                     self.schedule(delay, Event::SnapshotDone(life));
                 }
+                Effect::Compare { live, known } => {
+                    assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
+                    self.trace(|| format!("is compared with its log through {}", live.through));
+                    self.server.blocking = Blocking::Compare(live, known);
+                    let life = self.server.life;
+                    let delay = self.rng.between(1, 400);
+                    self.schedule(delay, Event::Compared(life));
+                }
+                Effect::Quarantine { cause } => self.quarantine(cause),
                 Effect::Unload => self.unload(),
             }
         }
@@ -187,7 +216,18 @@ impl World {
         if store_failed {
             self.handle(Input::PersistFailed);
         }
+        self.check_quarantined();
         self.schedule_deadline();
+    }
+
+    /// A quarantined document never changes.
+    fn check_quarantined(&self) {
+        let Some(document) = &self.server.document else { return };
+        if document.quarantine().is_some()
+            && let Some(known) = document.known()
+        {
+            assert_eq!(Some(known), self.server.salvaged.as_ref(), "read-only");
+        }
     }
 
     fn load(&mut self) {
@@ -209,9 +249,14 @@ impl World {
             self.trace(|| "the load fails".into());
             return self.handle(Input::LoadFailed);
         }
-        let mut loaded = LoadedDocument::decode(&self.store.durable, &self.server.limits).unwrap();
+        let (mut loaded, cause) = LoadedDocument::salvage(&self.store.durable, &self.server.limits);
+        assert_eq!(cause.is_some(), self.store.is_damaged, "{cause:?}");
+        if let Some(cause) = &self.server.quarantine {
+            loaded.quarantine(cause.clone());
+        }
         self.check_loaded(&mut loaded);
         let known = loaded.known().clone();
+        self.server.salvaged = Some(known.clone());
         self.trace(|| format!("loaded through {}", loaded.last()));
         // Nothing that waited has been handled yet when the load is.
         self.handle(Input::Loaded(Box::new(loaded)));
@@ -229,13 +274,35 @@ impl World {
         let blocking = std::mem::replace(&mut self.server.blocking, Blocking::Nothing);
         let Blocking::Snapshot(snapshot) = blocking else { panic!("no snapshot was under way") };
         self.stats.snapshots += 1;
-        let outcome = if self.is_troubled && self.rng.one_in(5) {
+        let is_full = self.store.stall != Stall::Writable && self.rng.one_in(2);
+        let outcome = if is_full || (self.is_troubled && self.rng.one_in(5)) {
             SnapshotOutcome::Failed
         } else {
             self.store.write_snapshot(snapshot);
             SnapshotOutcome::Written
         };
         self.handle(Input::SnapshotEnded(outcome));
+    }
+
+    pub(crate) fn compared(&mut self, life: u64) {
+        if life != self.server.life {
+            return;
+        }
+        let blocking = std::mem::replace(&mut self.server.blocking, Blocking::Nothing);
+        let Blocking::Compare(live, known) = blocking else { panic!("nothing was compared") };
+        self.stats.checks += 1;
+        compare(&live, &known, &self.store.durable, &self.server.limits).unwrap();
+        self.handle(Input::Compared(CheckOutcome::Same));
+    }
+
+    /// What the document's task is told by the store, a moment after it happened.
+    pub(crate) fn tell_store_news(&mut self) {
+        let is_stalled = self.store.stall != Stall::Writable;
+        if self.server.document.is_some() && is_stalled != self.server.told_stalled {
+            self.server.told_stalled = is_stalled;
+            self.trace(|| format!("stalled: {is_stalled}"));
+            self.handle(if is_stalled { Input::StoreStalled } else { Input::StoreResumed });
+        }
     }
 
     pub(crate) fn start_commit(&mut self) {
@@ -246,7 +313,8 @@ impl World {
     }
 
     pub(crate) fn commit(&mut self, life: u64) {
-        if life != self.server.life || self.store.has_failed {
+        if life != self.server.life || self.store.has_failed || self.store.stall != Stall::Writable
+        {
             return;
         }
         let through = self.store.end_group();

@@ -11,6 +11,12 @@ pub(crate) struct Stats {
     pub(crate) saved: u64,
     pub(crate) poisoned: u64,
     pub(crate) yjs: u64,
+    pub(crate) stalls: u64,
+    pub(crate) rewrites: u64,
+    pub(crate) estranged: u64,
+    pub(crate) quarantines: u64,
+    pub(crate) checks: u64,
+    pub(crate) refused: u64,
 }
 
 impl Stats {
@@ -25,5 +31,11 @@ impl Stats {
         self.saved += other.saved;
         self.poisoned += other.poisoned;
         self.yjs += other.yjs;
+        self.stalls += other.stalls;
+        self.rewrites += other.rewrites;
+        self.estranged += other.estranged;
+        self.quarantines += other.quarantines;
+        self.checks += other.checks;
+        self.refused += other.refused;
     }
 }

@@ -1,10 +1,13 @@
 //! Everything that goes wrong, and the end of it.
 
-use syncline_protocol::document::Input;
+use syncline_protocol::Epoch;
+use syncline_protocol::document::{Input, LoadedDocument};
 use syncline_protocol::varint::{write_buffer, write_var_uint};
 use syncline_protocol::wire::ClientMessage;
 
+use crate::copy::YrsCopy;
 use crate::server::{Blocking, State};
+use crate::store::Stall;
 use crate::world::{Event, World};
 
 /// Stands for clients that send one poisonous update and then nothing.
@@ -18,7 +21,7 @@ impl World {
         let index = self.rng.index(self.clients.len());
         let link = self.clients[index].link;
         let is_up = self.server.state == State::Up;
-        match (self.rng.below(20), link) {
+        match (self.rng.below(25), link) {
             (0..5, Some(link)) => {
                 let delay = self.rng.pick(&[100, 3_000, 60_000]);
                 let delay = self.rng.between(0, delay);
@@ -52,6 +55,10 @@ impl World {
                 }
             }
             (18..20, _) if is_up => self.vandalise(),
+            (20..22, _) if is_up && self.store.stall == Stall::Writable => self.stall_store(),
+            (22, _) if is_up => self.replace_history(),
+            (23, _) if is_up && self.server.quarantine.is_none() => self.damage_record(),
+            (24, _) if is_up => (0..7).for_each(|_| self.vandalise()),
             _ => {}
         }
         let delay = self.rng.between(1, 2 * self.trouble_ms);
@@ -84,11 +91,95 @@ impl World {
     }
 
     pub(crate) fn fail_store(&mut self) {
-        self.trace(|| "the store fails".into());
-        self.store.fail(&mut self.rng);
-        self.handle(Input::PersistFailed);
+        if self.rng.one_in(2) {
+            self.trace(|| "the store refuses an update".into());
+            self.store.fail(&mut self.rng);
+            self.handle(Input::PersistFailed);
+        } else {
+            self.trace(|| "the store fails".into());
+            self.store.stall = Stall::Final;
+            self.schedule(20, Event::StoreNews);
+        }
         let delay = self.rng.between(200, 4_000);
         self.schedule(delay, Event::Crash);
+    }
+
+    /// The disk is full, for a while.
+    fn stall_store(&mut self) {
+        self.trace(|| "the store stalls".into());
+        self.stats.stalls += 1;
+        self.store.stall = Stall::Stalled;
+        let delay = self.rng.between(0, 60);
+        self.schedule(delay, Event::StoreNews);
+        let delay = self.rng.pick(&[100, 4_000, 15_000]);
+        let delay = self.rng.between(1, delay);
+        self.schedule(delay, Event::StoreResumes);
+    }
+
+    pub(crate) fn resume_store(&mut self) {
+        if self.store.stall != Stall::Stalled {
+            return;
+        }
+        self.trace(|| "the store resumes".into());
+        self.store.stall = Stall::Writable;
+        if !self.store.is_settled() {
+            self.start_commit();
+        }
+        let delay = self.rng.between(0, 60);
+        self.schedule(delay, Event::StoreNews);
+    }
+
+    /// While nobody is connected, another history takes the place of the document's.
+    fn replace_history(&mut self) {
+        self.crash();
+        self.stats.rewrites += 1;
+        let held = self.clients.iter().filter(|client| client.epoch.is_some());
+        self.store.replaced.extend(held.map(|client| client.writes_as));
+        let state = if self.rng.one_in(2) {
+            vec![0, 0]
+        } else {
+            let copy = YrsCopy::new((1 << 41) + self.stats.rewrites);
+            copy.edit(&mut self.rng);
+            copy.state()
+        };
+        let epoch = Epoch::new(self.store.durable.epoch.get() + 1);
+        self.trace(|| format!("the history is replaced: {epoch}"));
+        self.server.quarantine = None;
+        self.store.rewrite(epoch, state.into());
+    }
+
+    /// While the server is down, a record becomes unreadable.
+    fn damage_record(&mut self) {
+        self.crash();
+        let poison = poison((1 << 40) + self.rng.below(1 << 30));
+        if self.store.damage(&mut self.rng, poison) {
+            self.quarantine("a record was damaged".into());
+        }
+    }
+
+    /// The document is opened read-only until somebody releases it.
+    pub(crate) fn quarantine(&mut self, cause: String) {
+        self.trace(|| format!("quarantined: {cause}"));
+        self.stats.quarantines += 1;
+        self.server.quarantine = Some(cause);
+        let delay = self.rng.between(500, 10_000);
+        self.schedule(delay, Event::Release);
+    }
+
+    /// The operator has looked at it, and accepts the loss if there is one.
+    pub(crate) fn release_quarantine(&mut self) {
+        if self.server.quarantine.is_none() {
+            return;
+        }
+        self.crash();
+        self.trace(|| "the document is released".into());
+        self.server.quarantine = None;
+        if self.store.is_damaged {
+            let (mut salvaged, _) =
+                LoadedDocument::salvage(&self.store.durable, &self.server.limits);
+            let state = salvaged.state().unwrap();
+            self.store.rewrite(self.store.durable.epoch, state.into());
+        }
     }
 
     /// The process dies: what is not on disk is gone, and so is every connection.
@@ -116,7 +207,9 @@ impl World {
             let delay = self.rng.between(0, 300);
             self.schedule(delay, Event::ClientNotices(link));
         }
-        self.check_acknowledged();
+        if !self.store.is_damaged {
+            self.check_acknowledged();
+        }
         let delay = self.rng.between(0, 1_500);
         self.schedule(delay, Event::Start);
     }
@@ -124,9 +217,11 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.trace(|| "everything heals".into());
         self.is_troubled = false;
-        if self.store.has_failed {
+        if self.store.has_failed || self.store.stall == Stall::Final {
             self.crash();
         }
+        self.resume_store();
+        self.release_quarantine();
         for link in 0..self.links.len() {
             self.links[link].stalled = false;
             self.links[link].window = usize::MAX;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use syncline_protocol::document::Input;
 use syncline_protocol::varint::Reader;
 use syncline_protocol::wire::Dialect;
-use syncline_protocol::{Access, SessionId};
+use syncline_protocol::{Access, CloseCode, SessionId};
 
 use crate::client::{Client, update_in};
 use crate::copy::{Replica, YjsCopy, YrsCopy};
@@ -16,7 +17,7 @@ use crate::oracle::Oracle;
 use crate::random::Rng;
 use crate::server::{Server, State};
 use crate::stats::Stats;
-use crate::store::Store;
+use crate::store::{Stall, Store};
 
 /// 2026-06-01, so that published presence clocks are as large as they will be.
 const START_MS: u64 = 1_780_272_000_000;
@@ -45,6 +46,11 @@ pub(crate) enum Event {
     Commit(u64),
     Loaded(u64),
     SnapshotDone(u64),
+    Compared(u64),
+    Check,
+    StoreNews,
+    StoreResumes,
+    Release,
     Deadline,
     Crash,
     Start,
@@ -74,6 +80,7 @@ pub(crate) struct World {
     /// One `Saved` in so many is followed by a crash.
     crash_on_saved: u64,
     crash_pending: bool,
+    begun_anew: u64,
 }
 
 impl World {
@@ -92,7 +99,8 @@ impl World {
             clients: Vec::new(),
             links: Vec::new(),
             server,
-            store: Store::default(),
+            store: Store::new(),
+            begun_anew: 0,
             stats: Stats::default(),
             is_troubled: true,
             presence_until: 0,
@@ -137,6 +145,7 @@ impl World {
             self.schedule(delay + 500, Event::Presence(index));
         }
         self.schedule(self.trouble_ms, Event::Trouble);
+        self.schedule(1_000, Event::Check);
     }
 
     pub(crate) fn schedule(&mut self, delay: u64, event: Event) {
@@ -198,8 +207,20 @@ impl World {
             Event::Commit(life) => self.commit(life),
             Event::Loaded(life) => self.loaded(life),
             Event::SnapshotDone(life) => self.snapshot_done(life),
+            Event::Compared(life) => self.compared(life),
+            Event::Check if !self.is_troubled => {}
+            Event::Check => {
+                self.handle(Input::Check);
+                let delay = self.rng.between(500, 8_000);
+                self.schedule(delay, Event::Check);
+            }
+            Event::StoreNews => self.tell_store_news(),
+            Event::StoreResumes => self.resume_store(),
+            Event::Release => self.release_quarantine(),
             Event::Deadline => self.deadline(),
-            Event::Crash if self.store.has_failed => self.crash(),
+            Event::Crash if self.store.has_failed || self.store.stall == Stall::Final => {
+                self.crash();
+            }
             Event::Crash => {}
             Event::Start => {
                 self.server.state = State::Up;
@@ -282,6 +303,7 @@ impl World {
             updates: Vec::new(),
             saved: 0,
             skipped: false,
+            epoch: self.store.durable.epoch,
         };
         self.links.push(link);
         self.links.len() - 1
@@ -335,16 +357,36 @@ impl World {
             match packet {
                 _ if self.clients[index].link != Some(link) => {}
                 Packet::Close(code) => {
-                    assert!(code.number() < 4_400 || code.number() > 4_499, "{code} is for good");
+                    if code == CloseCode::EpochMismatch {
+                        self.begin_anew(index);
+                    } else {
+                        let is_final = (4_400..4_500).contains(&code.number());
+                        assert!(!is_final, "{code} is for good");
+                    }
                     self.client_closed(link);
                 }
                 Packet::Frame(frame) => {
                     let mut out = Vec::new();
-                    self.clients[index].received(self.now, &frame, &mut out);
+                    let epoch = self.links[link].epoch;
+                    let client = &mut self.clients[index];
+                    client.received(self.now, &frame, &mut out);
+                    assert!(client.told_epoch.is_none_or(|told| told == epoch), "another history");
+                    // A stock client is told by its page, which asks the server for it.
+                    if client.synced {
+                        client.epoch = Some(epoch);
+                    }
                     self.send_up(index, out);
                 }
             }
         }
+    }
+
+    fn begin_anew(&mut self, index: usize) {
+        self.begun_anew += 1;
+        self.stats.estranged += 1;
+        let id = (1 << 22) + self.begun_anew;
+        self.trace(|| format!("client {index} begins anew as {id}"));
+        self.clients[index].begin_anew(id);
     }
 
     pub(crate) fn client_closed(&mut self, link: usize) {
