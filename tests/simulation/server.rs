@@ -197,14 +197,7 @@ impl World {
                     let delay = self.rng.between(1, 400);
                     self.schedule(delay, Event::SnapshotDone(life));
                 }
-                Effect::Compare { live, known } => {
-                    assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
-                    self.trace(|| format!("is compared with its log through {}", live.through));
-                    self.server.blocking = Blocking::Compare(live, known);
-                    let life = self.server.life;
-                    let delay = self.rng.between(1, 400);
-                    self.schedule(delay, Event::Compared(life));
-                }
+                Effect::Compare { live, known } => self.start_compare(live, known),
                 Effect::Quarantine { cause } => self.quarantine(cause),
                 Effect::Unload => self.unload(),
             }
@@ -282,6 +275,15 @@ impl World {
             SnapshotOutcome::Written
         };
         self.handle(Input::SnapshotEnded(outcome));
+    }
+
+    fn start_compare(&mut self, live: Snapshot, known: StateVector) {
+        assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
+        self.trace(|| format!("is compared with its log through {}", live.through));
+        self.server.blocking = Blocking::Compare(live, known);
+        let life = self.server.life;
+        let delay = self.rng.between(1, 400);
+        self.schedule(delay, Event::Compared(life));
     }
 
     pub(crate) fn compared(&mut self, life: u64) {

@@ -8,6 +8,7 @@ use syncline_protocol::{Epoch, LoggedUpdate, Sequence, Snapshot, StoredLog};
 
 use crate::random::Rng;
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     /// What a crash leaves.
