@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use crate::hub::{Hub, Mail};
 use crate::limits::MAIL_BATCH;
 use crate::outbox::{Outbox, Pushed};
-use crate::store::writer::{Durable, Progress};
+use crate::store::writer::{Durable, Progress, StoreState};
 use crate::store::{Generation, LoadError, Record};
 
 /// The one task that touches a document.
@@ -34,6 +34,7 @@ pub(crate) struct DocumentTask {
     sessions: BTreeMap<SessionId, Seat>,
     progress: Progress,
     durable: WatchStream<Durable>,
+    store_state: WatchStream<StoreState>,
     /// The load, snapshot or comparison under way. A document does one of them at a time.
     blocking: Option<JoinHandle<Input>>,
     work: Vec<Work>,
@@ -57,6 +58,7 @@ struct Seat {
 enum Event {
     Mail(usize),
     Durable(Durable),
+    Store(StoreState),
     Blocking(Input),
     Deadline,
     Drain,
@@ -66,6 +68,7 @@ impl DocumentTask {
     pub(crate) fn new(hub: Arc<Hub>, name: DocumentName, mail: mpsc::Receiver<Mail>) -> Self {
         let document = Document::new(hub.limits.for_document());
         let (progress, durable) = Progress::new(Sequence::ZERO);
+        let store_state = WatchStream::new(hub.writer.state());
         Self {
             hub,
             name,
@@ -74,6 +77,7 @@ impl DocumentTask {
             sessions: BTreeMap::new(),
             progress,
             durable: WatchStream::from_changes(durable),
+            store_state,
             blocking: None,
             work: Vec::new(),
             draining: false,
@@ -96,6 +100,7 @@ impl DocumentTask {
             let event = tokio::select! {
                 biased;
                 Some(durable) = self.durable.next() => Event::Durable(durable),
+                Some(state) = self.store_state.next() => Event::Store(state),
                 () = hub.draining.cancelled(), if !self.draining => Event::Drain,
                 input = ended(&mut self.blocking) => Event::Blocking(input),
                 // Before the mail, which may never end.
@@ -109,7 +114,10 @@ impl DocumentTask {
                 Event::Durable(Durable::Through(through)) => {
                     self.handle(Input::Persisted { through });
                 }
-                Event::Durable(Durable::Failed(reason)) => {
+                // What a stall holds up is stored when it has passed.
+                Event::Store(StoreState::Writable | StoreState::Stalled(_)) => {}
+                Event::Durable(Durable::Failed(reason))
+                | Event::Store(StoreState::Failed(reason)) => {
                     error!(document = %self.name, reason, "Updates could not be stored.");
                     self.handle(Input::PersistFailed);
                 }

@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::limits::{DRAIN, Limits};
 use crate::listener;
 use crate::store::Store;
-use crate::store::writer::{StoreWriter, WriterLimits};
+use crate::store::writer::{StoreWriter, Unstored, WriterLimits};
 
 /// What every request can reach.
 #[derive(Debug)]
@@ -53,13 +53,16 @@ pub enum StopError {
         /// How long they were given.
         waited: Duration,
     },
+    /// Updates were accepted, never acknowledged, and are lost with this process.
+    #[error("not everything accepted is on disk; what was acknowledged is")]
+    Unstored(#[from] Unstored),
 }
 
 /// Serves until `stop` completes, then drains: no new connections, every session told to come
 /// back, every accepted update on disk.
 ///
 /// # Errors
-/// If documents do not finish in time.
+/// If documents do not finish in time, or there is no room for what they accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
     let Parts { listener, store, verifier, limits, mode } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
@@ -75,7 +78,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     // What is queued by now was accepted before; a disk that hangs must not keep the process.
     let stored = timeout(DRAIN, writer_thread.stop()).await;
     match drained.and(stored) {
-        Ok(()) => {
+        Ok(stored) => {
+            stored?;
             info!("Stopped; everything accepted is on disk.");
             Ok(())
         }

@@ -17,8 +17,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog, Timestamp};
+use syncline_protocol::{
+    DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog, Timestamp,
+};
 use thiserror::Error;
+
+pub use crate::store::journal::{Damage, JournalReader, TornTail};
 
 /// One update on its way to disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +53,42 @@ pub enum Generation {
 pub struct DocumentInfo {
     /// Its name.
     pub name: DocumentName,
+    /// The identity of its history.
+    pub epoch: Epoch,
     /// The last stored position.
     pub last: Sequence,
     /// Bytes of its newest snapshot and the updates after it.
     pub bytes: u64,
+}
+
+/// What can still be read of a document, however damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvaged {
+    /// The newest readable state and the unbroken updates after it.
+    pub log: StoredLog,
+    /// The last position there is a sign of.
+    pub last: Sequence,
+    /// Why the log ends before that, if it does.
+    pub reason: Option<String>,
+}
+
+/// Whether updates are stored at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// They are.
+    Writable,
+    /// They are not; that may pass without anybody doing anything to this process.
+    Stalled {
+        /// Why.
+        reason: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// They are not until the process is started again.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A place that documents survive in. All calls block; callers keep them off the runtime's workers.
@@ -65,14 +101,24 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     fn load(&self, document: &DocumentName, generation: Generation)
     -> Result<StoredLog, LoadError>;
 
-    /// Appends updates in order. When this returns `Ok`, all of them survive a crash and a power
-    /// cut; when it returns an error, none of them counts as stored.
+    /// Reads what can be read of a document that [`Store::load`] refuses, or of any other.
     ///
     /// # Errors
-    /// If the disk refuses. The store stays readable and every later append fails with
-    /// [`AppendError::Poisoned`]; what the failed call wrote may or may not be there when the store
-    /// is opened again. [`AppendError::OutOfOrder`] and [`AppendError::TooLarge`] are the caller's
-    /// mistakes: nothing was written, and the store goes on.
+    /// If the system refuses for a reason that says nothing about the document, such as a lack of
+    /// descriptors.
+    fn salvage(&self, document: &DocumentName) -> Result<Salvaged, LoadError>;
+
+    /// Appends updates in order. When this returns `Ok`, all of them survive what
+    /// [`Store::durability`] says; when it returns an error, none of them counts as stored. A
+    /// stalled store that is given nothing to append tries whether it can go on.
+    ///
+    /// # Errors
+    /// [`AppendError::Stalled`] if there is no room: nothing was stored, and the same updates may
+    /// be offered again. If the disk refuses for any other reason, the store stays readable and
+    /// every later append fails with [`AppendError::Poisoned`]; what the failed call wrote may or
+    /// may not be there when the store is opened again. [`AppendError::OutOfOrder`] and
+    /// [`AppendError::TooLarge`] are the caller's mistakes: nothing was written, and the store goes
+    /// on.
     fn append(&self, records: &[Record]) -> Result<(), AppendError>;
 
     /// Makes `snapshot` the newest one of `document`. The one before it is kept, with the updates
@@ -88,14 +134,39 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError>;
 
-    /// Every stored document, ordered by name.
-    fn documents(&self) -> Vec<DocumentInfo>;
-
-    /// Whether appends are still possible, and if not, why.
+    /// Puts `state` in the place of everything that `document` holds, as a history with the
+    /// identity `epoch`; [`Epoch::NONE`] leaves the identity as it is. Returns the position of the
+    /// state, one above every position that was used. Nothing before it can be read any more. Like
+    /// an append, it must not overlap with other writing to the document.
     ///
     /// # Errors
-    /// The failure that ended writing.
-    fn health(&self) -> Result<(), AppendError>;
+    /// If it cannot be written; the document is then as it was.
+    fn rewrite(
+        &self,
+        document: &DocumentName,
+        epoch: Epoch,
+        state: Bytes,
+    ) -> Result<Sequence, SnapshotError>;
+
+    /// The identity of every history in this store that was never replaced.
+    fn epoch(&self) -> Epoch;
+
+    /// What an update survives that was appended.
+    fn durability(&self) -> Durability;
+
+    /// Every stored document, ordered by name. One that was rewritten as nothing, and so deleted,
+    /// is not among them until something is appended to it.
+    fn documents(&self) -> Vec<DocumentInfo>;
+
+    /// Whether appends are possible, and if not, why. Does not wait for one that is under way.
+    fn health(&self) -> Health;
+
+    /// Brings everything to rest before the process ends. A store that is written to after that is
+    /// as if it had not been closed.
+    ///
+    /// # Errors
+    /// If the disk refuses. What was appended is stored all the same.
+    fn close(&self) -> Result<(), AppendError>;
 }
 
 /// Why a store could not be opened.
@@ -134,6 +205,64 @@ pub enum OpenError {
         /// The latest format known here.
         supported: u16,
     },
+    /// Written by an earlier version, in a format that was never released.
+    #[error(
+        "{} has format {found} of the time before the first release, this program reads \
+         {supported}, and there is no converter; export its documents with the program that wrote \
+         it, or use an empty data folder",
+        .path.display()
+    )]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u16,
+        /// The format known here.
+        supported: u16,
+    },
+    /// A segment of another store lies among the others.
+    #[error(
+        "{} is of the store {found}, the segments before it are of {expected}; move it out of the \
+         folder",
+        .path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The store it says it is of.
+        found: Epoch,
+        /// The store of the others.
+        expected: Epoch,
+    },
+    /// A segment says nothing about itself any more.
+    #[error(
+        "both headers of {} are damaged, so none of its {bytes} bytes can be read; restore a \
+         backup, or move the file out of the folder to go on without what is in it",
+        .path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// The journal ends before the place at which it was closed.
+    #[error(
+        "at least {missing} bytes of acknowledged updates are missing: the journal was closed at \
+         byte {closed_at} of segment {segment} and ends before that; restore a backup, or delete \
+         {} to go on without them",
+        .path.display()
+    )]
+    Shortened {
+        /// Where the end was recorded.
+        path: PathBuf,
+        /// The segment that was the last.
+        segment: u64,
+        /// Its length then.
+        closed_at: u64,
+        /// How much of it is not there.
+        missing: u64,
+    },
 }
 
 /// Why a document could not be read.
@@ -152,6 +281,12 @@ pub enum LoadError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The previous generation was asked for, and a rewrite has left none.
+    #[error("the document was written anew at position {origin}, and there is no state before it")]
+    NoPrevious {
+        /// Where the document begins.
+        origin: Sequence,
+    },
 }
 
 /// Why updates could not be stored.
@@ -163,6 +298,12 @@ pub enum AppendError {
         /// What the system said.
         #[source]
         source: Arc<io::Error>,
+    },
+    /// There is no room, or no descriptor. Nothing was stored, and a later try may succeed.
+    #[error("there is no room for updates: {reason}")]
+    Stalled {
+        /// What the system said.
+        reason: String,
     },
     /// An earlier failure ended writing.
     #[error("the journal takes no more updates since an earlier failure: {reason}")]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use syncline_protocol::{Sequence, Snapshot};
-use syncline_server::store::{AppendError, Generation, SnapshotError, Store};
+use syncline_protocol::{Epoch, Sequence, Snapshot};
+use syncline_server::store::{AppendError, Generation, Health, LoadError, SnapshotError, Store};
 
 use crate::subject::{
     Subject, assert_log, name, newest, previous, record, records, snapshot, update,
@@ -12,6 +12,7 @@ use crate::subject::{
 macro_rules! suite {
     ($($rule:ident)*) => {
         mod memory { $(#[test] fn $rule() { super::$rule(super::Subject::memory()); })* }
+        mod faulty { $(#[test] fn $rule() { super::$rule(super::Subject::faulty()); })* }
         mod embedded { $(#[test] fn $rule() { super::$rule(super::Subject::embedded(64 << 20)); })* }
         mod embedded_with_tiny_segments {
             $(#[test] fn $rule() { super::$rule(super::Subject::embedded(crate::subject::TINY)); })*
@@ -33,6 +34,11 @@ suite! {
     store_9_large_and_empty_payloads_come_back
     store_10_an_unknown_document_is_empty
     store_16_any_history_reads_like_the_model
+    store_24_a_rewrite_takes_the_place_of_everything_before_it
+    store_24_a_document_that_was_never_written_can_be_rewritten
+    store_25_every_document_has_the_epoch_of_its_history
+    store_26_a_document_rewritten_as_nothing_is_listed_when_it_is_written_again
+    store_27_what_is_intact_is_salvaged_in_full
 }
 
 fn store_1_updates_load_in_order(subject: Subject) {
@@ -63,7 +69,7 @@ fn store_3_an_update_out_of_order_is_refused_and_nothing_of_its_batch_stored(sub
         assert!(matches!(refused, Err(AppendError::OutOfOrder { .. })), "{refused:?}");
     }
     assert_log(&newest(store, "b"), "b", None, 0);
-    store.health().unwrap();
+    assert_eq!(store.health(), Health::Writable);
     store.append(&records("a", [3])).unwrap();
     assert_log(&newest(store, "a"), "a", None, 3);
 }
@@ -189,12 +195,111 @@ fn store_10_an_unknown_document_is_empty(subject: Subject) {
     assert_log(&newest(subject.store(), "a"), "a", Some(&nothing), 0);
 }
 
+fn store_24_a_rewrite_takes_the_place_of_everything_before_it(mut subject: Subject) {
+    let (four, eight) = (snapshot("a", 4, 50), snapshot("a", 8, 60));
+    let store = subject.store();
+    store.append(&records("a", 1..=9)).unwrap();
+    store.write_snapshot(&name("a"), &four).unwrap();
+    store.write_snapshot(&name("a"), &eight).unwrap();
+    let ten = snapshot("a", 10, 70);
+    let at = store.rewrite(&name("a"), Epoch::new(7), ten.state.clone()).unwrap();
+    assert_eq!(at, Sequence::new(10), "positions go on rising");
+    for _ in 0..2 {
+        assert_log(&newest(subject.store(), "a"), "a", Some(&ten), 10);
+        let none = subject.store().load(&name("a"), Generation::Previous);
+        assert!(matches!(none, Err(LoadError::NoPrevious { .. })), "{none:?}");
+        subject.reopen();
+    }
+    let store = subject.store();
+    let refused = store.append(&records("a", [10]));
+    assert!(matches!(refused, Err(AppendError::OutOfOrder { .. })), "{refused:?}");
+    store.append(&records("a", 11..=12)).unwrap();
+    assert_log(&newest(store, "a"), "a", Some(&ten), 12);
+    let twelve = snapshot("a", 12, 80);
+    store.write_snapshot(&name("a"), &twelve).unwrap();
+    for _ in 0..2 {
+        assert_log(&newest(subject.store(), "a"), "a", Some(&twelve), 12);
+        assert_log(&previous(subject.store(), "a"), "a", Some(&ten), 12);
+        subject.reopen();
+    }
+}
+
+fn store_24_a_document_that_was_never_written_can_be_rewritten(mut subject: Subject) {
+    let one = snapshot("a", 1, 50);
+    let at = subject.store().rewrite(&name("a"), Epoch::NONE, one.state.clone()).unwrap();
+    assert_eq!(at, Sequence::new(1));
+    subject.reopen();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&one), 1);
+    subject.store().append(&records("a", [2])).unwrap();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&one), 2);
+}
+
+fn store_25_every_document_has_the_epoch_of_its_history(mut subject: Subject) {
+    let keeps_epochs = subject.store().epoch() != Epoch::NONE;
+    let store_epoch = subject.store().epoch();
+    let kept = |epoch| if keeps_epochs { epoch } else { Epoch::NONE };
+    let other = kept(Epoch::new(0xfeed));
+    assert_eq!(newest(subject.store(), "unwritten").epoch, store_epoch);
+    subject.store().append(&records("a", 1..=3)).unwrap();
+    subject.store().append(&records("b", 1..=3)).unwrap();
+    let state = || snapshot("b", 4, 30).state;
+    subject.store().rewrite(&name("b"), Epoch::new(0xfeed), state()).unwrap();
+    // The same history goes on from another state.
+    subject.store().rewrite(&name("b"), Epoch::NONE, state()).unwrap();
+    subject.store().append(&records("b", 6..=9)).unwrap();
+    for through in [7, 9] {
+        subject.store().write_snapshot(&name("b"), &snapshot("b", through, 30)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(newest(subject.store(), "a").epoch, store_epoch);
+            assert_eq!(newest(subject.store(), "b").epoch, other);
+            assert_eq!(subject.store().salvage(&name("b")).unwrap().log.epoch, other);
+            let epochs: Vec<_> =
+                subject.store().documents().iter().map(|info| info.epoch).collect();
+            assert_eq!(epochs, [store_epoch, other]);
+            subject.reopen();
+            assert_eq!(subject.store().epoch(), store_epoch);
+        }
+    }
+}
+
+fn store_26_a_document_rewritten_as_nothing_is_listed_when_it_is_written_again(
+    mut subject: Subject,
+) {
+    let listed = |subject: &Subject| subject.store().documents().len();
+    subject.store().append(&records("a", 1..=3)).unwrap();
+    let nothing = Snapshot { through: Sequence::new(4), state: vec![0, 0].into() };
+    subject.store().rewrite(&name("a"), Epoch::new(7), nothing.state.clone()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(listed(&subject), 0);
+        assert_log(&newest(subject.store(), "a"), "a", Some(&nothing), 4);
+        subject.reopen();
+    }
+    subject.store().append(&records("a", [5])).unwrap();
+    assert_eq!(listed(&subject), 1);
+    subject.reopen();
+    assert_eq!(listed(&subject), 1);
+}
+
+fn store_27_what_is_intact_is_salvaged_in_full(mut subject: Subject) {
+    subject.store().append(&records("a", 1..=9)).unwrap();
+    subject.store().write_snapshot(&name("a"), &snapshot("a", 4, 50)).unwrap();
+    for _ in 0..2 {
+        for document in ["a", "unwritten"] {
+            let salvaged = subject.store().salvage(&name(document)).unwrap();
+            assert_eq!(salvaged.log, newest(subject.store(), document));
+            assert_eq!((salvaged.last, salvaged.reason), (salvaged.log.last(), None));
+        }
+        subject.reopen();
+    }
+}
+
 /// What a document should hold.
 #[derive(Default)]
 struct Model {
     last: u64,
     newest: Option<Snapshot>,
     previous: Option<Snapshot>,
+    epoch: Option<Epoch>,
 }
 
 fn store_16_any_history_reads_like_the_model(mut subject: Subject) {
@@ -212,7 +317,15 @@ fn store_16_any_history_reads_like_the_model(mut subject: Subject) {
                 subject.store().append(&batch).unwrap();
                 model.last += count;
             }
-            80..99 => {
+            80..83 => {
+                let epoch = Epoch::new(step + 1);
+                let state = snapshot(&document, model.last + 1, (step % 300) as usize + 3);
+                let at = subject.store().rewrite(&name(&document), epoch, state.state.clone());
+                assert_eq!(at.unwrap(), state.through);
+                let last = model.last + 1;
+                *model = Model { last, newest: Some(state), previous: None, epoch: Some(epoch) };
+            }
+            83..99 => {
                 let state = snapshot(&document, model.last, ((random >> 50) % 900) as usize);
                 subject.store().write_snapshot(&name(&document), &state).unwrap();
                 let before = model.newest.replace(state);
@@ -234,8 +347,15 @@ fn store_16_any_history_reads_like_the_model(mut subject: Subject) {
 
 fn check(store: &dyn Store, document: &str, model: &Model) {
     assert_log(&newest(store, document), document, model.newest.as_ref(), model.last);
-    assert_log(&previous(store, document), document, model.previous.as_ref(), model.last);
+    if model.epoch.is_some() && model.previous.is_none() {
+        let none = store.load(&name(document), Generation::Previous);
+        assert!(matches!(none, Err(LoadError::NoPrevious { .. })), "{none:?}");
+    } else {
+        assert_log(&previous(store, document), document, model.previous.as_ref(), model.last);
+    }
     let log = store.load(&name(document), Generation::Newest).unwrap();
     assert_eq!(log.last(), Sequence::new(model.last));
+    let epoch = model.epoch.filter(|_| store.epoch() != Epoch::NONE);
+    assert_eq!(log.epoch, epoch.unwrap_or(store.epoch()));
     assert!(log.updates.iter().all(|one| one.update == update(document, one.sequence.get())));
 }

@@ -1,7 +1,7 @@
 //! Torn tails, flipped bits and forged bytes in a journal of the embedded store.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syncline_protocol::StoredLog;
 use syncline_server::store::disk::FaultPlan;
@@ -10,8 +10,8 @@ use syncline_server::store::{Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    TINY, assert_log, journal_options, name, newest, open_journal, previous, record, records,
-    snapshot, update,
+    TINY, assert_log, copy_journal, edit, journal_options, name, newest, open_journal, previous,
+    record, records, segments, snapshot, update,
 };
 
 const LARGE: u64 = 64 << 20;
@@ -51,7 +51,7 @@ fn store_11_a_segment_whose_creation_was_interrupted_is_no_damage() {
     drop(written(original.path()));
     let last = segments(original.path()).pop().unwrap();
     let next = last.with_file_name(format!("{:020}.wal", number(&last) + 1));
-    for bytes in [0, 1, 31, 32, 63, 64] {
+    for bytes in [0, 1, 39, 40, 79, 80] {
         let folder = copy_journal(original.path());
         let path = folder.path().join("journal").join(next.file_name().unwrap());
         fs::write(path, vec![0; bytes]).unwrap();
@@ -160,7 +160,7 @@ fn store_13_a_record_inside_a_payload_is_never_taken_for_one() {
     let forged = TempDir::new().unwrap();
     let foreign = {
         open_journal(forged.path(), LARGE).append(&[record("victim", 1)]).unwrap();
-        fs::read(&segments(forged.path())[0]).unwrap().split_off(64)
+        fs::read(&segments(forged.path())[0]).unwrap().split_off(80)
     };
     {
         let store = open_journal(folder.path(), LARGE);
@@ -169,10 +169,8 @@ fn store_13_a_record_inside_a_payload_is_never_taken_for_one() {
         store.append(&[carrier]).unwrap();
         store.append(&records("b", 1..=3)).unwrap();
     }
-    let path = &segments(folder.path())[0];
-    let mut bytes = fs::read(path).unwrap();
-    bytes[64] ^= 1;
-    fs::write(path, bytes).unwrap();
+    // Behind the header and the seal that opening wrote.
+    edit(&segments(folder.path())[0], |bytes| bytes[80 + 40] ^= 1);
     let store = open_journal(folder.path(), LARGE);
     assert_log(&newest(&store, "victim"), "victim", None, 0);
     assert_log(&newest(&store, "b"), "b", None, 3);
@@ -220,12 +218,12 @@ fn store_14_a_journal_of_a_later_version_is_left_alone() {
     let path = &segments(folder.path())[0];
     let mut bytes = fs::read(path).unwrap();
     bytes[8] = 9;
-    let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
-    bytes[28..32].copy_from_slice(&crc);
+    let crc = crc32c::crc32c(&bytes[..36]).to_le_bytes();
+    bytes[36..40].copy_from_slice(&crc);
     fs::write(path, &bytes).unwrap();
     let refused = Embedded::open(journal_options(folder.path(), TINY, FaultPlan::NONE));
     assert!(
-        matches!(refused, Err(OpenError::NewerFormat { found: 9, supported: 1, .. })),
+        matches!(refused, Err(OpenError::NewerFormat { found: 9, supported: 2, .. })),
         "{refused:?}"
     );
     assert_eq!(fs::read(path).unwrap(), bytes);
@@ -258,23 +256,6 @@ fn assert_prefix(log: &StoredLog, document: &str) {
     assert_log(log, document, base, log.last().get());
 }
 
-fn segments(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("journal")).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
-}
-
 fn number(segment: &Path) -> u64 {
     segment.file_stem().unwrap().to_str().unwrap().parse().unwrap()
-}
-
-fn copy_journal(from: &Path) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    fs::create_dir(folder.path().join("journal")).unwrap();
-    for path in segments(from) {
-        let to = folder.path().join("journal").join(path.file_name().unwrap());
-        fs::copy(path, to).unwrap();
-    }
-    folder
 }

@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
-use syncline_server::store::{AppendError, Store};
+use syncline_server::store::{AppendError, Health, SnapshotError, Store};
 use tempfile::TempDir;
 
+use crate::power::{PowerCut, Random};
 use crate::subject::{
     assert_log, journal_options, name, newest, open_journal, previous, records, snapshot,
 };
 
 const SEGMENT_BYTES: u64 = 2048;
 const ROUNDS: u64 = 8;
+const EIO: i32 = 5;
+/// No room, the quota, too many files of the process or of the system.
+const NO_ROOM: [i32; 4] = [28, 122, 24, 23];
 
 /// How far each document got.
 #[derive(Clone, Copy, Default)]
@@ -30,88 +34,179 @@ struct Reached {
     snapshot: u64,
 }
 
+/// Fails the `k`-th call with the error `number`; returns which call that was, once it has come.
+fn fail_once(k: usize, number: i32) -> (FaultPlan, Arc<Mutex<Option<DiskCall>>>) {
+    let calls = AtomicUsize::new(0);
+    let hit = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&hit);
+    let plan = FaultPlan::new(move |op| {
+        if calls.fetch_add(1, Ordering::Relaxed) != k {
+            return Ok(());
+        }
+        *told.lock().unwrap() = Some(op.call);
+        Err(io::Error::from_raw_os_error(number))
+    });
+    (plan, hit)
+}
+
 #[test]
 fn store_19_after_a_fault_at_any_call_nothing_is_acknowledged_and_nothing_is_lost() {
     let mut hits = BTreeMap::new();
     for k in 0.. {
         let folder = TempDir::new().unwrap();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let hit = Arc::new(Mutex::new(None));
-        let plan = {
-            let (calls, hit) = (Arc::clone(&calls), Arc::clone(&hit));
-            FaultPlan::new(move |call| {
-                if calls.fetch_add(1, Ordering::Relaxed) != k {
-                    return Ok(());
-                }
-                *hit.lock().unwrap() = Some(call);
-                Err(io::Error::from_raw_os_error(if k % 2 == 0 { 5 } else { 28 }))
-            })
-        };
-        let reached = run(folder.path(), plan);
+        let (plan, hit) = fail_once(k, EIO);
+        let ran = run(folder.path(), plan);
         let Some(call) = *hit.lock().unwrap() else {
-            assert!(
-                reached["a"].acknowledged == ROUNDS * 3,
-                "without a fault everything is stored"
-            );
+            assert_eq!(ran.reached["a"].acknowledged, ROUNDS * 3, "all is stored without a fault");
             break;
         };
+        assert_eq!(ran.stalls, 0);
         *hits.entry(format!("{call:?}")).or_insert(0) += 1;
-        verify(folder.path(), &reached, call);
+        verify(folder.path(), &ran.reached, call);
     }
     for call in ["Create", "Write", "Sync", "SyncFolder", "Remove"] {
         assert!(hits.get(call).is_some_and(|hits| *hits > 2), "{call} in {hits:?}");
     }
 }
 
-fn run(folder: &Path, plan: FaultPlan) -> BTreeMap<&'static str, Reached> {
-    let mut reached: BTreeMap<_, Reached> =
-        ["a", "b", "idle"].map(|name| (name, <_>::default())).into();
+#[test]
+fn store_31_without_room_at_any_call_the_same_batch_is_stored_later() {
+    let mut resumed = BTreeMap::new();
+    for k in 0.. {
+        let folder = TempDir::new().unwrap();
+        let (plan, hit) = fail_once(k, NO_ROOM[k % NO_ROOM.len()]);
+        let ran = run(folder.path(), plan);
+        let Some(call) = *hit.lock().unwrap() else { break };
+        if matches!(call, DiskCall::Write | DiskCall::Create) && ran.stage != Stage::Opening {
+            assert!(ran.stage != Stage::Failed, "{call:?} for want of room is no failure");
+            assert_eq!(ran.reached["a"].acknowledged, ROUNDS * 3, "it went on");
+            *resumed.entry(format!("{call:?}")).or_insert(0) += ran.stalls;
+        }
+        if call == DiskCall::Sync {
+            assert!(ran.stage != Stage::Writing, "a sync is never tried again");
+        }
+        verify(folder.path(), &ran.reached, call);
+    }
+    for call in ["Create", "Write"] {
+        assert!(resumed.get(call).is_some_and(|stalls| *stalls > 1), "{call} in {resumed:?}");
+    }
+}
+
+#[test]
+fn store_31_a_batch_that_cannot_be_taken_back_ends_writing() {
+    for k in 0.. {
+        let folder = TempDir::new().unwrap();
+        let calls = AtomicUsize::new(0);
+        let no_more_calls = Arc::new(AtomicBool::new(true));
+        let reached_k = Arc::clone(&no_more_calls);
+        let plan = FaultPlan::new(move |op| {
+            let number = calls.fetch_add(1, Ordering::Relaxed);
+            if number == k {
+                reached_k.store(false, Ordering::Relaxed);
+                return Err(io::Error::from_raw_os_error(NO_ROOM[0]));
+            }
+            let takes_back = matches!(op.call, DiskCall::Truncate | DiskCall::Remove);
+            if number > k && takes_back { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+        });
+        let ran = run(folder.path(), plan);
+        if no_more_calls.load(Ordering::Relaxed) {
+            break;
+        }
+        assert_eq!(ran.stalls, 0);
+        verify(folder.path(), &ran.reached, DiskCall::Truncate);
+    }
+}
+
+/// How far a run came before it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Writing,
+    Failed,
+}
+
+struct Ran {
+    stage: Stage,
+    stalls: usize,
+    reached: BTreeMap<&'static str, Reached>,
+}
+
+fn run(folder: &Path, plan: FaultPlan) -> Ran {
+    let reached = ["a", "b", "idle"].map(|name| (name, <_>::default())).into();
+    let mut ran = Ran { stage: Stage::Opening, stalls: 0, reached };
     let Ok(store) = Embedded::open(journal_options(folder, SEGMENT_BYTES, plan)) else {
-        return reached;
+        return ran;
     };
-    let mut failed = false;
+    ran.stage = Stage::Writing;
     for round in 1..=ROUNDS {
-        for (document, reached) in &mut reached {
+        for document in ["a", "b", "idle"] {
             // Cleaning has to carry it along.
-            if *document == "idle" && round > 1 {
-                continue;
+            if document != "idle" || round == 1 {
+                ran.step(&store, document);
             }
-            let batch = records(document, reached.offered + 1..=reached.offered + 3);
-            match store.append(&batch) {
-                Ok(()) => {
-                    assert!(!failed, "an acknowledgement after a failure");
-                    reached.offered += 3;
-                    reached.acknowledged = reached.offered;
-                }
-                Err(AppendError::Io { .. }) => {
-                    assert!(!failed, "the failure is told once");
-                    reached.offered += 3;
-                    failed = true;
-                }
-                Err(error) => {
-                    assert!(matches!(error, AppendError::Poisoned { .. }), "{error:?}");
-                    failed = true;
-                }
-            }
-            if reached.acknowledged == reached.offered {
-                let state = snapshot(document, reached.acknowledged, 400);
-                if store.write_snapshot(&name(document), &state).is_ok() {
-                    reached.snapshot = reached.acknowledged;
-                }
-            }
-            assert_eq!(
-                newest(&store, document).last().get(),
-                reached.acknowledged,
-                "still readable"
-            );
         }
     }
-    assert!(!failed || store.health().is_err());
-    reached
+    let is_failed = matches!(store.health(), Health::Failed { .. });
+    assert_eq!(ran.stage == Stage::Failed, is_failed, "{:?}", store.health());
+    let mut closed = store.close();
+    if matches!(closed, Err(AppendError::Stalled { .. })) {
+        closed = store.close();
+    }
+    if closed.is_err() {
+        ran.stage = Stage::Failed;
+    }
+    ran
+}
+
+impl Ran {
+    fn step(&mut self, store: &Embedded, document: &'static str) {
+        let reached = self.reached.get_mut(document).unwrap();
+        let batch = records(document, reached.offered + 1..=reached.offered + 3);
+        let mut appended = store.append(&batch);
+        if matches!(appended, Err(AppendError::Stalled { .. })) {
+            self.stalls += 1;
+            assert!(matches!(store.health(), Health::Stalled { .. }));
+            assert_eq!(newest(store, document).last().get(), reached.acknowledged);
+            appended = store.append(&batch);
+        }
+        match appended {
+            Ok(()) => {
+                assert!(self.stage == Stage::Writing, "an acknowledgement after a failure");
+                assert_eq!(store.health(), Health::Writable);
+                reached.offered += 3;
+                reached.acknowledged = reached.offered;
+            }
+            Err(AppendError::Io { .. }) => {
+                assert!(self.stage == Stage::Writing, "the failure is told once");
+                reached.offered += 3;
+                self.stage = Stage::Failed;
+            }
+            Err(error) => {
+                assert!(matches!(error, AppendError::Poisoned { .. }), "{error:?}");
+                self.stage = Stage::Failed;
+            }
+        }
+        if reached.acknowledged == reached.offered {
+            let state = snapshot(document, reached.acknowledged, 400);
+            match store.write_snapshot(&name(document), &state) {
+                Ok(()) => reached.snapshot = reached.acknowledged,
+                Err(SnapshotError::Journal { source: AppendError::Stalled { .. } }) => {
+                    assert_eq!(store.health(), Health::Writable, "appends go on");
+                }
+                Err(_) => self.stage = Stage::Failed,
+            }
+        }
+        // Cleaning, after a snapshot that was written, fails on its own.
+        if matches!(store.health(), Health::Failed { .. }) {
+            self.stage = Stage::Failed;
+        }
+        let last = newest(store, document).last().get();
+        assert_eq!(last, reached.acknowledged, "still readable");
+    }
 }
 
 fn verify(folder: &Path, reached: &BTreeMap<&str, Reached>, call: DiskCall) {
-    for _ in 0..2 {
+    {
         let store = open_journal(folder, SEGMENT_BYTES);
         for (document, Reached { acknowledged, offered, snapshot: through }) in reached {
             for log in [newest(&store, document), previous(&store, document)] {
@@ -131,63 +226,46 @@ fn verify(folder: &Path, reached: &BTreeMap<&str, Reached>, call: DiskCall) {
     assert_eq!(newest(&store, "a").last().get(), last + 10);
 }
 
-/// What a power cut leaves when the disk has not written a byte more than it was made to.
-#[derive(Default)]
-struct Durable {
-    /// The length of each segment when it was last synced.
-    lengths: BTreeMap<PathBuf, u64>,
-    /// What the running sync will make of them.
-    syncing: Option<BTreeMap<PathBuf, u64>>,
-}
-
-impl Durable {
-    /// Sees each call before it is made, and with it that the one before has returned.
-    fn observe(&mut self, folder: &Path, call: Option<DiskCall>) {
-        if let Some(synced) = self.syncing.take() {
-            self.lengths = synced;
+#[test]
+fn store_2_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {
+    let mut random = Random(1);
+    for k in 1.. {
+        let folder = TempDir::new().unwrap();
+        let watched = PowerCut::watch(folder.path());
+        let plan = watched.plan(move |number, _| match number < k {
+            true => Ok(()),
+            false => Err(io::Error::other("the power is gone")),
+        });
+        let ran = run(folder.path(), plan);
+        if watched.calls() <= k {
+            break;
         }
-        if call == Some(DiskCall::Sync) {
-            // The one that is synced is the one that grows, the last.
-            let mut synced = self.lengths.clone();
-            synced.extend(lengths(folder).pop_last());
-            self.syncing = Some(synced);
-        }
+        watched.cut(&mut random);
+        verify(folder.path(), &ran.reached, DiskCall::Sync);
     }
-
-    fn cut_power(&self, folder: &Path) {
-        for (path, len) in lengths(folder) {
-            let kept = self.lengths.get(&path).copied().unwrap_or(0).min(len);
-            File::options().write(true).open(path).unwrap().set_len(kept).unwrap();
-        }
-    }
-}
-
-fn lengths(folder: &Path) -> BTreeMap<PathBuf, u64> {
-    let entries = fs::read_dir(folder.join("journal")).unwrap().map(Result::unwrap);
-    entries.map(|entry| (entry.path(), entry.metadata().unwrap().len())).collect()
 }
 
 #[test]
-fn store_2_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {
-    for k in 2.. {
-        let folder = TempDir::new().unwrap();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let durable = Arc::new(Mutex::new(Durable::default()));
-        let plan = {
-            let (calls, durable) = (Arc::clone(&calls), Arc::clone(&durable));
-            let folder = folder.path().to_owned();
-            FaultPlan::new(move |call| {
-                let on = calls.fetch_add(1, Ordering::Relaxed) < k;
-                durable.lock().unwrap().observe(&folder, on.then_some(call));
-                if on { Ok(()) } else { Err(io::Error::other("the power is gone")) }
-            })
-        };
-        let reached = run(folder.path(), plan);
-        if calls.load(Ordering::Relaxed) <= k {
+fn store_31_a_power_cut_after_a_stall_at_any_call_loses_nothing_that_was_acknowledged() {
+    let mut random = Random(3);
+    for k in (0..).step_by(7) {
+        let mut no_more_calls = false;
+        for stall in (0..k).rev().take(9) {
+            let folder = TempDir::new().unwrap();
+            let watched = PowerCut::watch(folder.path());
+            let plan = watched.plan(move |number, _| match number {
+                _ if number >= k => Err(io::Error::other("the power is gone")),
+                _ if number == stall => Err(io::Error::from_raw_os_error(NO_ROOM[0])),
+                _ => Ok(()),
+            });
+            let ran = run(folder.path(), plan);
+            no_more_calls = watched.calls() <= k;
+            watched.cut(&mut random);
+            verify(folder.path(), &ran.reached, DiskCall::Sync);
+        }
+        if no_more_calls {
             break;
         }
-        durable.lock().unwrap().cut_power(folder.path());
-        verify(folder.path(), &reached, DiskCall::Sync);
     }
 }
 

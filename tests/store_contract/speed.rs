@@ -50,7 +50,7 @@ async fn speed_of_group_commit() {
         waits.sort_unstable();
         let (p50, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
         println!("{writers} writers: {rate:.0} acknowledged/s, p50 {p50:?}, p99 {p99:?}");
-        thread.stop().await;
+        thread.stop().await.unwrap();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stores under test, and short ways to talk to them.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,25 +12,46 @@ use syncline_server::store::memory::Memory;
 use syncline_server::store::{Generation, Record, Store};
 use tempfile::TempDir;
 
+use crate::power::{PowerCut, Random};
+
 /// Small enough that every test fills several.
 pub(crate) const TINY: u64 = 2048;
 
 /// A store that can be closed and opened again.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    folder: Option<(TempDir, u64)>,
+    place: Place,
     store: Option<Arc<dyn Store>>,
 }
 
+#[derive(Debug)]
+enum Place {
+    Memory,
+    /// A folder, and the length of a segment.
+    Folder(TempDir, u64),
+    /// A folder on a disk whose power is cut instead of closing the store.
+    Cut(TempDir, PowerCut, Random),
+}
+
+/// Several pages, so that some of them can be lost.
+const CUT_SEGMENT_BYTES: u64 = 24 << 10;
+
 impl Subject {
     pub(crate) fn memory() -> Self {
-        Self { folder: None, store: Some(Arc::new(Memory::new())) }
+        Self { place: Place::Memory, store: Some(Arc::new(Memory::new())) }
     }
 
     pub(crate) fn embedded(segment_bytes: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let store = Some(Arc::new(open(folder.path(), segment_bytes)) as Arc<dyn Store>);
-        Self { folder: Some((folder, segment_bytes)), store }
+        Self { place: Place::Folder(folder, segment_bytes), store }
+    }
+
+    /// Loses on reopening what it did not sync.
+    pub(crate) fn faulty() -> Self {
+        let folder = TempDir::new().unwrap();
+        let (watched, store) = open_watched(folder.path());
+        Self { place: Place::Cut(folder, watched, Random(7)), store: Some(store) }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -38,11 +60,28 @@ impl Subject {
 
     /// Closes and opens; a store in memory stays as it is.
     pub(crate) fn reopen(&mut self) {
-        if let Some((folder, segment_bytes)) = &self.folder {
-            self.store = None;
-            self.store = Some(Arc::new(open(folder.path(), *segment_bytes)));
+        match &mut self.place {
+            Place::Memory => {}
+            Place::Folder(folder, segment_bytes) => {
+                self.store = None;
+                self.store = Some(Arc::new(open(folder.path(), *segment_bytes)));
+            }
+            Place::Cut(folder, watched, random) => {
+                self.store = None;
+                watched.cut(random);
+                let (again, store) = open_watched(folder.path());
+                *watched = again;
+                self.store = Some(store);
+            }
         }
     }
+}
+
+fn open_watched(folder: &Path) -> (PowerCut, Arc<dyn Store>) {
+    let watched = PowerCut::watch(folder);
+    let plan = watched.plan(|_, _| Ok(()));
+    let store = Embedded::open(journal_options(folder, CUT_SEGMENT_BYTES, plan)).unwrap();
+    (watched, Arc::new(store))
 }
 
 /// Without the cache, which takes most of the time that opening takes.
@@ -113,4 +152,31 @@ pub(crate) fn assert_log(log: &StoredLog, document: &str, base: Option<&Snapshot
     for logged in &log.updates {
         assert_eq!(logged.update, update(document, logged.sequence.get()));
     }
+}
+
+/// The segment files, in order.
+pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("journal")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    paths.sort();
+    paths
+}
+
+/// Changes the bytes of a file.
+pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+pub(crate) fn copy_journal(from: &Path) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("journal")).unwrap();
+    for entry in fs::read_dir(from.join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        let to = folder.path().join("journal").join(path.file_name().unwrap());
+        fs::copy(path, to).unwrap();
+    }
+    folder
 }

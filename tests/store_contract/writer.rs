@@ -4,11 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog};
+use bytes::Bytes;
+use syncline_protocol::{
+    DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog, Timestamp,
+};
 use syncline_server::store::memory::Memory;
-use syncline_server::store::writer::{Durable, Progress, StoreWriter, WriterLimits, WriterStopped};
+use syncline_server::store::writer::{
+    Durable, Progress, StoreState, StoreWriter, Unstored, WriterLimits, WriterStopped,
+};
 use syncline_server::store::{
-    AppendError, DocumentInfo, Generation, LoadError, Record, SnapshotError, Store,
+    AppendError, DocumentInfo, Generation, Health, LoadError, Record, Salvaged, SnapshotError,
+    Store,
 };
 use tokio::sync::watch;
 
@@ -24,6 +30,7 @@ struct Faulty {
     released: Condvar,
     failing: AtomicBool,
     panicking: AtomicBool,
+    full: AtomicBool,
     appends: AtomicUsize,
     largest: AtomicUsize,
 }
@@ -51,10 +58,38 @@ impl Store for Faulty {
         self.wait();
         assert!(!self.panicking.load(Ordering::Acquire), "told to panic");
         if self.failing.load(Ordering::Acquire) {
-            let source = Arc::new(std::io::Error::from_raw_os_error(28));
+            let source = Arc::new(std::io::Error::from_raw_os_error(5));
             return Err(AppendError::Io { source });
         }
+        if self.full.load(Ordering::Acquire) {
+            return Err(AppendError::Stalled { reason: "full".to_owned() });
+        }
         self.inner.append(records)
+    }
+
+    fn salvage(&self, name: &DocumentName) -> Result<Salvaged, LoadError> {
+        self.inner.salvage(name)
+    }
+
+    fn rewrite(
+        &self,
+        name: &DocumentName,
+        epoch: Epoch,
+        state: Bytes,
+    ) -> Result<Sequence, SnapshotError> {
+        self.inner.rewrite(name, epoch, state)
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.inner.epoch()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        self.inner.close()
     }
 
     fn write_snapshot(&self, name: &DocumentName, state: &Snapshot) -> Result<(), SnapshotError> {
@@ -65,8 +100,14 @@ impl Store for Faulty {
         self.inner.documents()
     }
 
-    fn health(&self) -> Result<(), AppendError> {
-        self.inner.health()
+    fn health(&self) -> Health {
+        match self.full.load(Ordering::Acquire) {
+            true => {
+                let since = Timestamp::from_unix_ms(0);
+                Health::Stalled { reason: "full".to_owned(), since }
+            }
+            false => self.inner.health(),
+        }
     }
 }
 
@@ -85,7 +126,7 @@ async fn store_20_each_document_learns_how_far_it_is_stored() {
         reach(durable, &Durable::Through(Sequence::new(20))).await;
         assert_log(&newest(&*store, document), document, None, 20);
     }
-    thread.stop().await;
+    thread.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -104,28 +145,28 @@ async fn store_20_what_queues_up_during_a_sync_is_stored_by_the_next_one() {
     reach(&mut durable, &Durable::Through(Sequence::new(500))).await;
     assert_eq!(store.appends.load(Ordering::Acquire), 2);
     assert_eq!(store.largest.load(Ordering::Acquire), 499);
-    thread.stop().await;
+    thread.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn store_21_a_failure_reaches_every_document_now_and_later() {
+async fn store_21_a_failure_is_told_once_for_all_and_is_final() {
     let store = Arc::new(Faulty::default());
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
-    let (stored, mut stored_durable) = Progress::new(Sequence::ZERO);
-    writer.append(record("stored", 1), &stored).await.unwrap();
-    reach(&mut stored_durable, &Durable::Through(Sequence::new(1))).await;
+    let mut state = writer.state();
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    writer.append(record("a", 1), &progress).await.unwrap();
+    reach(&mut durable, &Durable::Through(Sequence::new(1))).await;
+    assert_eq!(*state.borrow(), StoreState::Writable);
     store.failing.store(true, Ordering::Release);
-    for document in ["a", "b"] {
-        let (progress, mut durable) = Progress::new(Sequence::ZERO);
-        writer.append(record(document, 1), &progress).await.unwrap();
-        let reason = failure(&mut durable).await;
-        assert!(reason.contains("cannot be written"), "{reason}");
-    }
+    writer.append(record("a", 2), &progress).await.unwrap();
+    let reason = failure(&mut state).await;
+    assert!(reason.contains("cannot be written"), "{reason}");
     store.failing.store(false, Ordering::Release);
-    writer.append(record("stored", 2), &stored).await.unwrap();
-    failure(&mut stored_durable).await;
+    writer.append(record("a", 3), &progress).await.unwrap();
+    let unstored = within(thread.stop()).await.unwrap_err();
+    assert_eq!((unstored.records, &unstored.reason), (2, &reason));
     assert_eq!(store.appends.load(Ordering::Acquire), 2, "a failed store is not asked again");
-    thread.stop().await;
+    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(1)));
 }
 
 #[tokio::test]
@@ -133,10 +174,10 @@ async fn store_21_a_store_that_panics_counts_as_failed() {
     let store = Arc::new(Faulty::default());
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     store.panicking.store(true, Ordering::Release);
-    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    let (progress, _durable) = Progress::new(Sequence::ZERO);
     writer.append(record("a", 1), &progress).await.unwrap();
-    assert!(failure(&mut durable).await.contains("panicked"));
-    thread.stop().await;
+    assert!(failure(&mut writer.state()).await.contains("panicked"));
+    assert_eq!(thread.stop().await.unwrap_err().records, 1);
 }
 
 #[tokio::test]
@@ -152,10 +193,12 @@ async fn store_21_one_document_out_of_order_does_not_fail_the_others() {
         writer.append(record("first", sequence), &first).await.unwrap();
     }
     store.hold(false);
-    failure(&mut wrong_durable).await;
+    let failed = within(wrong_durable.wait_for(|wrong| matches!(wrong, Durable::Failed(_)))).await;
+    drop(failed.unwrap());
+    assert_eq!(*writer.state().borrow(), StoreState::Writable);
     reach(&mut first_durable, &Durable::Through(Sequence::new(3))).await;
     assert_log(&newest(&*store, "wrong"), "wrong", None, 0);
-    thread.stop().await;
+    thread.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -184,7 +227,7 @@ async fn store_22_a_full_queue_makes_callers_wait() {
         huge.update = vec![7; 1 << 20].into();
         within(writer.append(huge, &progress)).await.unwrap();
         reach(&mut durable, &Durable::Through(Sequence::new(accepted + 1))).await;
-        thread.stop().await;
+        thread.stop().await.unwrap();
     }
 }
 
@@ -202,7 +245,7 @@ async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
     let late = writer.append(record("a", 3001), &progress).await;
     assert_eq!(late, Err(WriterStopped));
     store.hold(false);
-    within(stopping).await.unwrap();
+    within(stopping).await.unwrap().unwrap();
     assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(3000)));
     assert_log(&newest(&*store, "a"), "a", None, 3000);
     assert!(store.largest.load(Ordering::Acquire) <= WriterLimits::DEFAULT.batch_len);
@@ -221,10 +264,62 @@ async fn store_23_a_full_queue_does_not_keep_from_stopping() {
     let late = tokio::spawn(async move { writer.append(record("a", 3), &progress).await });
     let stopping = tokio::spawn(thread.stop());
     store.hold(false);
-    within(stopping).await.unwrap();
+    within(stopping).await.unwrap().unwrap();
     let late = within(late).await.unwrap();
     let stored = store.load(&name("a"), Generation::Newest).unwrap().last().get();
     assert_eq!(stored, if late.is_ok() { 3 } else { 2 });
+}
+
+#[tokio::test]
+async fn store_33_what_finds_no_room_is_held_and_stored_when_there_is_some() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    store.full.store(true, Ordering::Release);
+    writer.append(record("a", 1), &progress).await.unwrap();
+    stalled(&writer).await;
+    writer.append(record("a", 2), &progress).await.unwrap();
+    let tries = store.appends.load(Ordering::Acquire);
+    until(|| store.appends.load(Ordering::Acquire) > tries).await;
+    assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO));
+    store.full.store(false, Ordering::Release);
+    reach(&mut durable, &Durable::Through(Sequence::new(2))).await;
+    assert_eq!(*writer.state().borrow(), StoreState::Writable);
+    assert_log(&newest(&*store, "a"), "a", None, 2);
+    thread.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn store_33_a_store_that_is_stalled_from_the_start_is_tried_without_anything_to_store() {
+    let store = Arc::new(Faulty::default());
+    store.full.store(true, Ordering::Release);
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    stalled(&writer).await;
+    store.full.store(false, Ordering::Release);
+    let mut state = writer.state();
+    drop(within(state.wait_for(|state| *state == StoreState::Writable)).await.unwrap());
+    thread.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn store_33_a_stop_tries_once_more_and_says_what_it_could_not_store() {
+    let limits = WriterLimits { batch_len: 2, ..WriterLimits::DEFAULT };
+    for room_at_last in [true, false] {
+        let store = Arc::new(Faulty::default());
+        let (writer, thread) = StoreWriter::start(store.clone(), limits);
+        let (progress, _durable) = Progress::new(Sequence::ZERO);
+        store.full.store(true, Ordering::Release);
+        for sequence in 1..=7 {
+            writer.append(record("a", sequence), &progress).await.unwrap();
+        }
+        stalled(&writer).await;
+        store.full.store(!room_at_last, Ordering::Release);
+        let outcome = within(thread.stop()).await;
+        let unstored = Unstored { records: 7, reason: "full".to_owned() };
+        assert_eq!(outcome, if room_at_last { Ok(()) } else { Err(unstored) });
+        let last = newest(&*store, "a").last().get();
+        assert_eq!(last, if room_at_last { 7 } else { 0 });
+    }
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -235,12 +330,18 @@ async fn reach(durable: &mut watch::Receiver<Durable>, goal: &Durable) {
     within(durable.wait_for(|durable| durable == goal)).await.unwrap();
 }
 
-async fn failure(durable: &mut watch::Receiver<Durable>) -> String {
-    let failed = within(durable.wait_for(|durable| matches!(durable, Durable::Failed(_)))).await;
+async fn failure(state: &mut watch::Receiver<StoreState>) -> String {
+    let failed = within(state.wait_for(|state| matches!(state, StoreState::Failed(_)))).await;
     match failed.unwrap().clone() {
-        Durable::Failed(reason) => reason,
-        Durable::Through(_) => unreachable!("waited for a failure"),
+        StoreState::Failed(reason) => reason,
+        StoreState::Writable | StoreState::Stalled(_) => unreachable!("waited for a failure"),
     }
+}
+
+async fn stalled(writer: &StoreWriter) {
+    let mut state = writer.state();
+    let is_stalled = |state: &StoreState| *state == StoreState::Stalled("full".to_owned());
+    drop(within(state.wait_for(is_stalled)).await.unwrap());
 }
 
 async fn until(condition: impl Fn() -> bool) {

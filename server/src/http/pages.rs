@@ -5,6 +5,7 @@ use warp::http::StatusCode;
 use super::{Reply, problem, reply};
 use crate::config::Mode;
 use crate::server::Context;
+use crate::store::Health;
 
 /// `GET /`: links with live counts in `dev`, a plain name in `serve`.
 pub(crate) fn index(context: &Context) -> Reply {
@@ -38,9 +39,11 @@ pub(crate) fn readyz(context: &Context) -> Reply {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is stopping");
     }
     match context.hub.store.health() {
-        Ok(()) => reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
-        Err(error) => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", &error.to_string())
+        Health::Writable => {
+            reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned())
+        }
+        Health::Stalled { reason, .. } | Health::Failed { reason } => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", &reason)
         }
     }
 }

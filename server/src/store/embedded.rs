@@ -3,21 +3,25 @@
 //! ```text
 //! syncline.lock     held while a process runs, with its pid
 //! journal/*.wal     every update and snapshot that counts: the truth
+//! journal/end       where the journal ends; only while no process runs, and after a clean stop
 //! sled/             a cache of the newest snapshots; can be deleted at any time
 //! ```
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use syncline_protocol::{DocumentName, Snapshot, StoredLog};
+use bytes::Bytes;
+use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog};
 use tracing::{info, warn};
 
 use crate::store::disk::FaultPlan;
-use crate::store::journal::Journal;
+use crate::store::journal::{Journal, JournalOptions};
 use crate::store::lock::FolderLock;
 use crate::store::sled::{Contents, SnapshotCache};
 use crate::store::{
-    AppendError, DocumentInfo, Generation, LoadError, OpenError, Record, SnapshotError, Store,
+    AppendError, DocumentInfo, Generation, Health, JournalReader, LoadError, OpenError, Record,
+    Salvaged, SnapshotError, Store,
 };
 
 /// How to open an [`Embedded`] store.
@@ -31,18 +35,21 @@ pub struct EmbeddedOptions {
     /// What sled may hold in memory; it takes about twice as much. 0: there is no sled, and
     /// snapshots are read from the journal.
     pub cache_bytes: u64,
+    /// How long a call to the disk may take before the store counts as stalled.
+    pub patience: Duration,
     /// Which calls to the disk fail. Only tests ask for any.
     pub faults: FaultPlan,
 }
 
 impl EmbeddedOptions {
-    /// Segments of 64 MiB, 16 MiB of cache, no faults.
+    /// Segments of 64 MiB, 16 MiB of cache, 10 s of patience, no faults.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             segment_bytes: 64 << 20,
             cache_bytes: 16 << 20,
+            patience: Duration::from_secs(10),
             faults: FaultPlan::NONE,
         }
     }
@@ -61,10 +68,11 @@ impl Embedded {
     /// Opens the folder, and repairs what a crash left.
     ///
     /// # Errors
-    /// If another process holds the folder, the disk refuses, or a later version wrote the journal.
-    /// Damaged records and a damaged cache are logged and do not keep a folder from opening.
+    /// If another process holds the folder, the disk refuses, another version wrote the journal, or
+    /// whole parts of it are missing. Damaged records and a damaged cache are logged and do not keep
+    /// a folder from opening, and neither does a lack of room.
     pub fn open(options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let EmbeddedOptions { path, segment_bytes, cache_bytes, faults } = options;
+        let EmbeddedOptions { path, segment_bytes, cache_bytes, patience, faults } = options;
         let io_error = |source| OpenError::Io { path: path.clone(), source };
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(io_error)?;
@@ -73,7 +81,8 @@ impl Embedded {
             }
         }
         let lock = FolderLock::take(&path)?;
-        let journal = Journal::open(&path, segment_bytes, faults)?;
+        let journal =
+            Journal::open(&path, JournalOptions { segment_bytes, patience, disk: faults })?;
         let (snapshots, contents) = match cache_bytes {
             0 => (SnapshotCache::none(), Contents::Kept),
             _ => SnapshotCache::open(&path, cache_bytes),
@@ -85,13 +94,22 @@ impl Embedded {
         Ok(store)
     }
 
+    /// Reads the folder at `path` as it is, whether or not a server is running on it, and changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// If the journal cannot be read at all, or another version wrote it.
+    pub fn read(path: &Path) -> Result<JournalReader, OpenError> {
+        JournalReader::open(path)
+    }
+
     fn fill_cache(&self) {
-        let documents = self.journal.documents_with_snapshot();
+        let documents = self.journal.documents_with_state();
         if documents.is_empty() {
             return;
         }
         info!(documents = documents.len(), "Filling the snapshot cache from the journal.");
-        let read = |document: DocumentName| match self.journal.newest_snapshot(&document) {
+        let read = |document: DocumentName| match self.journal.newest_state(&document) {
             Ok(snapshot) => Some((document, snapshot?)),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -115,6 +133,11 @@ impl Store for Embedded {
         })
     }
 
+    fn salvage(&self, document: &DocumentName) -> Result<Salvaged, LoadError> {
+        let cached = |through, digest| self.snapshots.read(document, through, digest);
+        self.journal.salvage(document, cached)
+    }
+
     fn append(&self, records: &[Record]) -> Result<(), AppendError> {
         self.journal.append(records)
     }
@@ -130,11 +153,35 @@ impl Store for Embedded {
         Ok(())
     }
 
+    fn rewrite(
+        &self,
+        document: &DocumentName,
+        epoch: Epoch,
+        state: Bytes,
+    ) -> Result<Sequence, SnapshotError> {
+        let through = self.journal.rewrite(document, epoch, &state)?;
+        self.snapshots.write(std::iter::once((document.clone(), Snapshot { through, state })));
+        self.journal.clean();
+        Ok(through)
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.journal.epoch()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Fsync
+    }
+
     fn documents(&self) -> Vec<DocumentInfo> {
         self.journal.documents()
     }
 
-    fn health(&self) -> Result<(), AppendError> {
+    fn health(&self) -> Health {
         self.journal.health()
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        self.journal.close()
     }
 }

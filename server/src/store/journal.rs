@@ -1,10 +1,12 @@
 //! The journal: append-only segment files that hold every update and every snapshot that still
 //! counts. It is the truth; whatever else lies in the data folder can be rebuilt from it.
 //!
-//! - [`Journal::append`] writes a batch and syncs once. After any failed write or sync nothing is
-//!   written any more, because nothing is known about the file any more; reading goes on.
+//! - [`Journal::append`] writes a batch and syncs once. For lack of room the batch is taken back and
+//!   can be tried again. After any other failed write, and any failed sync, nothing is written any
+//!   more, because nothing is known about the file any more; reading goes on.
 //! - Opening reads everything once. A tail that was never acknowledged is cut; damage in front of
 //!   that is stepped over, and the documents that miss a record refuse to load.
+//! - Closing writes a seal and records where the journal ends.
 //! - [`Journal::clean`] copies live records forward and deletes files, so that the journal stays
 //!   within a small factor of what is live.
 //!
@@ -12,73 +14,115 @@
 //! over write and sync), `index` (held for moments). A load takes only the last.
 
 mod clean;
+mod condition;
+mod damage;
+mod end;
+mod entry;
+mod files;
 mod head;
 mod index;
 mod read;
+mod reader;
 mod record;
 mod recover;
+mod scan;
 mod segment;
+mod segments;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use syncline_protocol::{DocumentName, Epoch, Sequence, Snapshot, StoredLog, Timestamp};
 
-use crate::store::disk::FaultPlan;
-use crate::store::journal::head::{Poison, Writer};
-pub(crate) use crate::store::journal::index::Digest;
+use crate::store::disk::{FaultPlan, Folder};
+use crate::store::journal::condition::Condition;
+pub use crate::store::journal::damage::{Damage, TornTail};
+pub(crate) use crate::store::journal::entry::Digest;
+use crate::store::journal::entry::after;
+use crate::store::journal::files::Files;
+use crate::store::journal::head::Writer;
 use crate::store::journal::index::Index;
-use crate::store::journal::record::{Fields, Kind};
+pub use crate::store::journal::reader::JournalReader;
+use crate::store::journal::record::{Fields, Kind, Lineage};
+use crate::store::journal::segment::Segment;
 use crate::store::{
-    AppendError, DocumentInfo, Generation, LoadError, OpenError, Record, SnapshotError,
+    AppendError, DocumentInfo, Generation, Health, LoadError, OpenError, Record, Salvaged,
+    SnapshotError,
 };
 
 /// The journal of one data folder.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    folder: PathBuf,
-    segment_bytes: u64,
-    disk: FaultPlan,
-    /// A copied snapshot must never land behind one that replaces it.
+    place: Arc<Place>,
+    /// A copied state must never land behind one that replaces it.
     maintenance: Mutex<()>,
     writer: Mutex<Writer>,
-    poison: Poison,
+    condition: Condition,
     index: Mutex<Index>,
+    /// Segments with nothing live in them, whose files are still there.
+    emptied: Mutex<Vec<Arc<Segment>>>,
+}
+
+/// How a journal is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalOptions {
+    /// The length at which a segment is full.
+    pub(crate) segment_bytes: u64,
+    /// How long a call to the disk may take before that is told.
+    pub(crate) patience: Duration,
+    pub(crate) disk: FaultPlan,
+}
+
+/// What all parts of an open journal need and none changes.
+#[derive(Debug)]
+struct Place {
+    folder: Folder,
+    disk: FaultPlan,
+    segment_bytes: u64,
+    epoch: Epoch,
+    files: Arc<Files>,
 }
 
 impl Journal {
-    /// Opens the journal in `data/journal`, and creates it if it is not there.
-    pub(crate) fn open(
-        data: &Path,
-        segment_bytes: u64,
-        disk: FaultPlan,
-    ) -> Result<Self, OpenError> {
-        let folder = data.join("journal");
-        let io_error = |source| OpenError::Io { path: folder.clone(), source };
-        if !folder.is_dir() {
-            fs::create_dir(&folder).map_err(io_error)?;
-            disk.sync_folder(data).map_err(io_error)?;
+    /// Opens the journal in `data/journal`, and creates it if it is not there. On a disk without
+    /// room an existing one opens too, and waits.
+    pub(crate) fn open(data: &Path, options: JournalOptions) -> Result<Self, OpenError> {
+        let JournalOptions { segment_bytes, patience, disk } = options;
+        let path = data.join("journal");
+        let io_error = |source| OpenError::Io { path: path.clone(), source };
+        if !path.is_dir() {
+            fs::create_dir(&path).map_err(io_error)?;
+            Folder::open(data).and_then(|data| data.sync(&disk)).map_err(io_error)?;
         }
-        let recovered = recover::recover(&folder, &disk, segment_bytes)?;
+        let recovered = recover::recover(&path, &disk, segment_bytes)?;
+        let folder = Folder::open(&path).map_err(io_error)?;
+        let (index, files) = (recovered.index, recovered.files);
+        let epoch = index.epoch();
+        let is_new = index.segments.is_empty();
+        let place = Arc::new(Place { folder, disk, segment_bytes, epoch, files });
+        let condition = Condition::new(patience);
         let end = (recovered.head, recovered.next_number);
-        let writer = Writer::new(folder.clone(), disk.clone(), segment_bytes, end);
-        let poison = writer.poison();
-        Ok(Self {
-            folder,
-            segment_bytes,
-            disk,
-            maintenance: Mutex::new(()),
-            writer: Mutex::new(writer),
-            poison,
-            index: Mutex::new(recovered.index),
-        })
+        let mut writer = Writer::new(Arc::clone(&place), condition.clone(), end);
+        let index = Mutex::new(index);
+        // Proves what was recovered, makes a new epoch durable, and shows that the disk is fit.
+        let proven = writer.prove(&index);
+        condition.note(&proven);
+        match proven {
+            Ok(()) => {}
+            Err(AppendError::Stalled { .. }) if !is_new => {}
+            Err(error) => return Err(io_error(io::Error::other(error))),
+        }
+        let (maintenance, writer) = (Mutex::new(()), Mutex::new(writer));
+        let emptied = Mutex::default();
+        Ok(Self { place, maintenance, writer, condition, index, emptied })
     }
 
-    /// Returns when all of `records` are on disk.
+    /// Returns when all of `records` are on disk. Without any, tries whether there is room again.
     pub(crate) fn append(&self, records: &[Record]) -> Result<(), AppendError> {
         let mut writer = self.writer()?;
         writer.check()?;
@@ -87,7 +131,13 @@ impl Journal {
         for (record, fields) in records.iter().zip(&fields) {
             check_size(&record.document, fields)?;
         }
-        self.store(&mut writer, &fields)
+        let outcome = match fields.as_slice() {
+            [] if self.condition.is_stalled() => writer.prove(&self.index),
+            [] => Ok(()),
+            fields => self.store(&mut writer, fields),
+        };
+        self.condition.note(&outcome);
+        outcome
     }
 
     /// Makes `snapshot` the newest of its document; returns when it is on disk.
@@ -97,11 +147,12 @@ impl Journal {
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError> {
         let _alone = lock(&self.maintenance);
-        let mut writer = self.writer().map_err(|source| SnapshotError::Journal { source })?;
+        let mut writer = self.writer().map_err(journal_error)?;
         let offered = snapshot.through;
-        let (newest, last) = {
+        let (newest, last, lineage) = {
             let index = lock(&self.index);
-            (index.newest_through(document.as_str()), index.last(document.as_str()))
+            let name = document.as_str();
+            (index.newest_through(name), index.last(name), index.lineage(name))
         };
         if let Some(newest) = newest.filter(|newest| *newest > offered) {
             return Err(SnapshotError::Outdated { newest, offered });
@@ -109,20 +160,34 @@ impl Journal {
         if offered > last {
             return Err(SnapshotError::Ahead { last, offered });
         }
-        let fields = Fields {
-            kind: Kind::Snapshot,
-            sequence: offered,
-            time: now(),
-            document: document.as_str(),
-            author: "",
-            payload: &snapshot.state,
-        };
+        let fields = state(document, Kind::Snapshot(lineage), offered, &snapshot.state);
         let stored = check_size(document, &fields);
         let stored = stored.and_then(|()| self.store(&mut writer, &[fields]));
-        stored.map_err(|source| SnapshotError::Journal { source })
+        stored.map_err(journal_error)
     }
 
-    /// Reads a document. `cached` may know the state of the snapshot already.
+    /// Puts `state` in the place of everything that the document holds; returns when it is on disk.
+    pub(crate) fn rewrite(
+        &self,
+        document: &DocumentName,
+        epoch: Epoch,
+        state: &[u8],
+    ) -> Result<Sequence, SnapshotError> {
+        let _alone = lock(&self.maintenance);
+        let mut writer = self.writer().map_err(journal_error)?;
+        let (origin, known) = {
+            let index = lock(&self.index);
+            (after(index.highest(document.as_str())), index.lineage(document.as_str()).epoch)
+        };
+        let epoch = if epoch == Epoch::NONE { known } else { epoch };
+        let kind = Kind::Origin(Lineage { epoch, origin });
+        let fields = self::state(document, kind, origin, state);
+        let stored = check_size(document, &fields);
+        let stored = stored.and_then(|()| self.store(&mut writer, &[fields]));
+        stored.map(|()| origin).map_err(journal_error)
+    }
+
+    /// Reads a document. `cached` may know the state that it begins with already.
     pub(crate) fn load(
         &self,
         document: &DocumentName,
@@ -130,29 +195,36 @@ impl Journal {
         cached: impl FnOnce(Sequence, Digest) -> Option<Bytes>,
     ) -> Result<StoredLog, LoadError> {
         let plan = lock(&self.index).plan(document, generation)?;
-        let known = plan.snapshot.and_then(|snapshot| {
-            let state = cached(snapshot.through, snapshot.digest)?;
-            Some(Snapshot { through: snapshot.through, state })
-        });
-        let snapshot = match known {
-            Some(snapshot) => Some(snapshot),
-            None => plan.read_snapshot()?,
-        };
-        Ok(StoredLog { epoch: Epoch::NONE, snapshot, updates: plan.read_updates()? })
+        plan.read(cached)
     }
 
-    /// Every document whose newest snapshot is intact, ordered by name.
-    pub(crate) fn documents_with_snapshot(&self) -> Vec<DocumentName> {
-        lock(&self.index).documents_with_snapshot()
+    /// Reads what can be read of a document.
+    pub(crate) fn salvage(
+        &self,
+        document: &DocumentName,
+        cached: impl FnOnce(Sequence, Digest) -> Option<Bytes>,
+    ) -> Result<Salvaged, LoadError> {
+        let remains = lock(&self.index).remains(document);
+        remains.read(cached)
     }
 
-    /// The newest snapshot of `document` alone.
-    pub(crate) fn newest_snapshot(
+    /// The identity of every history here that was never replaced.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.place.epoch
+    }
+
+    /// Every document whose newest state is intact, ordered by name.
+    pub(crate) fn documents_with_state(&self) -> Vec<DocumentName> {
+        lock(&self.index).documents_with_state()
+    }
+
+    /// The newest state of `document` alone.
+    pub(crate) fn newest_state(
         &self,
         document: &DocumentName,
     ) -> Result<Option<Snapshot>, LoadError> {
         let plan = lock(&self.index).plan(document, Generation::Newest)?;
-        plan.read_snapshot()
+        plan.read_base()
     }
 
     /// Every document, ordered by name.
@@ -160,12 +232,17 @@ impl Journal {
         lock(&self.index).infos()
     }
 
-    /// Whether appends are still possible. Does not wait for one that is under way.
-    pub(crate) fn health(&self) -> Result<(), AppendError> {
+    /// Whether appends are possible. Does not wait for one that is under way.
+    pub(crate) fn health(&self) -> Health {
         if self.writer.is_poisoned() {
-            return Err(writing_panicked());
+            return Health::Failed { reason: WRITING_PANICKED.to_owned() };
         }
-        self.poison.check()
+        self.condition.health()
+    }
+
+    /// Seals the journal and records where it ends.
+    pub(crate) fn close(&self) -> Result<(), AppendError> {
+        self.writer()?.close(&self.index)
     }
 
     fn store(&self, writer: &mut Writer, fields: &[Fields<'_>]) -> Result<(), AppendError> {
@@ -179,12 +256,26 @@ impl Journal {
     }
 
     fn writer(&self) -> Result<MutexGuard<'_, Writer>, AppendError> {
-        self.writer.lock().map_err(|_| writing_panicked())
+        let panicked = |_| AppendError::Poisoned { reason: WRITING_PANICKED.to_owned() };
+        self.writer.lock().map_err(panicked)
     }
 }
 
-fn writing_panicked() -> AppendError {
-    AppendError::Poisoned { reason: "writing to the journal panicked".to_owned() }
+const WRITING_PANICKED: &str = "writing to the journal panicked";
+
+fn journal_error(source: AppendError) -> SnapshotError {
+    SnapshotError::Journal { source }
+}
+
+/// The record of a whole state.
+fn state<'a>(
+    document: &'a DocumentName,
+    kind: Kind,
+    sequence: Sequence,
+    state: &'a [u8],
+) -> Fields<'a> {
+    let document = document.as_str();
+    Fields { kind, sequence, time: now(), document, author: "", payload: state }
 }
 
 impl Record {

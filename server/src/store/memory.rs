@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, Epoch, LoggedUpdate, Sequence, Snapshot, StoredLog};
+use syncline_protocol::{
+    DocumentName, Durability, Epoch, LoggedUpdate, Sequence, Snapshot, StoredLog,
+};
 
 use crate::store::{
-    AppendError, DocumentInfo, Generation, LoadError, Record, SnapshotError, Store,
+    AppendError, DocumentInfo, Generation, Health, LoadError, Record, Salvaged, SnapshotError,
+    Store,
 };
 
 /// Documents in memory.
@@ -23,6 +26,20 @@ struct Entry {
     /// Those after the previous snapshot.
     updates: BTreeMap<Sequence, Bytes>,
     last: Sequence,
+    /// Where the document was last written anew; 0 if never.
+    origin: Sequence,
+}
+
+/// A Yjs update without anything in it.
+const NOTHING: &[u8] = &[0, 0];
+
+impl Entry {
+    fn is_deleted(&self) -> bool {
+        let is_nothing = |newest: &Snapshot| {
+            newest.through == self.last && (newest.state.is_empty() || newest.state == NOTHING)
+        };
+        self.origin > Sequence::ZERO && self.newest.as_ref().is_some_and(is_nothing)
+    }
 }
 
 impl Memory {
@@ -48,6 +65,9 @@ impl Store for Memory {
         let Some(entry) = documents.get(document) else { return Ok(StoredLog::default()) };
         let snapshot = match generation {
             Generation::Newest => entry.newest.clone(),
+            Generation::Previous if entry.previous.is_none() && entry.origin > Sequence::ZERO => {
+                return Err(LoadError::NoPrevious { origin: entry.origin });
+            }
             Generation::Previous => entry.previous.clone(),
         };
         let base = snapshot.as_ref().map_or(Sequence::ZERO, |snapshot| snapshot.through);
@@ -57,6 +77,11 @@ impl Store for Memory {
             .map(|(sequence, update)| LoggedUpdate { sequence: *sequence, update: update.clone() })
             .collect();
         Ok(StoredLog { epoch: Epoch::NONE, snapshot, updates })
+    }
+
+    fn salvage(&self, document: &DocumentName) -> Result<Salvaged, LoadError> {
+        let log = self.load(document, Generation::Newest)?;
+        Ok(Salvaged { last: log.last(), log, reason: None })
     }
 
     fn append(&self, records: &[Record]) -> Result<(), AppendError> {
@@ -106,6 +131,28 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn rewrite(
+        &self,
+        document: &DocumentName,
+        _epoch: Epoch,
+        state: Bytes,
+    ) -> Result<Sequence, SnapshotError> {
+        let mut documents = self.lock();
+        let entry = documents.entry(document.clone()).or_default();
+        let origin = entry.last.next();
+        let newest = Some(Snapshot { through: origin, state });
+        *entry = Entry { newest, last: origin, origin, ..Entry::default() };
+        Ok(origin)
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch::NONE
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
     fn documents(&self) -> Vec<DocumentInfo> {
         let info = |(name, entry): (&DocumentName, &Entry)| {
             let snapshot = entry.newest.as_ref();
@@ -114,14 +161,20 @@ impl Store for Memory {
             let bytes = snapshot.map_or(0, |snapshot| snapshot.state.len() as u64);
             DocumentInfo {
                 name: name.clone(),
+                epoch: Epoch::NONE,
                 last: entry.last,
                 bytes: bytes + updates.sum::<u64>(),
             }
         };
-        self.lock().iter().map(info).collect()
+        let documents = self.lock();
+        documents.iter().filter(|(_, entry)| !entry.is_deleted()).map(info).collect()
     }
 
-    fn health(&self) -> Result<(), AppendError> {
+    fn health(&self) -> Health {
+        Health::Writable
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
         Ok(())
     }
 }

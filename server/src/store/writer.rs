@@ -2,19 +2,24 @@
 //! document how far it has come.
 //!
 //! There is no timer. While the disk is busy with one batch the next one gathers, so a batch grows
-//! with the load, and a lone update is stored at once.
+//! with the load, and a lone update is stored at once. Only a batch for which there is no room is
+//! held and tried again, and what comes after it waits in the queue.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use syncline_protocol::{DocumentName, Sequence};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::error;
 
-use crate::store::{AppendError, Record, Store};
+use crate::store::{AppendError, Health, Record, Store};
+
+/// How long a batch waits for room before it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How much may wait, and how much is stored at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,18 @@ impl WriterLimits {
 pub enum Durable {
     /// Every update up to this one is on disk.
     Through(Sequence),
-    /// Nothing more will be, for this reason. Final.
+    /// Nothing more of this document will be, for this reason. Final.
+    Failed(String),
+}
+
+/// Whether anything is stored at the moment, of whichever document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// It is.
+    Writable,
+    /// Nothing is, for this reason. What was handed over waits, and is stored when that has passed.
+    Stalled(String),
+    /// Nothing will be until the process is started again.
     Failed(String),
 }
 
@@ -83,10 +99,21 @@ impl Progress {
 #[error("the store writer has stopped")]
 pub struct WriterStopped;
 
+/// The writer has stopped, and not everything that was handed over is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{records} updates could not be stored: {reason}")]
+pub struct Unstored {
+    /// How many are not.
+    pub records: usize,
+    /// Why.
+    pub reason: String,
+}
+
 /// Hands records to the writer thread.
 #[derive(Clone, Debug)]
 pub struct StoreWriter {
     queue: mpsc::Sender<Message>,
+    state: watch::Receiver<StoreState>,
     room: Arc<Semaphore>,
     room_kib: u32,
 }
@@ -97,8 +124,31 @@ pub struct StoreWriter {
 pub struct WriterThread {
     queue: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
+    stopping: Arc<Stopping>,
     ended: oneshot::Receiver<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Unstored>>,
+}
+
+/// Wakes a thread that waits for room when it has to stop.
+#[derive(Debug, Default)]
+struct Stopping {
+    is_stopping: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stopping {
+    fn begin(&self) {
+        *self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Returns after `patience`, or when the thread has to stop, and whether it has.
+    fn wait(&self, patience: Duration) -> bool {
+        let is_stopping = self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_stopping, patience, |stopping| !*stopping);
+        let (is_stopping, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *is_stopping
+    }
 }
 
 #[derive(Debug)]
@@ -124,17 +174,33 @@ impl StoreWriter {
         let room_kib = limits.queue_kib.max(1);
         let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
         let (end, ended) = oneshot::channel::<()>();
-        let work = Work { store, limits, inbox, failed: None };
+        let initial = match store.health() {
+            Health::Writable => StoreState::Writable,
+            Health::Stalled { reason, .. } => StoreState::Stalled(reason),
+            Health::Failed { reason } => StoreState::Failed(reason),
+        };
+        let (state, states) = watch::channel(initial);
+        let stopping = Arc::new(Stopping::default());
+        let lost = None;
+        let work = Work { store, limits, inbox, state, stopping: Arc::clone(&stopping), lost };
         #[expect(clippy::expect_used, reason = "documented; a server without threads cannot run")]
         let thread = thread::Builder::new()
             .name("syncline-store".to_owned())
             .spawn(move || {
-                work.run();
+                let outcome = work.run();
                 drop(end);
+                outcome
             })
             .expect("the system gives no thread");
-        let writer = Self { queue: queue.clone(), room: Arc::clone(&room), room_kib };
-        (writer, WriterThread { queue, room, ended, thread })
+        let (queue_end, room_end) = (queue.clone(), Arc::clone(&room));
+        let writer = Self { queue, state: states, room, room_kib };
+        (writer, WriterThread { queue: queue_end, room: room_end, stopping, ended, thread })
+    }
+
+    /// Whether anything is stored at the moment, and news of that.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<StoreState> {
+        self.state.clone()
     }
 
     /// Queues `record`; how it fares is told through `progress`. Waits while the queue is full.
@@ -159,15 +225,19 @@ impl StoreWriter {
 }
 
 impl WriterThread {
-    /// Takes no more, stores what is queued, and returns when that is done.
-    pub async fn stop(self) {
+    /// Takes no more, stores what is queued, and returns when that is done. What still finds no
+    /// room is given up.
+    ///
+    /// # Errors
+    /// If anything that was handed over is not stored.
+    pub async fn stop(self) -> Result<(), Unstored> {
         self.room.close();
+        self.stopping.begin();
         // Either of these fails only if the thread has ended before.
         drop(self.queue.send(Message::Stop).await);
         drop(self.ended.await);
-        if self.thread.join().is_err() {
-            error!("The store writer panicked.");
-        }
+        let panicked = |_| Unstored { records: 0, reason: "the writer panicked".to_owned() };
+        self.thread.join().unwrap_or_else(|panic| Err(panicked(panic)))
     }
 }
 
@@ -180,8 +250,10 @@ struct Work {
     store: Arc<dyn Store>,
     limits: WriterLimits,
     inbox: mpsc::Receiver<Message>,
-    /// Why nothing is stored any more.
-    failed: Option<String>,
+    state: watch::Sender<StoreState>,
+    stopping: Arc<Stopping>,
+    /// What was taken and not stored.
+    lost: Option<Unstored>,
 }
 
 /// The records of a batch, and beside each who is to be told.
@@ -194,7 +266,11 @@ struct Batch {
 }
 
 impl Work {
-    fn run(mut self) {
+    fn run(mut self) -> Result<(), Unstored> {
+        if matches!(*self.state.borrow(), StoreState::Stalled(_)) {
+            // Nobody offers anything to a store that says it is stalled.
+            self.store(Batch::default());
+        }
         while let Some(message) = self.inbox.blocking_recv() {
             let mut batch = Batch::default();
             self.take(message, &mut batch);
@@ -204,8 +280,11 @@ impl Work {
             {
                 self.take(message, &mut batch);
             }
-            self.store(batch);
+            if !batch.records.is_empty() {
+                self.store(batch);
+            }
         }
+        self.lost.map_or(Ok(()), Err)
     }
 
     fn take(&mut self, message: Message, batch: &mut Batch) {
@@ -221,18 +300,46 @@ impl Work {
         }
     }
 
+    /// Stores a batch. Waits for room, unless the thread has to stop.
     fn store(&mut self, mut batch: Batch) {
-        while !batch.records.is_empty() {
-            if let Some(reason) = &self.failed {
-                batch.progress.iter().for_each(|progress| progress.fail(reason));
-                return;
+        let mut is_last_try = false;
+        loop {
+            let state = self.state.borrow().clone();
+            if let StoreState::Failed(reason) = state {
+                return self.lose(&batch, &reason);
             }
             match self.append(&batch.records) {
-                Ok(()) => return batch.publish(),
+                Ok(()) => {
+                    self.enter(StoreState::Writable);
+                    return batch.publish();
+                }
+                Err(AppendError::Stalled { reason }) => {
+                    self.enter(StoreState::Stalled(reason.clone()));
+                    if is_last_try {
+                        return self.lose(&batch, &reason);
+                    }
+                    is_last_try = self.stopping.wait(RETRY);
+                }
                 // The mistake is one document's; the others must not pay for it.
                 Err(error) if batch.refuse(&error) => {}
-                Err(error) => self.failed = Some(chain(&error)),
+                Err(error) => self.enter(StoreState::Failed(chain(&error))),
             }
+        }
+    }
+
+    fn enter(&self, state: StoreState) {
+        self.state.send_if_modified(|known| {
+            let is_news = *known != state;
+            *known = state;
+            is_news
+        });
+    }
+
+    fn lose(&mut self, batch: &Batch, reason: &str) {
+        let records = batch.records.len();
+        if records > 0 {
+            let lost = Unstored { records: 0, reason: reason.to_owned() };
+            self.lost.get_or_insert(lost).records += records;
         }
     }
 
@@ -283,6 +390,7 @@ fn chain(error: &AppendError) -> String {
     match error {
         AppendError::Io { source } => format!("{error}: {source}"),
         AppendError::Poisoned { .. }
+        | AppendError::Stalled { .. }
         | AppendError::OutOfOrder { .. }
         | AppendError::TooLarge { .. } => error.to_string(),
     }

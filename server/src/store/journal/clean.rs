@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use crate::store::AppendError;
+use crate::store::disk::is_lasting;
+use crate::store::journal::end;
 use crate::store::journal::index::{Live, Position};
 use crate::store::journal::read::verify;
 use crate::store::journal::segment::Segment;
-use crate::store::journal::{Journal, lock};
+use crate::store::journal::{Journal, Place, lock};
 
 /// Segments that one call cleans at most.
 const SEGMENTS_PER_CALL: usize = 8;
@@ -23,15 +25,22 @@ impl Journal {
     /// uncleaned journal is large, not wrong.
     pub(crate) fn clean(&self) {
         let _alone = lock(&self.maintenance);
+        self.empty_segments();
+        self.remove_emptied();
+    }
+
+    fn empty_segments(&self) {
+        let segment_bytes = self.place.segment_bytes;
         let mut copied = 0;
         for _ in 0..SEGMENTS_PER_CALL {
-            let Some(victim) = lock(&self.index).victim(self.segment_bytes) else { return };
+            let victim = lock(&self.index).segments.victim(segment_bytes);
+            let Some(victim) = victim else { return };
             match self.evacuate(&victim) {
                 Ok(bytes) => copied += bytes,
-                // Logged where writing ended.
+                // A lack of room may pass; anything else is logged where writing ended.
                 Err(_) => return,
             }
-            if copied >= self.segment_bytes {
+            if copied >= segment_bytes {
                 return;
             }
         }
@@ -45,7 +54,7 @@ impl Journal {
         while !rest.is_empty() {
             let (chunk, behind) = rest.split_at_checked(chunk_len(rest)).unwrap_or((rest, &[]));
             let Some(positions) = self.copy(victim, chunk)? else {
-                lock(&self.index).mark_damaged(victim.number);
+                lock(&self.index).segments.mark_damaged(victim.number);
                 return Ok(0);
             };
             moved.extend(chunk.iter().zip(positions));
@@ -59,15 +68,35 @@ impl Journal {
         for (record, to) in moved {
             index.relocate(record, to);
         }
-        index.remove_segment(victim.number);
+        index.segments.remove(victim.number);
         drop(index);
-        let removed = self.disk.remove(&victim.path);
-        // What comes back after a crash is a duplicate and recognised as one.
-        if let Err(error) = removed.and_then(|()| self.disk.sync_folder(&self.folder)) {
-            warn!(segment = victim.number, %error, "A cleaned journal segment cannot be removed.");
-        }
+        lock(&self.emptied).push(Arc::clone(victim));
         debug!(segment = victim.number, copied, "Cleaned a journal segment.");
         Ok(copied)
+    }
+
+    /// Deletes the files of emptied segments that no load is reading any more. The others go the
+    /// next time, or are recognised as duplicates when the journal is opened.
+    fn remove_emptied(&self) {
+        let Place { folder, disk, files, .. } = &*self.place;
+        let mut emptied = lock(&self.emptied);
+        // One that the index does not know can only be let go of.
+        let (idle, read): (Vec<_>, Vec<_>) =
+            emptied.drain(..).partition(|segment| Arc::strong_count(segment) == 1);
+        *emptied = read;
+        drop(emptied);
+        if idle.is_empty() {
+            return;
+        }
+        for segment in idle {
+            files.close(segment.number);
+            if let Err(error) = end::remove_if_there(&segment.path, disk) {
+                warn!(segment = segment.number, %error, "A cleaned segment cannot be removed.");
+            }
+        }
+        if let Err(error) = folder.sync(disk) {
+            warn!(%error, "The folder of the journal cannot be synced.");
+        }
     }
 
     /// Copies some records to the head; `None` if one of them is unreadable.
@@ -76,6 +105,9 @@ impl Journal {
         for Live { at, .. } in live {
             let mut bytes = Vec::new();
             if let Err(error) = from.read(at.offset, at.bytes, &mut bytes) {
+                if !is_lasting(&error) {
+                    return Err(AppendError::Stalled { reason: error.to_string() });
+                }
                 warn!(segment = from.number, offset = at.offset, %error, "Cannot read the journal.");
                 return Ok(None);
             }

@@ -1,89 +1,148 @@
 //! The writing end of the journal.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
+use syncline_protocol::{Sequence, Timestamp};
 use tracing::error;
 
 use crate::store::AppendError;
-use crate::store::disk::FaultPlan;
+use crate::store::disk::WriteFailure;
+use crate::store::journal::condition::Condition;
+use crate::store::journal::end::{self, End};
 use crate::store::journal::index::{Index, Position};
-use crate::store::journal::lock;
-use crate::store::journal::record::Fields;
-use crate::store::journal::segment::{HEADER_BYTES, Segment};
+use crate::store::journal::record::{Fields, Kind};
+use crate::store::journal::segment::{self, HEADER_BYTES, Segment};
+use crate::store::journal::{Place, lock};
 
 /// The segment that grows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<File>,
     /// Bytes written.
     pub(super) len: u64,
     /// Bytes known to be on disk.
     pub(super) synced: u64,
+    /// Whether the last record is a seal.
+    pub(super) is_sealed: bool,
 }
 
 /// Writes records at the end of the journal.
 #[derive(Debug)]
 pub(super) struct Writer {
-    folder: PathBuf,
-    disk: FaultPlan,
-    segment_bytes: u64,
+    place: Arc<Place>,
     head: Option<Head>,
     next_number: u64,
-    /// The failure that ended writing.
-    /// Why nothing more is written. Shared, so that asking does not wait for a write.
-    poison: Poison,
+    /// Whether there may be a record of where the journal was closed.
+    is_ended: bool,
+    condition: Condition,
     buffer: Vec<u8>,
 }
 
 /// More than this is not kept between two writes.
 const BUFFER_BYTES_KEPT: usize = 8 << 20;
 
+const SEAL: Fields<'_> = Fields {
+    kind: Kind::Seal,
+    sequence: Sequence::ZERO,
+    time: Timestamp::from_unix_ms(0),
+    document: "",
+    author: "",
+    payload: &[],
+};
+
 impl Writer {
     pub(super) fn new(
-        folder: PathBuf,
-        disk: FaultPlan,
-        segment_bytes: u64,
+        place: Arc<Place>,
+        condition: Condition,
         (head, next_number): (Option<Head>, u64),
     ) -> Self {
-        let buffer = Vec::new();
-        Self { folder, disk, segment_bytes, head, next_number, poison: Poison::default(), buffer }
+        Self { place, head, next_number, is_ended: true, condition, buffer: Vec::new() }
     }
 
     /// Whether writing is still possible.
     pub(super) fn check(&self) -> Result<(), AppendError> {
-        self.poison.check()
-    }
-
-    /// What [`Writer::check`] looks at, for those who must not wait for a write.
-    pub(super) fn poison(&self) -> Poison {
-        self.poison.clone()
+        self.condition.check()
     }
 
     /// Hands `records` to the system, in as few writes as the segments allow. They are on disk
-    /// after [`Writer::sync`]; nobody may be shown their positions before that.
+    /// after [`Writer::sync`]; nobody may be shown their positions before that. When there is no
+    /// room for all of them, the journal is as it was.
     pub(super) fn write(
         &mut self,
         records: &[Fields<'_>],
         index: &Mutex<Index>,
     ) -> Result<Vec<Position>, AppendError> {
         self.check()?;
-        let mut positions = Vec::with_capacity(records.len());
-        let mut rest = records;
-        while !rest.is_empty() {
-            let written = self.fill_head(rest, index, &mut positions);
-            let count = self.guard(written)?;
-            rest = rest.get(count..).unwrap_or_default();
+        let _busy = self.condition.busy();
+        let (head, next_number) = (self.head.clone(), self.next_number);
+        match self.write_all(records, index) {
+            Ok(positions) => Ok(positions),
+            Err(WriteFailure::NoRoom(cause)) => {
+                let taken_back = self.take_back(head, next_number, index);
+                taken_back.map_err(|error| self.fail(error))?;
+                Err(AppendError::Stalled { reason: cause.to_string() })
+            }
+            Err(WriteFailure::Final(error)) => Err(self.fail(error)),
         }
-        Ok(positions)
     }
 
     /// Returns when everything written is on disk.
     pub(super) fn sync(&mut self) -> Result<(), AppendError> {
         self.check()?;
-        let synced = self.sync_head();
-        self.guard(synced)
+        let _busy = self.condition.busy();
+        self.sync_head().map_err(|error| self.fail(error))
+    }
+
+    /// Makes everything durable and writes a record that proves it; with it, that the disk takes
+    /// what it is given.
+    pub(super) fn prove(&mut self, index: &Mutex<Index>) -> Result<(), AppendError> {
+        self.sync()?;
+        let positions = self.write(&[SEAL], index)?;
+        self.sync()?;
+        let mut index = lock(index);
+        for at in positions {
+            index.insert(&SEAL, at);
+        }
+        Ok(())
+    }
+
+    /// Leaves the journal such that whoever opens it knows whether anything is missing.
+    pub(super) fn close(&mut self, index: &Mutex<Index>) -> Result<(), AppendError> {
+        let is_sealed = |head: &Head| head.is_sealed && head.synced == head.len;
+        if !self.head.as_ref().is_some_and(is_sealed) {
+            self.prove(index)?;
+        }
+        let Some(head) = self.head.as_ref().filter(|_| !self.is_ended) else { return Ok(()) };
+        let end = End { segment: head.segment.number, len: head.len };
+        self.is_ended = true;
+        match end.write(&self.place.folder, &self.place.disk) {
+            Ok(()) => Ok(()),
+            Err(WriteFailure::NoRoom(cause)) => {
+                Err(AppendError::Stalled { reason: cause.to_string() })
+            }
+            Err(WriteFailure::Final(error)) => Err(self.fail(error)),
+        }
+    }
+
+    fn write_all(
+        &mut self,
+        records: &[Fields<'_>],
+        index: &Mutex<Index>,
+    ) -> Result<Vec<Position>, WriteFailure> {
+        if self.is_ended {
+            end::remove(&self.place.folder, &self.place.disk)?;
+            self.is_ended = false;
+        }
+        let mut positions = Vec::with_capacity(records.len());
+        let mut rest = records;
+        while !rest.is_empty() {
+            let count = self.fill_head(rest, index, &mut positions)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(positions)
     }
 
     /// Writes as many records as fit into the head, at least one.
@@ -92,33 +151,36 @@ impl Writer {
         records: &[Fields<'_>],
         index: &Mutex<Index>,
         positions: &mut Vec<Position>,
-    ) -> io::Result<usize> {
+    ) -> Result<usize, WriteFailure> {
+        let Place { disk, segment_bytes, .. } = &*Arc::clone(&self.place);
+        // A seal belongs to what it proves.
+        let is_seal = records.first().is_some_and(|first| first.kind == Kind::Seal);
         let first = records.first().map_or(0, Fields::bytes) as u64;
-        let fits =
-            |head: &Head| head.len <= HEADER_BYTES as u64 || head.len + first <= self.segment_bytes;
+        let fits = |head: &Head| {
+            is_seal || head.len <= HEADER_BYTES as u64 || head.len + first <= *segment_bytes
+        };
         if !self.head.as_ref().is_some_and(fits) {
             self.roll(index)?;
         }
-        let Some(head) = &mut self.head else { return Err(io::Error::other("no segment")) };
+        let no_head = || WriteFailure::Final(io::Error::other("no segment"));
+        let head = self.head.as_mut().ok_or_else(no_head)?;
         self.buffer.clear();
         let mut count = 0;
         for record in records {
             let offset = head.len + self.buffer.len() as u64;
-            if count > 0 && offset + record.bytes() as u64 > self.segment_bytes {
+            if count > 0 && offset + record.bytes() as u64 > *segment_bytes {
                 break;
             }
             record.encode(head.segment.salt, head.synced, &mut self.buffer);
-            positions.push(Position {
-                segment: head.segment.number,
-                offset,
-                bytes: record.bytes(),
-            });
+            let segment = head.segment.number;
+            positions.push(Position { segment, offset, bytes: record.bytes() });
+            head.is_sealed = record.kind == Kind::Seal;
             count += 1;
         }
-        self.disk.write(&head.segment.file, &self.buffer, head.len)?;
-        let bytes = self.buffer.len() as u64;
-        head.len += bytes;
-        lock(index).grow(head.segment.number, bytes);
+        disk.write(&head.segment.path, &head.file, &self.buffer, head.len)
+            .map_err(WriteFailure::of)?;
+        head.len += self.buffer.len() as u64;
+        lock(index).segments.set_len(head.segment.number, head.len);
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
@@ -127,13 +189,41 @@ impl Writer {
 
     /// Seals the head and begins the next segment. A segment is on disk in full before its
     /// successor exists, so only the last one can have a torn tail.
-    fn roll(&mut self, index: &Mutex<Index>) -> io::Result<()> {
-        self.sync_head()?;
-        let segment = Arc::new(Segment::create(&self.folder, self.next_number, &self.disk)?);
+    fn roll(&mut self, index: &Mutex<Index>) -> Result<(), WriteFailure> {
+        self.sync_head().map_err(WriteFailure::Final)?;
+        let number = self.next_number;
         self.next_number += 1;
+        let (segment, file) = Segment::create(&self.place, number)?;
+        let segment = Arc::new(segment);
         let len = HEADER_BYTES as u64;
-        lock(index).add_segment(Arc::clone(&segment), len);
-        self.head = Some(Head { segment, len, synced: len });
+        lock(index).segments.add(Arc::clone(&segment), len);
+        let file = Arc::new(file);
+        self.head = Some(Head { segment, file, len, synced: len, is_sealed: false });
+        Ok(())
+    }
+
+    /// Makes the journal end where `head` does, which was the head when `next_number` was the next.
+    fn take_back(
+        &mut self,
+        head: Option<Head>,
+        next_number: u64,
+        index: &Mutex<Index>,
+    ) -> io::Result<()> {
+        let Place { folder, disk, files, .. } = &*self.place;
+        let begun = next_number..self.next_number;
+        for number in begun.clone().rev() {
+            end::remove_if_there(&segment::path(&folder.path, number), disk)?;
+            files.close(number);
+            lock(index).segments.remove(number);
+        }
+        if !begun.is_empty() {
+            folder.sync(disk)?;
+        }
+        if let Some(Head { segment, file, len, .. }) = &head {
+            disk.truncate(&segment.path, file, *len)?;
+            lock(index).segments.set_len(segment.number, *len);
+        }
+        (self.head, self.next_number) = (head, next_number);
         Ok(())
     }
 
@@ -141,32 +231,17 @@ impl Writer {
         let Some(head) = self.head.as_mut().filter(|head| head.synced < head.len) else {
             return Ok(());
         };
-        self.disk.sync(&head.segment.file)?;
+        self.place.disk.sync(&head.segment.path, &head.file)?;
         head.synced = head.len;
         Ok(())
     }
 
-    /// Ends writing for good on the first failure. After a failed fsync the system may have
-    /// dropped the pages and would call the next fsync a success.
-    fn guard<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
-        result.map_err(|source| {
-            error!(error = %source, folder = %self.folder.display(), "The journal takes no more updates.");
-            // Set once: the first failure is the reason.
-            drop(self.poison.0.set(source.to_string()));
-            AppendError::Io { source: Arc::new(source) }
-        })
-    }
-}
-
-/// The failure that ended writing, if there was one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Poison(Arc<OnceLock<String>>);
-
-impl Poison {
-    pub(super) fn check(&self) -> Result<(), AppendError> {
-        match self.0.get() {
-            None => Ok(()),
-            Some(reason) => Err(AppendError::Poisoned { reason: reason.clone() }),
-        }
+    /// Ends writing for good: nothing is known about the files any more. After a failed fsync the
+    /// system may have dropped the pages and would call the next fsync a success.
+    fn fail(&self, source: io::Error) -> AppendError {
+        let folder = self.place.folder.path.display();
+        error!(error = %source, %folder, "The journal takes no more updates.");
+        self.condition.fail(source.to_string());
+        AppendError::Io { source: Arc::new(source) }
     }
 }

@@ -1,18 +1,18 @@
 //! What the journal holds, in memory: where every live record of every document lies.
 //!
-//! Live are a document's two latest snapshots and the updates after the older of them (after
-//! nothing, while there is one snapshot or none). The index is a function of the set of intact
-//! records, whatever order they are met in, so copies that cleaning moved forward, and duplicates
-//! that a crash left behind, need no special case. Only of two snapshots at the same position the
-//! later one in the journal counts.
+//! The index is a function of the set of intact records, whatever order they are met in, so copies
+//! that cleaning moved forward, and duplicates that a crash left behind, need no special case. Only
+//! of two states at the same position the later one in the journal counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use syncline_protocol::{DocumentName, Sequence};
+use syncline_protocol::{DocumentName, Epoch, Sequence};
 
-use crate::store::journal::record::{Fields, Kind};
+use crate::store::journal::entry::{Entry, StateAt, Suspect};
+use crate::store::journal::record::{Fields, Kind, Lineage};
 use crate::store::journal::segment::Segment;
+use crate::store::journal::segments::Segments;
 use crate::store::{DocumentInfo, Generation, LoadError};
 
 /// Where a record lies.
@@ -24,27 +24,6 @@ pub(super) struct Position {
     pub(super) bytes: usize,
 }
 
-/// Tells one state from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Digest {
-    pub(crate) bytes: usize,
-    pub(crate) crc: u32,
-}
-
-impl Digest {
-    pub(crate) fn of(state: &[u8]) -> Self {
-        Self { bytes: state.len(), crc: crc32c::crc32c(state) }
-    }
-}
-
-/// A snapshot and where it lies.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SnapshotAt {
-    pub(super) through: Sequence,
-    pub(super) at: Position,
-    pub(super) digest: Digest,
-}
-
 /// A live record, named so that it can be found again after it has moved.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
@@ -54,119 +33,96 @@ pub(super) struct Live {
     pub(super) at: Position,
 }
 
-/// All that a load reads, with the files held open: they may be deleted meanwhile.
-#[derive(Debug)]
+/// All that a load reads, with the segments held: they may be deleted meanwhile.
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) document: DocumentName,
-    pub(super) snapshot: Option<SnapshotAt>,
+    pub(super) epoch: Epoch,
+    pub(super) base: Option<StateAt>,
     pub(super) updates: Vec<(Sequence, Position)>,
     pub(super) segments: BTreeMap<u64, Arc<Segment>>,
 }
 
-/// An unreadable record that seems to have been this document's.
-#[derive(Clone, Copy, Debug)]
-struct Suspect {
-    sequence: Sequence,
-    segment: u64,
-    offset: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    newest: Option<SnapshotAt>,
-    previous: Option<SnapshotAt>,
-    updates: BTreeMap<Sequence, Position>,
-    last: Sequence,
-    suspects: Vec<Suspect>,
+/// What a salvage may read.
+#[derive(Debug)]
+pub(super) struct Remains {
+    /// The history that it is part of.
+    pub(super) epoch: Epoch,
+    /// From which states it can begin, the best first.
+    pub(super) plans: Vec<Plan>,
+    /// The last position there is a sign of.
+    pub(super) last: Sequence,
+    /// What is wrong with the first plan as far as the index knows.
+    pub(super) reason: Option<LoadError>,
 }
 
 #[derive(Debug)]
-struct SegmentState {
-    segment: Arc<Segment>,
-    bytes: u64,
-    live: u64,
-    /// Kept for whoever wants to rescue what is in it; cleaning leaves it alone.
-    damaged: bool,
-}
-
-#[derive(Debug, Default)]
 pub(super) struct Index {
+    /// The store's.
+    epoch: Epoch,
     documents: BTreeMap<DocumentName, Entry>,
-    segments: Segments,
+    pub(super) segments: Segments,
 }
 
 impl Index {
-    pub(super) fn add_segment(&mut self, segment: Arc<Segment>, bytes: u64) {
-        let state = SegmentState { segment, bytes, live: 0, damaged: false };
-        self.segments.0.insert(state.segment.number, state);
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self { epoch, documents: BTreeMap::new(), segments: Segments::default() }
     }
 
-    /// `segment` has become `bytes` longer.
-    pub(super) fn grow(&mut self, segment: u64, bytes: u64) {
-        if let Some(state) = self.segments.0.get_mut(&segment) {
-            state.bytes += bytes;
-        }
-    }
-
-    pub(super) fn mark_damaged(&mut self, segment: u64) {
-        if let Some(state) = self.segments.0.get_mut(&segment) {
-            state.damaged = true;
-        }
+    /// The store's epoch, which is that of every document whose history was never replaced.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Takes note of an intact record. False if its document has no valid name.
     pub(super) fn insert(&mut self, fields: &Fields<'_>, at: Position) -> bool {
+        if fields.kind == Kind::Seal {
+            self.segments.spend(at);
+            return true;
+        }
         if !self.documents.contains_key(fields.document) {
             let Ok(name) = fields.document.parse::<DocumentName>() else { return false };
             self.documents.insert(name, Entry::default());
         }
         let Some(entry) = self.documents.get_mut(fields.document) else { return false };
-        entry.last = entry.last.max(fields.sequence);
-        match fields.kind {
-            Kind::Update => entry.insert_update(fields.sequence, at, &mut self.segments),
-            Kind::Snapshot => {
-                let digest = Digest::of(fields.payload);
-                let snapshot = SnapshotAt { through: fields.sequence, at, digest };
-                entry.insert_snapshot(snapshot, &mut self.segments);
-            }
-        }
+        entry.insert(fields, at, &mut self.segments);
         true
     }
 
     /// Takes note of an unreadable record that says it is one of `document`.
-    pub(super) fn suspect(
-        &mut self,
-        document: DocumentName,
-        sequence: Sequence,
-        (segment, offset): (u64, u64),
-    ) {
-        let entry = self.documents.entry(document).or_default();
-        entry.suspects.push(Suspect { sequence, segment, offset });
+    pub(super) fn suspect(&mut self, document: DocumentName, suspect: Suspect) {
+        self.documents.entry(document).or_default().suspect(suspect);
     }
 
     /// The last position of `document`.
     pub(super) fn last(&self, document: &str) -> Sequence {
-        self.documents.get(document).map_or(Sequence::ZERO, |entry| entry.last)
+        self.documents.get(document).map_or(Sequence::ZERO, Entry::last)
     }
 
-    /// The position of its newest snapshot.
+    /// The last position of `document` that there is a sign of, readable or not.
+    pub(super) fn highest(&self, document: &str) -> Sequence {
+        self.documents.get(document).map_or(Sequence::ZERO, Entry::highest)
+    }
+
+    /// The position of its newest state.
     pub(super) fn newest_through(&self, document: &str) -> Option<Sequence> {
-        self.documents.get(document)?.newest.map(|snapshot| snapshot.through)
+        self.documents.get(document)?.newest().map(|state| state.through)
     }
 
-    /// Every document whose newest snapshot is intact.
-    pub(super) fn documents_with_snapshot(&self) -> Vec<DocumentName> {
-        let with = self.documents.iter().filter(|(_, entry)| entry.newest.is_some());
+    /// What its next snapshot belongs to.
+    pub(super) fn lineage(&self, document: &str) -> Lineage {
+        let unwritten = Entry::default();
+        self.documents.get(document).unwrap_or(&unwritten).lineage(self.epoch)
+    }
+
+    /// Every document whose newest state is intact.
+    pub(super) fn documents_with_state(&self) -> Vec<DocumentName> {
+        let with = self.documents.iter().filter(|(_, entry)| entry.newest().is_some());
         with.map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn infos(&self) -> Vec<DocumentInfo> {
-        let info = |(name, entry): (&DocumentName, &Entry)| DocumentInfo {
-            name: name.clone(),
-            last: entry.last,
-            bytes: entry.bytes(),
-        };
-        self.documents.iter().map(info).collect()
+        self.documents.iter().filter_map(|(name, entry)| entry.info(name, self.epoch)).collect()
     }
 
     /// What to read for `document`; `Damaged` if that would leave something out.
@@ -175,60 +131,61 @@ impl Index {
         document: &DocumentName,
         generation: Generation,
     ) -> Result<Plan, LoadError> {
-        let mut plan = Plan {
-            document: document.clone(),
-            snapshot: None,
-            updates: Vec::new(),
-            segments: BTreeMap::new(),
-        };
-        let Some(entry) = self.documents.get(document) else { return Ok(plan) };
-        plan.snapshot = match generation {
-            Generation::Newest => entry.newest,
-            Generation::Previous => entry.previous,
-        };
-        let base = plan.snapshot.map_or(Sequence::ZERO, |snapshot| snapshot.through);
-        let after = entry.updates.range(after(base)..);
-        plan.updates = after.map(|(sequence, at)| (*sequence, *at)).collect();
-        entry.check(base, &plan.updates)?;
-        let snapshot = plan.snapshot.iter().map(|snapshot| snapshot.at);
-        for at in snapshot.chain(plan.updates.iter().map(|(_, at)| *at)) {
-            if !plan.segments.contains_key(&at.segment)
-                && let Some(state) = self.segments.0.get(&at.segment)
-            {
-                plan.segments.insert(at.segment, Arc::clone(&state.segment));
-            }
-        }
+        let unwritten = Entry::default();
+        let entry = self.documents.get(document).unwrap_or(&unwritten);
+        let plan = self.plan_from(document, entry, entry.base(generation)?);
+        entry.check(plan.base, &plan.updates)?;
         Ok(plan)
     }
 
-    /// The sealed segment with the most dead bytes, if more than half of the journal and more than
-    /// `segment_bytes` is dead.
-    pub(super) fn victim(&self, segment_bytes: u64) -> Option<Arc<Segment>> {
-        let cleanable = || self.segments.0.values().filter(|state| !state.damaged);
-        let total: u64 = cleanable().map(|state| state.bytes).sum();
-        let dead: u64 = cleanable().map(SegmentState::dead).sum();
-        if dead <= segment_bytes || dead <= total / 2 {
-            return None;
+    /// Every document that cannot be loaded whole, and why.
+    pub(super) fn incomplete(&self) -> Vec<(DocumentName, String)> {
+        let reason = |entry: &Entry| {
+            let base = entry.newest();
+            entry.check(base, &entry.updates_after(base)).err().map(|error| error.to_string())
+        };
+        let documents = self.documents.iter();
+        documents.filter_map(|(name, entry)| Some((name.clone(), reason(entry)?))).collect()
+    }
+
+    /// What is left to read of `document`, whatever is wrong with it.
+    pub(super) fn remains(&self, document: &DocumentName) -> Remains {
+        let unwritten = Entry::default();
+        let entry = self.documents.get(document).unwrap_or(&unwritten);
+        let plan = |base| self.plan_from(document, entry, base);
+        let plans: Vec<_> = entry.bases().into_iter().map(plan).collect();
+        let first = plans.first();
+        let reason = first.and_then(|plan| entry.check(plan.base, &plan.updates).err());
+        let epoch = entry.lineage(self.epoch).epoch;
+        Remains { epoch, plans, last: entry.highest(), reason }
+    }
+
+    fn plan_from(&self, document: &DocumentName, entry: &Entry, base: Option<StateAt>) -> Plan {
+        let updates = entry.updates_after(base);
+        let mut segments = BTreeMap::new();
+        let base_at = base.iter().map(|state| state.at);
+        for at in base_at.chain(updates.iter().map(|(_, at)| *at)) {
+            if !segments.contains_key(&at.segment)
+                && let Some(segment) = self.segments.get(at.segment)
+            {
+                segments.insert(at.segment, Arc::clone(segment));
+            }
         }
-        let head = self.segments.0.last_key_value().map(|(number, _)| *number);
-        let sealed = cleanable().filter(|state| Some(state.segment.number) != head);
-        let most = sealed.max_by_key(|state| state.dead())?;
-        // Otherwise the garbage is in the head, and goes when that is sealed.
-        (most.dead() >= most.bytes / 4).then(|| Arc::clone(&most.segment))
+        let epoch = entry.lineage(self.epoch).epoch;
+        Plan { document: document.clone(), epoch, base, updates, segments }
     }
 
     /// The live records of a segment in the order in which they lie.
     pub(super) fn live_in(&self, segment: u64) -> Vec<Live> {
         let mut live = Vec::new();
         for (document, entry) in &self.documents {
-            let snapshots = [entry.newest, entry.previous].into_iter().flatten();
-            let snapshots = snapshots.map(|found| (Kind::Snapshot, found.through, found.at));
-            let updates = entry.updates.iter().map(|(at, place)| (Kind::Update, *at, *place));
-            for (kind, sequence, at) in snapshots.chain(updates) {
-                if at.segment == segment {
-                    live.push(Live { document: document.clone(), kind, sequence, at });
-                }
-            }
+            let here = entry.live().filter(|(.., at)| at.segment == segment);
+            live.extend(here.map(|(kind, sequence, at)| Live {
+                document: document.clone(),
+                kind,
+                sequence,
+                at,
+            }));
         }
         live.sort_by_key(|record| record.at);
         live
@@ -236,117 +193,12 @@ impl Index {
 
     /// A live record has been copied to `to`. Nothing changes if it has died meanwhile.
     pub(super) fn relocate(&mut self, record: &Live, to: Position) {
-        let Some(entry) = self.documents.get_mut(&record.document) else { return };
-        let place = match record.kind {
-            Kind::Update => entry.updates.get_mut(&record.sequence),
-            Kind::Snapshot => [&mut entry.newest, &mut entry.previous]
-                .into_iter()
-                .flatten()
-                .map(|snapshot| &mut snapshot.at)
-                .find(|at| **at == record.at),
-        };
-        if let Some(place) = place.filter(|at| **at == record.at) {
+        let Live { document, kind, sequence, at } = record;
+        let entry = self.documents.get_mut(document);
+        if let Some(place) = entry.and_then(|entry| entry.place_mut(*kind, *sequence, *at)) {
             *place = to;
             self.segments.occupy(to);
-            self.segments.release(record.at);
+            self.segments.release(*at);
         }
     }
-
-    /// Forgets a segment from which everything live has been copied.
-    pub(super) fn remove_segment(&mut self, segment: u64) {
-        self.segments.0.remove(&segment);
-    }
-}
-
-impl Entry {
-    fn insert_update(&mut self, sequence: Sequence, at: Position, segments: &mut Segments) {
-        if self.previous.is_some_and(|previous| sequence <= previous.through) {
-            return;
-        }
-        segments.occupy(at);
-        if let Some(duplicate) = self.updates.insert(sequence, at) {
-            segments.release(duplicate);
-        }
-    }
-
-    fn insert_snapshot(&mut self, snapshot: SnapshotAt, segments: &mut Segments) {
-        let newest = self.newest.map(|newest| newest.through);
-        let previous = self.previous.map(|previous| previous.through);
-        let replaced = if newest.is_none_or(|newest| snapshot.through > newest) {
-            let before = self.newest.replace(snapshot);
-            if before.is_some() { std::mem::replace(&mut self.previous, before) } else { None }
-        } else if newest == Some(snapshot.through) {
-            self.newest.replace(snapshot)
-        } else if previous.is_none_or(|previous| snapshot.through >= previous) {
-            self.previous.replace(snapshot)
-        } else {
-            return;
-        };
-        segments.occupy(snapshot.at);
-        if let Some(replaced) = replaced {
-            segments.release(replaced.at);
-        }
-        if let Some(previous) = self.previous {
-            let live = self.updates.split_off(&after(previous.through));
-            for (_, dead) in std::mem::replace(&mut self.updates, live) {
-                segments.release(dead);
-            }
-        }
-    }
-
-    fn check(&self, base: Sequence, updates: &[(Sequence, Position)]) -> Result<(), LoadError> {
-        let mut end = base;
-        for (sequence, _) in updates {
-            if *sequence != after(end) {
-                let reason = format!("update {} is missing, the next is {sequence}", after(end));
-                return Err(LoadError::Damaged { reason });
-            }
-            end = *sequence;
-        }
-        if end < self.last {
-            let reason = format!("updates after {end} are missing, the last was {}", self.last);
-            return Err(LoadError::Damaged { reason });
-        }
-        if let Some(lost) = self.suspects.iter().find(|suspect| suspect.sequence > end) {
-            let Suspect { sequence, segment, offset } = lost;
-            let reason = format!(
-                "the record of position {sequence} in segment {segment} at byte {offset} is unreadable"
-            );
-            return Err(LoadError::Damaged { reason });
-        }
-        Ok(())
-    }
-
-    fn bytes(&self) -> u64 {
-        let base = self.newest.map_or(Sequence::ZERO, |newest| newest.through);
-        let updates = self.updates.range(after(base)..).map(|(_, at)| at.bytes as u64);
-        self.newest.map_or(0, |newest| newest.at.bytes as u64) + updates.sum::<u64>()
-    }
-}
-
-impl SegmentState {
-    fn dead(&self) -> u64 {
-        self.bytes.saturating_sub(self.live)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Segments(BTreeMap<u64, SegmentState>);
-
-impl Segments {
-    fn occupy(&mut self, at: Position) {
-        if let Some(state) = self.0.get_mut(&at.segment) {
-            state.live += at.bytes as u64;
-        }
-    }
-
-    fn release(&mut self, at: Position) {
-        if let Some(state) = self.0.get_mut(&at.segment) {
-            state.live = state.live.saturating_sub(at.bytes as u64);
-        }
-    }
-}
-
-fn after(sequence: Sequence) -> Sequence {
-    Sequence::new(sequence.get().saturating_add(1))
 }

@@ -4,12 +4,14 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, LoggedUpdate, Sequence, Snapshot};
+use syncline_protocol::{DocumentName, LoggedUpdate, Sequence, Snapshot, StoredLog};
 
-use crate::store::LoadError;
-use crate::store::journal::index::{Plan, Position};
+use crate::store::disk::is_lasting;
+use crate::store::journal::entry::{Digest, StateAt, unbroken, unreadable};
+use crate::store::journal::index::{Plan, Position, Remains};
 use crate::store::journal::record::{self, Fields, Kind};
 use crate::store::journal::segment::Segment;
+use crate::store::{LoadError, Salvaged};
 
 /// Neighbouring records are fetched with one read, up to this many bytes.
 const RUN_BYTES_MAX: u64 = 1 << 20;
@@ -17,19 +19,36 @@ const RUN_BYTES_MAX: u64 = 1 << 20;
 const GAP_BYTES_MAX: u64 = 16 << 10;
 
 impl Plan {
-    /// The snapshot from the journal.
-    pub(super) fn read_snapshot(&self) -> Result<Option<Snapshot>, LoadError> {
-        let Some(snapshot) = self.snapshot else { return Ok(None) };
-        let at = snapshot.at;
+    /// The state that the log begins with, from the journal.
+    pub(super) fn read_base(&self) -> Result<Option<Snapshot>, LoadError> {
+        let Some(StateAt { through, at, kind, .. }) = self.base else { return Ok(None) };
         let bytes = self.fetch(at.segment, at.offset..at.offset + at.bytes as u64)?;
-        let state = self.payload(&bytes, at.offset, (Kind::Snapshot, snapshot.through, at))?;
-        Ok(Some(Snapshot { through: snapshot.through, state }))
+        let state = self.payload(&bytes, at.offset, (kind, through, at))?;
+        Ok(Some(Snapshot { through, state }))
     }
 
-    /// The updates after the snapshot.
-    pub(super) fn read_updates(&self) -> Result<Vec<LoggedUpdate>, LoadError> {
+    /// The whole log. `cached` may know the state that it begins with already.
+    pub(super) fn read(
+        &self,
+        cached: impl FnOnce(Sequence, Digest) -> Option<Bytes>,
+    ) -> Result<StoredLog, LoadError> {
+        let known = self.base.and_then(|base| {
+            let state = cached(base.through, base.digest)?;
+            Some(Snapshot { through: base.through, state })
+        });
+        let snapshot = if known.is_some() { known } else { self.read_base()? };
         let mut updates = Vec::with_capacity(self.updates.len());
-        let mut rest = self.updates.as_slice();
+        self.read_updates(&self.updates, &mut updates)?;
+        Ok(StoredLog { epoch: self.epoch, snapshot, updates })
+    }
+
+    /// Adds what `wanted` lists to `updates`, as far as it can be read.
+    fn read_updates(
+        &self,
+        wanted: &[(Sequence, Position)],
+        updates: &mut Vec<LoggedUpdate>,
+    ) -> Result<(), LoadError> {
+        let mut rest = wanted;
         while let Some((span, count)) = next_run(rest) {
             let (run, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
             rest = behind;
@@ -40,7 +59,7 @@ impl Plan {
                 updates.push(LoggedUpdate { sequence: *sequence, update });
             }
         }
-        Ok(updates)
+        Ok(())
     }
 
     fn fetch(&self, segment: u64, span: Range<u64>) -> Result<Bytes, LoadError> {
@@ -70,13 +89,67 @@ impl Plan {
         let wanted = (kind, sequence, &self.document);
         let fields = salted.zip(raw).and_then(|(segment, raw)| verify(raw, segment, wanted));
         let Some(fields) = fields else {
-            let Position { segment, offset, .. } = at;
-            let reason = format!(
-                "the record of position {sequence} in segment {segment} at byte {offset} is unreadable"
-            );
+            let reason = unreadable(sequence, (at.segment, at.offset));
             return Err(LoadError::Damaged { reason });
         };
         Ok(bytes.slice(end - fields.payload.len()..end))
+    }
+}
+
+impl Remains {
+    /// The best that can be read: the newest readable state, and the unbroken updates after it.
+    ///
+    /// # Errors
+    /// If the system refuses for a reason that may pass, of which nothing follows about the disk.
+    pub(super) fn read(
+        self,
+        cached: impl FnOnce(Sequence, Digest) -> Option<Bytes>,
+    ) -> Result<Salvaged, LoadError> {
+        let mut reason = self.reason.map(|error| error.to_string());
+        let mut cached = Some(cached);
+        for plan in &self.plans {
+            let (count, _) = unbroken(plan.base, &plan.updates);
+            let unbroken = plan.updates.get(..count).unwrap_or_default();
+            let plan = Plan { updates: Vec::new(), ..plan.clone() };
+            // The cache knows only the newest.
+            let mut cached = cached.take();
+            let base = plan.read(|through, digest| (cached.take()?)(through, digest));
+            let mut log = match base {
+                Ok(log) => log,
+                Err(error) => {
+                    reason = Some(lasting(error)?);
+                    continue;
+                }
+            };
+            // One by one where a run of them cannot be read.
+            if plan.read_updates(unbroken, &mut log.updates).is_err() {
+                let read = log.updates.len();
+                for one in unbroken.get(read..).unwrap_or_default().chunks(1) {
+                    if let Err(error) = plan.read_updates(one, &mut log.updates) {
+                        reason = Some(lasting(error)?);
+                        break;
+                    }
+                }
+            }
+            let reason = reason.filter(|_| log.last() < self.last);
+            return Ok(Salvaged { log, last: self.last, reason });
+        }
+        let log = StoredLog { epoch: self.epoch, ..StoredLog::default() };
+        Ok(Salvaged { log, last: self.last, reason })
+    }
+}
+
+/// What is wrong with a record that will not be readable later either.
+fn lasting(error: LoadError) -> Result<String, LoadError> {
+    match error {
+        // A file that is gone is one that was cleaned: what was in it is elsewhere.
+        LoadError::Io { source }
+            if !is_lasting(&source) || source.kind() == io::ErrorKind::NotFound =>
+        {
+            Err(LoadError::Io { source })
+        }
+        LoadError::Io { source } => Ok(format!("the disk cannot read the document: {source}")),
+        LoadError::Damaged { .. } | LoadError::NoPrevious { .. } => Ok(error.to_string()),
     }
 }
 

@@ -3,10 +3,12 @@
 //! ```text
 //! mark u32 | body length u32 | CRC-32C of the body u32 | body
 //! body: kind u8 | synced u64 | sequence u64 | time u64
-//!       | name length u8 | name | author length u16 | author | payload
+//!       | name length u8 | name | author length u16 | author
+//!       | of a state: epoch u64 | origin u64
+//!       | payload
 //! ```
 //!
-//! Integers are little-endian. `synced` is how many bytes of the segment were known to be on disk
+//! Integers are little-endian. The kinds are 1 update, 2 snapshot, 3 origin and 4 seal. `synced` is how many bytes of the segment were known to be on disk
 //! when the record was written: a later record proves with it which bytes before it had been
 //! acknowledged, and so tells a torn tail from damage.
 //!
@@ -14,19 +16,21 @@
 //! search for the next record after damage walks through them: without the randomness a payload
 //! could carry a forged record of somebody else's document.
 
-use syncline_protocol::{DocumentName, Sequence, Timestamp};
+use syncline_protocol::{DocumentName, Epoch, Sequence, Timestamp};
 
 /// Bytes before the body.
 pub(super) const PREFIX_BYTES: usize = 12;
 /// Bytes of a body without its name, author and payload.
 const FIXED_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 2;
+/// Bytes of a lineage.
+const LINEAGE_BYTES: usize = 8 + 8;
 /// The longest payload: twice the largest document that the default limits allow.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 128 << 20;
 /// The longest author; two bytes hold its length.
 pub(super) const AUTHOR_BYTES_MAX: usize = u16::MAX as usize;
 /// The longest body that is believed when it is read.
 const BODY_BYTES_MAX: usize =
-    FIXED_BYTES + DocumentName::BYTES_MAX + AUTHOR_BYTES_MAX + PAYLOAD_BYTES_MAX;
+    FIXED_BYTES + DocumentName::BYTES_MAX + AUTHOR_BYTES_MAX + LINEAGE_BYTES + PAYLOAD_BYTES_MAX;
 
 /// The secrets of a segment, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,40 @@ pub(super) enum Kind {
     /// One update, at `sequence`.
     Update,
     /// A whole state, through `sequence`.
-    Snapshot,
+    Snapshot(Lineage),
+    /// A whole state that takes the place of everything before it. Its `origin` is its `sequence`.
+    Origin(Lineage),
+    /// Nothing, of no document. Written only when everything before it is on disk, it proves so.
+    Seal,
+}
+
+/// Which history a state belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lineage {
+    /// The identity of the history.
+    pub(super) epoch: Epoch,
+    /// Where it was last begun anew; 0 if never. Every state says it, so that what lies before
+    /// stays dead when the record of the origin itself is gone.
+    pub(super) origin: Sequence,
+}
+
+impl Kind {
+    /// The lineage of a record that holds a state.
+    pub(super) fn lineage(self) -> Option<Lineage> {
+        match self {
+            Self::Snapshot(lineage) | Self::Origin(lineage) => Some(lineage),
+            Self::Update | Self::Seal => None,
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Update => 1,
+            Self::Snapshot(_) => 2,
+            Self::Origin(_) => 3,
+            Self::Seal => 4,
+        }
+    }
 }
 
 /// A record without the position it has in a segment.
@@ -68,7 +105,9 @@ pub(super) struct Decoded<'a> {
 impl Fields<'_> {
     /// Length with the prefix.
     pub(super) fn bytes(&self) -> usize {
-        PREFIX_BYTES + FIXED_BYTES + self.document.len() + self.author.len() + self.payload.len()
+        let lineage = self.kind.lineage().map_or(0, |_| LINEAGE_BYTES);
+        let texts = self.document.len() + self.author.len();
+        PREFIX_BYTES + FIXED_BYTES + texts + lineage + self.payload.len()
     }
 
     /// The length of the part that is too long, and the most that is allowed.
@@ -91,10 +130,7 @@ impl Fields<'_> {
         out.extend_from_slice(&salt.mark);
         out.extend_from_slice(&((self.bytes() - PREFIX_BYTES) as u32).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.push(match self.kind {
-            Kind::Update => 1,
-            Kind::Snapshot => 2,
-        });
+        out.push(self.kind.code());
         out.extend_from_slice(&synced.to_le_bytes());
         out.extend_from_slice(&self.sequence.get().to_le_bytes());
         out.extend_from_slice(&self.time.as_unix_ms().to_le_bytes());
@@ -102,6 +138,10 @@ impl Fields<'_> {
         out.extend_from_slice(self.document.as_bytes());
         out.extend_from_slice(&(self.author.len() as u16).to_le_bytes());
         out.extend_from_slice(self.author.as_bytes());
+        if let Some(Lineage { epoch, origin }) = self.kind.lineage() {
+            out.extend_from_slice(&epoch.get().to_le_bytes());
+            out.extend_from_slice(&origin.get().to_le_bytes());
+        }
         out.extend_from_slice(self.payload);
         let body = out.get(start + PREFIX_BYTES..).unwrap_or_default();
         let crc = crc32c::crc32c_append(salt.seed, body).to_le_bytes();
@@ -138,11 +178,7 @@ pub(super) fn suspect(bytes: &[u8]) -> Option<(Sequence, DocumentName)> {
 
 fn decode_body(body: &[u8]) -> Option<(Fields<'_>, u64)> {
     let mut rest = body;
-    let kind = match take::<1>(&mut rest)? {
-        [1] => Kind::Update,
-        [2] => Kind::Snapshot,
-        _ => return None,
-    };
+    let [code] = take::<1>(&mut rest)?;
     let synced = u64::from_le_bytes(take(&mut rest)?);
     let sequence = Sequence::new(u64::from_le_bytes(take(&mut rest)?));
     let time = Timestamp::from_unix_ms(u64::from_le_bytes(take(&mut rest)?));
@@ -150,7 +186,20 @@ fn decode_body(body: &[u8]) -> Option<(Fields<'_>, u64)> {
     let document = text(&mut rest, usize::from(name_bytes))?;
     let author_bytes = u16::from_le_bytes(take(&mut rest)?);
     let author = text(&mut rest, usize::from(author_bytes))?;
+    let kind = match code {
+        1 => Kind::Update,
+        2 => Kind::Snapshot(lineage(&mut rest)?),
+        3 => Kind::Origin(lineage(&mut rest)?),
+        4 => Kind::Seal,
+        _ => return None,
+    };
     Some((Fields { kind, sequence, time, document, author, payload: rest }, synced))
+}
+
+fn lineage(rest: &mut &[u8]) -> Option<Lineage> {
+    let epoch = Epoch::new(u64::from_le_bytes(take(rest)?));
+    let origin = Sequence::new(u64::from_le_bytes(take(rest)?));
+    Some(Lineage { epoch, origin })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

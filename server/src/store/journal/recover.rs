@@ -5,19 +5,26 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use syncline_protocol::Epoch;
 use tracing::{error, warn};
 
 use crate::store::OpenError;
 use crate::store::disk::FaultPlan;
+use crate::store::journal::damage::Damage;
+use crate::store::journal::end::{self, End, UNFINISHED};
+use crate::store::journal::entry::Suspect;
+use crate::store::journal::files::Files;
 use crate::store::journal::head::Head;
 use crate::store::journal::index::{Index, Position};
 use crate::store::journal::record::Salt;
-use crate::store::journal::segment::{self, Found, HEADER_BYTES, Scan, Segment};
+use crate::store::journal::scan::{Found, Scan};
+use crate::store::journal::segment::{self, HEADER_BYTES, Header, Segment};
 
 /// What was found.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) index: Index,
+    pub(super) files: Arc<Files>,
     /// The segment to go on with, unless it is full or damaged.
     pub(super) head: Option<Head>,
     /// The number of the segment to create next.
@@ -30,36 +37,61 @@ pub(super) fn recover(
     disk: &FaultPlan,
     segment_bytes: u64,
 ) -> Result<Recovered, OpenError> {
+    remove_unfinished(folder, disk);
     let numbers = list(folder).map_err(|source| io_error(folder, source))?;
-    let last = numbers.last().copied();
-    let mut recovered = Recovered {
-        index: Index::default(),
-        head: None,
-        next_number: last.map_or(1, |last| last.saturating_add(1)),
+    let end = recorded_end(folder).map_err(|source| io_error(folder, source))?;
+    let proven = match end {
+        Some(end) => check_end(end, folder, &numbers)?,
+        None => 0,
     };
+    let last = numbers.last().copied();
+    let files = Arc::new(Files::default());
+    let mut index = None;
+    let mut head = None;
     let mut bytes = Vec::new();
     for number in numbers {
         let path = segment::path(folder, number);
-        let file = read(&path, &mut bytes).map_err(|source| io_error(&path, source))?;
-        let Some(salt) = segment::read_header(&bytes, &path)? else {
+        let is_last = Some(number) == last;
+        let file = read(&path, is_last, &mut bytes).map_err(|source| io_error(&path, source))?;
+        let Some(header) = segment::read_header(&bytes, &path)? else {
             unreadable(&path, bytes.len(), disk)?;
             continue;
         };
-        let segment = Arc::new(Segment { number, path, salt, file });
-        if Some(number) == last {
-            mend_tail(&segment, &mut bytes, disk)
+        let index = index.get_or_insert_with(|| Index::new(header.epoch));
+        check_epoch(index.epoch(), header, &path)?;
+        let files = Arc::clone(&files);
+        let segment = Arc::new(Segment { number, path, salt: header.salt, files });
+        if is_last {
+            mend_tail(&segment, &file, &mut bytes, proven, disk)
                 .map_err(|source| io_error(&segment.path, source))?;
         }
-        let intact = index_segment(&segment, &bytes, &mut recovered.index);
+        let damage = index_segment(&segment, &bytes, index);
+        damage.iter().for_each(|damage| {
+            error!(%damage, path = %segment.path.display(), "The journal is damaged.");
+        });
         let len = bytes.len() as u64;
-        if Some(number) == last && intact && len < segment_bytes {
-            recovered.head = Some(Head { segment, len, synced: len });
+        if is_last && damage.is_empty() && len < segment_bytes {
+            let file = Arc::new(file);
+            head = Some(Head { segment, file, len, synced: len, is_sealed: false });
         }
     }
-    Ok(recovered)
+    let index = match index {
+        Some(index) => index,
+        None => Index::new(random_epoch().map_err(|source| io_error(folder, source))?),
+    };
+    let next_number = last.map_or(1, |last| last.saturating_add(1));
+    Ok(Recovered { index, files, head, next_number })
 }
 
-fn list(folder: &Path) -> io::Result<Vec<u64>> {
+/// The identity of a new store.
+fn random_epoch() -> io::Result<Epoch> {
+    let random = getrandom::u64().map_err(io::Error::other)?;
+    // Zero is no epoch.
+    Ok(Epoch::new(random.max(1)))
+}
+
+/// The numbers of the segments, ascending.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder)? {
         numbers.extend(entry?.file_name().to_str().and_then(segment::number));
@@ -68,8 +100,66 @@ fn list(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn read(path: &Path, bytes: &mut Vec<u8>) -> io::Result<File> {
-    let mut file = File::options().read(true).write(true).open(path)?;
+/// What a crash left of files that had not got their name.
+fn remove_unfinished(folder: &Path, disk: &FaultPlan) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.to_str().is_some_and(|path| path.ends_with(UNFINISHED))
+            && let Err(error) = disk.remove(&path)
+        {
+            warn!(path = %path.display(), %error, "An unfinished file cannot be removed.");
+        }
+    }
+}
+
+/// Where the journal says that it was closed.
+pub(super) fn recorded_end(folder: &Path) -> io::Result<Option<End>> {
+    let path = end::path(folder);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let end = End::decode(&bytes);
+    if end.is_none() {
+        warn!(path = %path.display(), "The recorded end of the journal is damaged, and not used.");
+    }
+    Ok(end)
+}
+
+/// How many bytes of the last segment are known to have been on disk when the journal was closed.
+fn check_end(end: End, folder: &Path, numbers: &[u64]) -> Result<u64, OpenError> {
+    let missing = missing(end, folder, numbers).map_err(|source| io_error(folder, source))?;
+    let path = end::path(folder);
+    let last = numbers.last().copied();
+    match missing {
+        0 if last == Some(end.segment) => Ok(end.len),
+        0 => {
+            warn!(path = %path.display(), "The journal goes on behind its recorded end.");
+            Ok(0)
+        }
+        missing => {
+            let End { segment, len: closed_at } = end;
+            Err(OpenError::Shortened { path, segment, closed_at, missing })
+        }
+    }
+}
+
+/// How much of the segment in which the journal was closed is not there. A journal that goes on
+/// with another segment may have lost that one to cleaning.
+pub(super) fn missing(end: End, folder: &Path, numbers: &[u64]) -> io::Result<u64> {
+    match numbers.last() {
+        Some(last) if *last > end.segment => Ok(0),
+        Some(last) if *last == end.segment => {
+            let len = fs::metadata(segment::path(folder, *last))?.len();
+            Ok(end.len.saturating_sub(len))
+        }
+        Some(_) | None => Ok(end.len),
+    }
+}
+
+fn read(path: &Path, to_write: bool, bytes: &mut Vec<u8>) -> io::Result<File> {
+    let mut file = File::options().read(true).write(to_write).open(path)?;
     bytes.clear();
     file.read_to_end(bytes)?;
     Ok(file)
@@ -78,21 +168,31 @@ fn read(path: &Path, bytes: &mut Vec<u8>) -> io::Result<File> {
 /// A file without a header is either one whose creation a crash interrupted, or damaged.
 fn unreadable(path: &Path, len: usize, disk: &FaultPlan) -> Result<(), OpenError> {
     // The header is on disk before the first record is written behind it.
-    if len <= HEADER_BYTES {
-        warn!(path = %path.display(), "Removed a segment that never held a record.");
-        return disk.remove(path).map_err(|source| io_error(path, source));
+    if len > HEADER_BYTES {
+        return Err(OpenError::Unreadable { path: path.to_owned(), bytes: len as u64 });
     }
-    error!(
-        path = %path.display(),
-        bytes = len,
-        "The header of a journal segment is damaged, nothing in it can be read."
-    );
-    Ok(())
+    warn!(path = %path.display(), "Removed a segment that never held a record.");
+    disk.remove(path).map_err(|source| io_error(path, source))
 }
 
-/// Cuts what was being written when the machine stopped, and makes the rest durable.
-fn mend_tail(segment: &Segment, bytes: &mut Vec<u8>, disk: &FaultPlan) -> io::Result<()> {
-    let (synced, end) = tail(bytes, segment.salt);
+pub(super) fn check_epoch(expected: Epoch, header: Header, path: &Path) -> Result<(), OpenError> {
+    let found = header.epoch;
+    if found == expected {
+        return Ok(());
+    }
+    Err(OpenError::Foreign { path: path.to_owned(), found, expected })
+}
+
+/// Cuts what was being written when the machine stopped, and makes the rest durable. `proven` bytes
+/// are known to have been on disk.
+fn mend_tail(
+    segment: &Segment,
+    file: &File,
+    bytes: &mut Vec<u8>,
+    proven: u64,
+    disk: &FaultPlan,
+) -> io::Result<()> {
+    let (synced, end) = tail(bytes, segment.salt, proven);
     if end < bytes.len() {
         warn!(
             segment = segment.number,
@@ -101,23 +201,24 @@ fn mend_tail(segment: &Segment, bytes: &mut Vec<u8>, disk: &FaultPlan) -> io::Re
             "Cut a torn tail off the journal; nothing in it had been acknowledged."
         );
         bytes.truncate(end);
-        disk.truncate(&segment.file, end as u64)?;
+        disk.truncate(&segment.path, file, end as u64)?;
     } else if synced == end {
         return Ok(());
     }
     // The process that wrote this may have ended because an fsync failed. The pages are then
     // readable and marked clean but not on disk, and only writing them again changes that.
     let unproven = bytes.get(synced..end).unwrap_or_default();
-    disk.write(&segment.file, unproven, synced as u64)?;
-    disk.sync(&segment.file)
+    disk.write(&segment.path, file, unproven, synced as u64)?;
+    disk.sync(&segment.path, file)
 }
 
 /// How many bytes were acknowledged for certain, and how many are worth keeping.
 ///
 /// A hole behind the last point that is known to be synced belongs to the batch that was never
 /// acknowledged, even when intact records of that batch follow: pages reach a disk in any order.
-fn tail(bytes: &[u8], salt: Salt) -> (usize, usize) {
-    let mut synced = HEADER_BYTES;
+pub(super) fn tail(bytes: &[u8], salt: Salt, proven: u64) -> (usize, usize) {
+    let mut synced =
+        usize::try_from(proven).unwrap_or(usize::MAX).min(bytes.len()).max(HEADER_BYTES);
     let mut holes = Vec::new();
     for found in Scan::new(bytes, salt) {
         match found {
@@ -130,41 +231,35 @@ fn tail(bytes: &[u8], salt: Salt) -> (usize, usize) {
     (synced, holes.into_iter().find(|hole| *hole >= synced).unwrap_or(bytes.len()))
 }
 
-/// Adds the records of one segment to the index. False if part of it is damaged.
-fn index_segment(segment: &Arc<Segment>, bytes: &[u8], index: &mut Index) -> bool {
-    index.add_segment(Arc::clone(segment), bytes.len() as u64);
-    let mut intact = true;
-    let mut damage = |offset: usize, index: &mut Index| {
-        error!(
-            segment = segment.number,
-            offset,
-            path = %segment.path.display(),
-            "A journal record is damaged; its document will not load."
-        );
-        index.mark_damaged(segment.number);
-        intact = false;
-    };
+/// Adds the records of one segment to the index, and returns what is no record.
+pub(super) fn index_segment(
+    segment: &Arc<Segment>,
+    bytes: &[u8],
+    index: &mut Index,
+) -> Vec<Damage> {
+    index.segments.add(Arc::clone(segment), bytes.len() as u64);
+    let number = segment.number;
+    let mut damage = Vec::new();
     for found in Scan::new(bytes, segment.salt) {
-        match found {
+        let (offset, bytes, suspect) = match found {
             Found::Record { offset, record } => {
-                let at = Position {
-                    segment: segment.number,
-                    offset: offset as u64,
-                    bytes: record.bytes,
-                };
-                if !index.insert(&record.fields, at) {
-                    damage(offset, index);
+                let at = Position { segment: number, offset: offset as u64, bytes: record.bytes };
+                if index.insert(&record.fields, at) {
+                    continue;
                 }
+                (offset, record.bytes, None)
             }
-            Found::Damage { offset, suspect } => {
-                damage(offset, index);
-                if let Some((sequence, document)) = suspect {
-                    index.suspect(document, sequence, (segment.number, offset as u64));
-                }
-            }
+            Found::Damage { offset, bytes, suspect } => (offset, bytes, suspect),
+        };
+        let (offset, bytes) = (offset as u64, bytes as u64);
+        index.segments.mark_damaged(number);
+        let suspect = suspect.map(|(sequence, document)| (document, sequence));
+        if let Some((document, sequence)) = suspect.clone() {
+            index.suspect(document, Suspect { sequence, segment: number, offset });
         }
+        damage.push(Damage::Record { segment: number, offset, bytes, suspect });
     }
-    intact
+    damage
 }
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {

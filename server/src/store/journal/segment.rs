@@ -1,58 +1,73 @@
 //! One file of the journal: a header, then records.
 //!
 //! ```text
-//! header, twice: "SYNCLINE" | format u16 | reserved u16 | number u64 | mark u32 | seed u32
-//!                | CRC-32C of the bytes before u32
+//! header, twice: "SYNCLINE" | format u16 | reserved u16 | number u64 | epoch u64
+//!                | mark u32 | seed u32 | CRC-32C of the bytes before u32
 //! ```
 //!
-//! The header is written twice because nothing in the file can be verified without it.
+//! The header is written twice because nothing in the file can be verified without it. The epoch
+//! is the store's, the same in every segment: it is as durable as the journal.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use syncline_protocol::{DocumentName, Sequence};
+use syncline_protocol::Epoch;
 
 use crate::store::OpenError;
-use crate::store::disk::FaultPlan;
-use crate::store::journal::record::{self, Decoded, Salt};
+use crate::store::disk::WriteFailure;
+use crate::store::journal::Place;
+use crate::store::journal::files::Files;
+use crate::store::journal::record::Salt;
 
-/// The format that this program writes, and the latest that it reads.
-const FORMAT: u16 = 1;
+/// The format that this program writes and reads.
+const FORMAT: u16 = 2;
 const MAGIC: [u8; 8] = *b"SYNCLINE";
-const COPY_BYTES: usize = 32;
+const COPY_BYTES: usize = 40;
+/// A copy in format 1, which had no epoch.
+const COPY_BYTES_1: usize = 32;
 /// Where the first record begins.
 pub(super) const HEADER_BYTES: usize = 2 * COPY_BYTES;
 const SUFFIX: &str = ".wal";
 
-/// An open segment file.
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) number: u64,
+    pub(super) epoch: Epoch,
+    pub(super) salt: Salt,
+}
+
+/// A segment file.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) salt: Salt,
-    /// Stays readable for whoever holds it when the file is deleted meanwhile.
-    pub(super) file: File,
+    pub(super) files: Arc<Files>,
 }
 
 impl Segment {
     /// Creates an empty segment that survives a power cut.
-    pub(super) fn create(folder: &Path, number: u64, disk: &FaultPlan) -> io::Result<Self> {
-        let path = path(folder, number);
+    pub(super) fn create(place: &Place, number: u64) -> Result<(Self, File), WriteFailure> {
+        let Place { folder, disk, epoch, files, .. } = place;
+        let path = path(&folder.path, number);
         let salt = random_salt();
-        let file = disk.create(&path)?;
-        disk.write(&file, &header(number, salt), 0)?;
-        disk.sync(&file)?;
-        disk.sync_folder(folder)?;
-        Ok(Self { number, path, salt, file })
+        let file = disk.create(&path).map_err(WriteFailure::of)?;
+        let header = Header { number, epoch: *epoch, salt }.encode();
+        disk.write(&path, &file, &header, 0).map_err(WriteFailure::of)?;
+        disk.sync(&path, &file).map_err(WriteFailure::Final)?;
+        folder.sync(disk).map_err(WriteFailure::Final)?;
+        Ok((Self { number, path, salt, files: Arc::clone(files) }, file))
     }
 
     /// Fills `into` with the `bytes` bytes at `offset`.
     pub(super) fn read(&self, offset: u64, bytes: usize, into: &mut Vec<u8>) -> io::Result<()> {
         into.resize(bytes, 0);
-        self.file.read_exact_at(into, offset)
+        self.files.open(self.number, &self.path)?.read_exact_at(into, offset)
     }
 }
 
@@ -67,18 +82,34 @@ pub(super) fn number(name: &str) -> Option<u64> {
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
 
-fn header(number: u64, salt: Salt) -> Vec<u8> {
-    let mut copy = Vec::with_capacity(HEADER_BYTES);
-    copy.extend_from_slice(&MAGIC);
-    copy.extend_from_slice(&FORMAT.to_le_bytes());
-    copy.extend_from_slice(&[0; 2]);
-    copy.extend_from_slice(&number.to_le_bytes());
-    copy.extend_from_slice(&salt.mark);
-    copy.extend_from_slice(&salt.seed.to_le_bytes());
-    let crc = crc32c::crc32c(&copy);
-    copy.extend_from_slice(&crc.to_le_bytes());
-    debug_assert_eq!(copy.len(), COPY_BYTES);
-    copy.repeat(2)
+impl Header {
+    fn encode(self) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(HEADER_BYTES);
+        copy.extend_from_slice(&MAGIC);
+        copy.extend_from_slice(&FORMAT.to_le_bytes());
+        copy.extend_from_slice(&[0; 2]);
+        copy.extend_from_slice(&self.number.to_le_bytes());
+        copy.extend_from_slice(&self.epoch.get().to_le_bytes());
+        copy.extend_from_slice(&self.salt.mark);
+        copy.extend_from_slice(&self.salt.seed.to_le_bytes());
+        let crc = crc32c::crc32c(&copy);
+        copy.extend_from_slice(&crc.to_le_bytes());
+        debug_assert_eq!(copy.len(), COPY_BYTES);
+        copy.repeat(2)
+    }
+
+    fn decode(fields: &[u8]) -> Option<Self> {
+        let (_, rest) = fields.split_at_checked(MAGIC.len() + 4)?;
+        let (number, rest) = rest.split_first_chunk::<8>()?;
+        let (epoch, rest) = rest.split_first_chunk::<8>()?;
+        let (mark, rest) = rest.split_first_chunk::<4>()?;
+        let (seed, _) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            number: u64::from_le_bytes(*number),
+            epoch: Epoch::new(u64::from_le_bytes(*epoch)),
+            salt: Salt { mark: *mark, seed: u32::from_le_bytes(*seed) },
+        })
+    }
 }
 
 fn random_salt() -> Salt {
@@ -91,89 +122,32 @@ fn random_salt() -> Salt {
 /// Reads a header; `None` when neither copy is intact.
 ///
 /// # Errors
-/// If an intact copy has a later format. Later formats keep this layout of the header.
-pub(super) fn read_header(bytes: &[u8], path: &Path) -> Result<Option<Salt>, OpenError> {
-    let copies = bytes.get(..HEADER_BYTES.min(bytes.len())).unwrap_or_default();
-    let Some((format, salt)) = copies.chunks_exact(COPY_BYTES).find_map(read_copy) else {
+/// If an intact copy has another format. Later formats keep the length of a copy, its magic bytes,
+/// its format and its CRC where they are.
+pub(super) fn read_header(bytes: &[u8], path: &Path) -> Result<Option<Header>, OpenError> {
+    let copies = |bytes_each: usize| {
+        let copies = bytes.get(..(2 * bytes_each).min(bytes.len())).unwrap_or_default();
+        copies.chunks_exact(bytes_each).find_map(intact_copy)
+    };
+    let path = || path.to_owned();
+    let Some((format, fields)) = copies(COPY_BYTES).or_else(|| copies(COPY_BYTES_1)) else {
         return Ok(None);
     };
-    if format > FORMAT {
-        let path = path.to_owned();
-        return Err(OpenError::NewerFormat { path, found: format, supported: FORMAT });
+    match format {
+        // The second copy was never written: nothing lies behind it.
+        FORMAT if bytes.len() < HEADER_BYTES => Ok(None),
+        FORMAT => Ok(Header::decode(fields)),
+        found if found > FORMAT => {
+            Err(OpenError::NewerFormat { path: path(), found, supported: FORMAT })
+        }
+        found => Err(OpenError::OlderFormat { path: path(), found, supported: FORMAT }),
     }
-    Ok(Some(salt))
 }
 
-fn read_copy(copy: &[u8]) -> Option<(u16, Salt)> {
+fn intact_copy(copy: &[u8]) -> Option<(u16, &[u8])> {
     let (fields, crc) = copy.split_last_chunk::<4>()?;
     let (magic, rest) = fields.split_first_chunk::<8>()?;
-    if *magic != MAGIC || crc32c::crc32c(fields) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let (format, rest) = rest.split_first_chunk::<2>()?;
-    let (rest, seed) = rest.split_last_chunk::<4>()?;
-    let (_, mark) = rest.split_last_chunk::<4>()?;
-    Some((u16::from_le_bytes(*format), Salt { mark: *mark, seed: u32::from_le_bytes(*seed) }))
-}
-
-/// What a scan meets.
-#[derive(Debug)]
-pub(super) enum Found<'a> {
-    /// An intact record.
-    Record {
-        /// Where it begins.
-        offset: usize,
-        /// What it holds.
-        record: Decoded<'a>,
-    },
-    /// Bytes that are no record, up to the next intact one or the end of the file.
-    Damage {
-        /// Where they begin.
-        offset: usize,
-        /// What they seem to have been.
-        suspect: Option<(Sequence, DocumentName)>,
-    },
-}
-
-/// Walks the records of a whole segment, and over what is damaged in it.
-#[derive(Debug)]
-pub(super) struct Scan<'a> {
-    bytes: &'a [u8],
-    salt: Salt,
-    offset: usize,
-}
-
-impl<'a> Scan<'a> {
-    pub(super) fn new(bytes: &'a [u8], salt: Salt) -> Self {
-        Self { bytes, salt, offset: HEADER_BYTES }
-    }
-
-    fn next_intact(&self, mut from: usize) -> usize {
-        while let Some(rest) = self.bytes.get(from..) {
-            let Some(step) = rest.windows(4).position(|window| window == self.salt.mark) else {
-                break;
-            };
-            if rest.get(step..).is_some_and(|bytes| record::decode(bytes, self.salt).is_some()) {
-                return from + step;
-            }
-            from += step + 1;
-        }
-        self.bytes.len()
-    }
-}
-
-impl<'a> Iterator for Scan<'a> {
-    type Item = Found<'a>;
-
-    fn next(&mut self) -> Option<Found<'a>> {
-        let rest = self.bytes.get(self.offset..).filter(|rest| !rest.is_empty())?;
-        let offset = self.offset;
-        if let Some(record) = record::decode(rest, self.salt) {
-            self.offset += record.bytes;
-            return Some(Found::Record { offset, record });
-        }
-        self.offset = self.next_intact(offset + 1);
-        let damaged = self.bytes.get(offset..self.offset).unwrap_or_default();
-        Some(Found::Damage { offset, suspect: record::suspect(damaged) })
-    }
+    let (format, _) = rest.split_first_chunk::<2>()?;
+    let intact = *magic == MAGIC && crc32c::crc32c(fields) == u32::from_le_bytes(*crc);
+    intact.then_some((u16::from_le_bytes(*format), fields))
 }
