@@ -7,6 +7,7 @@
 pub mod disk;
 pub mod embedded;
 mod journal;
+mod later;
 mod lock;
 pub mod memory;
 mod sled;

@@ -51,14 +51,18 @@ fn store_11_a_segment_whose_creation_was_interrupted_is_no_damage() {
     drop(written(original.path()));
     let last = segments(original.path()).pop().unwrap();
     let next = last.with_file_name(format!("{:020}.wal", number(&last) + 1));
+    let header = fs::read(&last).unwrap();
     for bytes in [0, 1, 39, 40, 79, 80] {
         let folder = copy_journal(original.path());
         let path = folder.path().join("journal").join(next.file_name().unwrap());
-        fs::write(path, vec![0; bytes]).unwrap();
-        let store = open_journal(folder.path(), TINY);
-        assert_log(&newest(&store, "b"), "b", None, 40);
-        store.append(&records("b", 41..=80)).unwrap();
-        assert_log(&newest(&store, "b"), "b", None, 80);
+        for content in [vec![0; bytes], header[..bytes.min(79)].to_vec()] {
+            fs::write(&path, content).unwrap();
+            let store = open_journal(folder.path(), TINY);
+            let last = newest(&store, "b").last().get();
+            assert_log(&newest(&store, "b"), "b", None, last);
+            store.append(&records("b", last + 1..=last + 20)).unwrap();
+            assert_log(&newest(&store, "b"), "b", None, last + 20);
+        }
     }
 }
 
@@ -152,6 +156,44 @@ fn store_13_a_flipped_bit_never_changes_a_document_silently() {
     assert!(detected > 100 && harmless > 100, "{detected} {harmless}");
     // Only the very name or number of a document's last record, or the last batch, can do this.
     assert!(shortened * 20 < detected + harmless, "{shortened} of {detected} + {harmless}");
+}
+
+#[test]
+fn store_13_a_flipped_bit_at_ten_thousand_places_is_detected() {
+    let folder = TempDir::new().unwrap();
+    written(folder.path()).close().unwrap();
+    let files = segments(folder.path());
+    let total: usize = files.iter().map(|path| fs::metadata(path).unwrap().len() as usize).sum();
+    let mut step = 0;
+    let (mut damaged, mut shortened) = (0, 0);
+    for path in &files {
+        let original = fs::read(path).unwrap();
+        let places = original.len() * 10_000 / total + 1;
+        for place in 0..places {
+            let at = place * original.len() / places;
+            step += 1;
+            let mut bytes = original.clone();
+            bytes[at] ^= 1 << (step % 8);
+            fs::write(path, &bytes).unwrap();
+            let mut reader = Embedded::read(folder.path()).unwrap();
+            // The other copy of a header serves.
+            let is_told = !reader.damage().is_empty();
+            assert_eq!(is_told, at >= 80, "byte {at} of {}", path.display());
+            assert_eq!(reader.torn_tail(), None, "a closed journal has none");
+            for document in ["a", "b", "c"] {
+                match reader.load(&name(document), Generation::Newest) {
+                    Err(_) => damaged += 1,
+                    Ok(log) => {
+                        assert_prefix(&log, document);
+                        shortened += usize::from(log.last().get() < 40);
+                    }
+                }
+                assert_prefix(&reader.salvage(&name(document)).unwrap().log, document);
+            }
+        }
+        fs::write(path, original).unwrap();
+    }
+    assert!(step >= 10_000 && damaged > 1000 && shortened < step / 50, "{damaged} {shortened}");
 }
 
 #[test]

@@ -6,11 +6,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod closing;
 mod contract;
 mod damage;
 mod faults;
 mod folder;
 mod power;
+mod reader;
+mod rewrite;
+mod room;
 mod speed;
 mod subject;
 mod writer;

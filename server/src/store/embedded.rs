@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::store::disk::FaultPlan;
 use crate::store::journal::{Journal, JournalOptions};
+use crate::store::later::Syncer;
 use crate::store::lock::FolderLock;
 use crate::store::sled::{Contents, SnapshotCache};
 use crate::store::{
@@ -35,6 +37,8 @@ pub struct EmbeddedOptions {
     /// What sled may hold in memory; it takes about twice as much. 0: there is no sled, and
     /// snapshots are read from the journal.
     pub cache_bytes: u64,
+    /// What an append waits for: [`Durability::Fsync`], or anything less for [`Durability::Os`].
+    pub durability: Durability,
     /// How long a call to the disk may take before the store counts as stalled.
     pub patience: Duration,
     /// Which calls to the disk fail. Only tests ask for any.
@@ -42,13 +46,14 @@ pub struct EmbeddedOptions {
 }
 
 impl EmbeddedOptions {
-    /// Segments of 64 MiB, 16 MiB of cache, 10 s of patience, no faults.
+    /// Segments of 64 MiB, 16 MiB of cache, every append synced, 10 s of patience, no faults.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             segment_bytes: 64 << 20,
             cache_bytes: 16 << 20,
+            durability: Durability::Fsync,
             patience: Duration::from_secs(10),
             faults: FaultPlan::NONE,
         }
@@ -58,8 +63,10 @@ impl EmbeddedOptions {
 /// A store in one folder, held by one process.
 #[derive(Debug)]
 pub struct Embedded {
-    journal: Journal,
+    journal: Arc<Journal>,
     snapshots: SnapshotCache,
+    // Before the lock: it writes to the journal until it is gone.
+    _syncer: Option<Syncer>,
     // Last: the folder is free when the files are closed.
     _lock: FolderLock,
 }
@@ -72,7 +79,9 @@ impl Embedded {
     /// whole parts of it are missing. Damaged records and a damaged cache are logged and do not keep
     /// a folder from opening, and neither does a lack of room.
     pub fn open(options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let EmbeddedOptions { path, segment_bytes, cache_bytes, patience, faults } = options;
+        let EmbeddedOptions { path, segment_bytes, cache_bytes, durability, patience, faults } =
+            options;
+        let durability = durability.max(Durability::Os);
         let io_error = |source| OpenError::Io { path: path.clone(), source };
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(io_error)?;
@@ -81,17 +90,33 @@ impl Embedded {
             }
         }
         let lock = FolderLock::take(&path)?;
-        let journal =
-            Journal::open(&path, JournalOptions { segment_bytes, patience, disk: faults })?;
+        let options = JournalOptions { segment_bytes, durability, patience, disk: faults };
+        let journal = Arc::new(Journal::open(&path, options)?);
+        let syncer = match durability {
+            Durability::Fsync => None,
+            Durability::Os | Durability::Memory => {
+                Some(Syncer::start(Arc::clone(&journal)).map_err(io_error)?)
+            }
+        };
         let (snapshots, contents) = match cache_bytes {
             0 => (SnapshotCache::none(), Contents::Kept),
             _ => SnapshotCache::open(&path, cache_bytes),
         };
-        let store = Self { journal, snapshots, _lock: lock };
+        let store = Self { journal, snapshots, _syncer: syncer, _lock: lock };
         if contents == Contents::Fresh {
             store.fill_cache();
         }
         Ok(store)
+    }
+
+    /// Rewrites every segment that holds anything dead, until only live records are left. Needs room
+    /// for one more segment at a time. `progress` is told how many segments are done of how many.
+    /// Meant for a store that nobody writes to.
+    ///
+    /// # Errors
+    /// If the disk refuses. Nothing is lost by that.
+    pub fn clean_fully(&self, progress: impl FnMut(usize, usize)) -> Result<(), AppendError> {
+        self.journal.clean_fully(progress)
     }
 
     /// Reads the folder at `path` as it is, whether or not a server is running on it, and changes
@@ -170,7 +195,7 @@ impl Store for Embedded {
     }
 
     fn durability(&self) -> Durability {
-        Durability::Fsync
+        self.journal.durability()
     }
 
     fn documents(&self) -> Vec<DocumentInfo> {

@@ -13,6 +13,7 @@
 //! Locks, in this order: `maintenance` (snapshots and cleaning, one at a time), `writer` (held
 //! over write and sync), `index` (held for moments). A load takes only the last.
 
+mod apart;
 mod clean;
 mod condition;
 mod damage;
@@ -37,9 +38,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use syncline_protocol::{DocumentName, Epoch, Sequence, Snapshot, StoredLog, Timestamp};
+use syncline_protocol::{
+    DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog, Timestamp,
+};
 
 use crate::store::disk::{FaultPlan, Folder};
+use crate::store::journal::apart::apart_bytes;
 use crate::store::journal::condition::Condition;
 pub use crate::store::journal::damage::{Damage, TornTail};
 pub(crate) use crate::store::journal::entry::Digest;
@@ -50,6 +54,7 @@ use crate::store::journal::index::Index;
 pub use crate::store::journal::reader::JournalReader;
 use crate::store::journal::record::{Fields, Kind, Lineage};
 use crate::store::journal::segment::Segment;
+use crate::store::later::Later;
 use crate::store::{
     AppendError, DocumentInfo, Generation, Health, LoadError, OpenError, Record, Salvaged,
     SnapshotError,
@@ -66,6 +71,7 @@ pub(crate) struct Journal {
     index: Mutex<Index>,
     /// Segments with nothing live in them, whose files are still there.
     emptied: Mutex<Vec<Arc<Segment>>>,
+    later: Arc<Later>,
 }
 
 /// How a journal is kept.
@@ -73,6 +79,8 @@ pub(crate) struct Journal {
 pub(crate) struct JournalOptions {
     /// The length at which a segment is full.
     pub(crate) segment_bytes: u64,
+    /// What an append waits for.
+    pub(crate) durability: Durability,
     /// How long a call to the disk may take before that is told.
     pub(crate) patience: Duration,
     pub(crate) disk: FaultPlan,
@@ -84,6 +92,7 @@ struct Place {
     folder: Folder,
     disk: FaultPlan,
     segment_bytes: u64,
+    durability: Durability,
     epoch: Epoch,
     files: Arc<Files>,
 }
@@ -92,7 +101,7 @@ impl Journal {
     /// Opens the journal in `data/journal`, and creates it if it is not there. On a disk without
     /// room an existing one opens too, and waits.
     pub(crate) fn open(data: &Path, options: JournalOptions) -> Result<Self, OpenError> {
-        let JournalOptions { segment_bytes, patience, disk } = options;
+        let JournalOptions { segment_bytes, durability, patience, disk } = options;
         let path = data.join("journal");
         let io_error = |source| OpenError::Io { path: path.clone(), source };
         if !path.is_dir() {
@@ -104,10 +113,11 @@ impl Journal {
         let (index, files) = (recovered.index, recovered.files);
         let epoch = index.epoch();
         let is_new = index.segments.is_empty();
-        let place = Arc::new(Place { folder, disk, segment_bytes, epoch, files });
+        let place = Arc::new(Place { folder, disk, segment_bytes, durability, epoch, files });
         let condition = Condition::new(patience);
         let end = (recovered.head, recovered.next_number);
-        let mut writer = Writer::new(Arc::clone(&place), condition.clone(), end);
+        let mut writer =
+            Writer::new(Arc::clone(&place), condition.clone(), end, recovered.unproven);
         let index = Mutex::new(index);
         // Proves what was recovered, makes a new epoch durable, and shows that the disk is fit.
         let proven = writer.prove(&index);
@@ -118,11 +128,11 @@ impl Journal {
             Err(error) => return Err(io_error(io::Error::other(error))),
         }
         let (maintenance, writer) = (Mutex::new(()), Mutex::new(writer));
-        let emptied = Mutex::default();
-        Ok(Self { place, maintenance, writer, condition, index, emptied })
+        let (emptied, later) = (Mutex::default(), Arc::default());
+        Ok(Self { place, maintenance, writer, condition, index, emptied, later })
     }
 
-    /// Returns when all of `records` are on disk. Without any, tries whether there is room again.
+    /// Returns when all of `records` are as durable as the options say. Without any, tries whether there is room again.
     pub(crate) fn append(&self, records: &[Record]) -> Result<(), AppendError> {
         let mut writer = self.writer()?;
         writer.check()?;
@@ -134,8 +144,12 @@ impl Journal {
         let outcome = match fields.as_slice() {
             [] if self.condition.is_stalled() => writer.prove(&self.index),
             [] => Ok(()),
-            fields => self.store(&mut writer, fields),
+            fields => self.store(&mut writer, fields, self.place.durability),
         };
+        drop(writer);
+        if self.place.durability < Durability::Fsync && outcome.is_ok() {
+            self.later.wanted();
+        }
         self.condition.note(&outcome);
         outcome
     }
@@ -161,8 +175,13 @@ impl Journal {
             return Err(SnapshotError::Ahead { last, offered });
         }
         let fields = state(document, Kind::Snapshot(lineage), offered, &snapshot.state);
-        let stored = check_size(document, &fields);
-        let stored = stored.and_then(|()| self.store(&mut writer, &[fields]));
+        check_size(document, &fields).map_err(journal_error)?;
+        let stored = if (fields.bytes() as u64) < apart_bytes(self.place.segment_bytes) {
+            self.store(&mut writer, &[fields], Durability::Fsync)
+        } else {
+            drop(writer);
+            self.store_apart(&fields)
+        };
         stored.map_err(journal_error)
     }
 
@@ -183,7 +202,8 @@ impl Journal {
         let kind = Kind::Origin(Lineage { epoch, origin });
         let fields = self::state(document, kind, origin, state);
         let stored = check_size(document, &fields);
-        let stored = stored.and_then(|()| self.store(&mut writer, &[fields]));
+        let store = |()| self.store(&mut writer, &[fields], Durability::Fsync);
+        let stored = stored.and_then(store);
         stored.map(|()| origin).map_err(journal_error)
     }
 
@@ -206,6 +226,11 @@ impl Journal {
     ) -> Result<Salvaged, LoadError> {
         let remains = lock(&self.index).remains(document);
         remains.read(cached)
+    }
+
+    /// What an append waits for.
+    pub(crate) fn durability(&self) -> Durability {
+        self.place.durability
     }
 
     /// The identity of every history here that was never replaced.
@@ -245,9 +270,36 @@ impl Journal {
         self.writer()?.close(&self.index)
     }
 
-    fn store(&self, writer: &mut Writer, fields: &[Fields<'_>]) -> Result<(), AppendError> {
+    /// Syncs what appends have left to be synced. They go on meanwhile.
+    pub(crate) fn sync_written(&self) -> Result<(), AppendError> {
+        let unsynced = {
+            let writer = self.writer()?;
+            writer.check()?;
+            writer.unsynced()
+        };
+        let Some(unsynced) = unsynced else { return Ok(()) };
+        let busy = self.condition.busy();
+        let outcome = self.place.disk.sync(&unsynced.segment.path, &unsynced.file);
+        drop(busy);
+        self.writer()?.note_synced(&unsynced, outcome);
+        Ok(())
+    }
+
+    /// Where appends say that there is something to sync.
+    pub(crate) fn later(&self) -> Arc<Later> {
+        Arc::clone(&self.later)
+    }
+
+    fn store(
+        &self,
+        writer: &mut Writer,
+        fields: &[Fields<'_>],
+        durability: Durability,
+    ) -> Result<(), AppendError> {
         let positions = writer.write(fields, &self.index)?;
-        writer.sync()?;
+        if durability == Durability::Fsync {
+            writer.sync()?;
+        }
         let mut index = lock(&self.index);
         for (fields, at) in fields.iter().zip(positions) {
             index.insert(fields, at);

@@ -1,12 +1,15 @@
 //! One process per data folder.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use fs4::{FileExt, TryLockError};
+use tracing::warn;
 
 use crate::store::OpenError;
+use crate::store::disk::is_no_room;
 
 /// The hold on a data folder; ends with this value, or with the process however it ends.
 #[derive(Debug)]
@@ -32,14 +35,20 @@ impl FolderLock {
             }
             Err(TryLockError::Error(source)) => return Err(io_error(source)),
         }
-        write_holder(&mut file).map_err(io_error)?;
+        match write_holder(&file) {
+            // Whoever finds the folder taken will not learn by whom.
+            Err(error) if is_no_room(&error) => warn!(%error, "The lock file cannot be written."),
+            written => written.map_err(io_error)?,
+        }
         Ok(Self { _file: file })
     }
 }
 
-fn write_holder(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
+/// Over what is there, which needs no room on the disk.
+fn write_holder(file: &File) -> io::Result<()> {
+    let line = format!("{}\n", std::process::id());
+    file.write_all_at(line.as_bytes(), 0)?;
+    file.set_len(line.len() as u64)
 }
 
 fn holder(file: &mut File) -> u32 {

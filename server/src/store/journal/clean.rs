@@ -29,6 +29,28 @@ impl Journal {
         self.remove_emptied();
     }
 
+    /// Cleans until nothing but live records is left, and segments with damage. `progress` is told
+    /// how many segments are done of how many.
+    pub(crate) fn clean_fully(
+        &self,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(), AppendError> {
+        let _alone = lock(&self.maintenance);
+        let (wasteful, head_wastes) = lock(&self.index).segments.wasteful();
+        if head_wastes {
+            self.writer()?.reserve(&self.index)?;
+        }
+        let total = wasteful.len();
+        progress(0, total);
+        for (segment, done) in wasteful.into_iter().zip(1..) {
+            self.evacuate(&segment)?;
+            drop(segment);
+            self.remove_emptied();
+            progress(done, total);
+        }
+        Ok(())
+    }
+
     fn empty_segments(&self) {
         let segment_bytes = self.place.segment_bytes;
         let mut copied = 0;
@@ -80,7 +102,7 @@ impl Journal {
     fn remove_emptied(&self) {
         let Place { folder, disk, files, .. } = &*self.place;
         let mut emptied = lock(&self.emptied);
-        // One that the index does not know can only be let go of.
+        // The index does not know them any more, so nobody begins to.
         let (idle, read): (Vec<_>, Vec<_>) =
             emptied.drain(..).partition(|segment| Arc::strong_count(segment) == 1);
         *emptied = read;

@@ -19,15 +19,15 @@ struct State {
     failed: OnceLock<String>,
     /// Why the last append was not stored, and since when none is.
     stalled: Mutex<Option<(String, Timestamp)>>,
-    /// When the call to the disk began that has not returned.
-    busy_since: Mutex<Option<Instant>>,
+    /// When each of the calls to the disk began that have not returned.
+    busy_since: Mutex<Vec<Instant>>,
     /// How long a call may take before that is worth telling.
     patience: Duration,
 }
 
 /// A call to the disk is under way as long as this lives.
 #[derive(Debug)]
-pub(super) struct Busy(Condition);
+pub(super) struct Busy(Condition, Instant);
 
 impl Condition {
     pub(super) fn new(patience: Duration) -> Self {
@@ -70,8 +70,9 @@ impl Condition {
     }
 
     pub(super) fn busy(&self) -> Busy {
-        *lock(&self.0.busy_since) = Some(Instant::now());
-        Busy(self.clone())
+        let since = Instant::now();
+        lock(&self.0.busy_since).push(since);
+        Busy(self.clone(), since)
     }
 
     pub(super) fn health(&self) -> Health {
@@ -81,7 +82,7 @@ impl Condition {
         if let Some((reason, since)) = lock(&self.0.stalled).clone() {
             return Health::Stalled { reason, since };
         }
-        let busy = lock(&self.0.busy_since).map(|since| since.elapsed());
+        let busy = lock(&self.0.busy_since).iter().map(Instant::elapsed).max();
         match busy.filter(|busy| *busy >= self.0.patience) {
             None => Health::Writable,
             Some(busy) => {
@@ -96,6 +97,9 @@ impl Condition {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *lock(&self.0.0.busy_since) = None;
+        let mut busy_since = lock(&self.0.0.busy_since);
+        if let Some(at) = busy_since.iter().position(|since| *since == self.1) {
+            busy_since.swap_remove(at);
+        }
     }
 }

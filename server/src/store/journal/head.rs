@@ -13,6 +13,7 @@ use crate::store::journal::condition::Condition;
 use crate::store::journal::end::{self, End};
 use crate::store::journal::index::{Index, Position};
 use crate::store::journal::record::{Fields, Kind};
+use crate::store::journal::recover::Unproven;
 use crate::store::journal::segment::{self, HEADER_BYTES, Segment};
 use crate::store::journal::{Place, lock};
 
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     next_number: u64,
     /// Whether there may be a record of where the journal was closed.
     is_ended: bool,
+    unproven: Option<Unproven>,
     condition: Condition,
     buffer: Vec<u8>,
 }
@@ -58,8 +60,10 @@ impl Writer {
         place: Arc<Place>,
         condition: Condition,
         (head, next_number): (Option<Head>, u64),
+        unproven: Option<Unproven>,
     ) -> Self {
-        Self { place, head, next_number, is_ended: true, condition, buffer: Vec::new() }
+        let buffer = Vec::new();
+        Self { place, head, next_number, is_ended: true, unproven, condition, buffer }
     }
 
     /// Whether writing is still possible.
@@ -75,11 +79,49 @@ impl Writer {
         records: &[Fields<'_>],
         index: &Mutex<Index>,
     ) -> Result<Vec<Position>, AppendError> {
+        self.attempt(index, |writer| writer.write_all(records, index))
+    }
+
+    /// Begins the next segment, and reserves the number before it for a file that is written apart.
+    /// Because the head is behind that from the start, the last segment is always the one that
+    /// grows.
+    pub(super) fn reserve(&mut self, index: &Mutex<Index>) -> Result<u64, AppendError> {
+        self.attempt(index, |writer| {
+            writer.reopen()?;
+            let reserved = writer.next_number;
+            writer.next_number += 1;
+            writer.roll(index)?;
+            Ok(reserved)
+        })
+    }
+
+    /// What is written but perhaps not on disk: the file, and how much of it has been written.
+    pub(super) fn unsynced(&self) -> Option<Head> {
+        self.head.clone().filter(|head| head.synced < head.len)
+    }
+
+    /// Takes note of how the sync of what [`Writer::unsynced`] returned went.
+    pub(super) fn note_synced(&mut self, synced: &Head, outcome: io::Result<()>) {
+        match (outcome, &mut self.head) {
+            (Err(error), _) => drop(self.fail(error)),
+            (Ok(()), Some(head)) if head.segment.number == synced.segment.number => {
+                head.synced = head.synced.max(synced.len);
+            }
+            (Ok(()), _) => {}
+        }
+    }
+
+    /// Makes a change that is taken back if there is no room for all of it.
+    fn attempt<T>(
+        &mut self,
+        index: &Mutex<Index>,
+        change: impl FnOnce(&mut Self) -> Result<T, WriteFailure>,
+    ) -> Result<T, AppendError> {
         self.check()?;
         let _busy = self.condition.busy();
         let (head, next_number) = (self.head.clone(), self.next_number);
-        match self.write_all(records, index) {
-            Ok(positions) => Ok(positions),
+        match change(self) {
+            Ok(done) => Ok(done),
             Err(WriteFailure::NoRoom(cause)) => {
                 let taken_back = self.take_back(head, next_number, index);
                 taken_back.map_err(|error| self.fail(error))?;
@@ -132,10 +174,7 @@ impl Writer {
         records: &[Fields<'_>],
         index: &Mutex<Index>,
     ) -> Result<Vec<Position>, WriteFailure> {
-        if self.is_ended {
-            end::remove(&self.place.folder, &self.place.disk)?;
-            self.is_ended = false;
-        }
+        self.reopen()?;
         let mut positions = Vec::with_capacity(records.len());
         let mut rest = records;
         while !rest.is_empty() {
@@ -143,6 +182,22 @@ impl Writer {
             rest = rest.get(count..).unwrap_or_default();
         }
         Ok(positions)
+    }
+
+    /// Before anything is written, nothing may say any more that the journal is closed, and what
+    /// lies before must be on disk.
+    fn reopen(&mut self) -> Result<(), WriteFailure> {
+        let disk = &self.place.disk;
+        if let Some(Unproven { segment, file, offset, bytes }) = &self.unproven {
+            disk.write(&segment.path, file, bytes, *offset).map_err(WriteFailure::of)?;
+            disk.sync(&segment.path, file).map_err(WriteFailure::Final)?;
+            self.unproven = None;
+        }
+        if self.is_ended {
+            end::remove(&self.place.folder, &self.place.disk)?;
+            self.is_ended = false;
+        }
+        Ok(())
     }
 
     /// Writes as many records as fit into the head, at least one.
@@ -238,7 +293,7 @@ impl Writer {
 
     /// Ends writing for good: nothing is known about the files any more. After a failed fsync the
     /// system may have dropped the pages and would call the next fsync a success.
-    fn fail(&self, source: io::Error) -> AppendError {
+    pub(super) fn fail(&self, source: io::Error) -> AppendError {
         let folder = self.place.folder.path.display();
         error!(error = %source, %folder, "The journal takes no more updates.");
         self.condition.fail(source.to_string());

@@ -122,11 +122,17 @@ impl Fields<'_> {
     }
 
     /// Appends the record to `out`. The caller has asked for [`Fields::excess`].
-    #[expect(clippy::cast_possible_truncation, reason = "`excess` bounds every length")]
     pub(super) fn encode(&self, salt: Salt, synced: u64, out: &mut Vec<u8>) {
+        out.reserve(self.bytes());
+        self.encode_front(salt, synced, out);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Appends everything but the payload, which comes next.
+    #[expect(clippy::cast_possible_truncation, reason = "`excess` bounds every length")]
+    pub(super) fn encode_front(&self, salt: Salt, synced: u64, out: &mut Vec<u8>) {
         debug_assert!(self.excess().is_none());
         let start = out.len();
-        out.reserve(self.bytes());
         out.extend_from_slice(&salt.mark);
         out.extend_from_slice(&((self.bytes() - PREFIX_BYTES) as u32).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
@@ -142,9 +148,9 @@ impl Fields<'_> {
             out.extend_from_slice(&epoch.get().to_le_bytes());
             out.extend_from_slice(&origin.get().to_le_bytes());
         }
-        out.extend_from_slice(self.payload);
-        let body = out.get(start + PREFIX_BYTES..).unwrap_or_default();
-        let crc = crc32c::crc32c_append(salt.seed, body).to_le_bytes();
+        let front = out.get(start + PREFIX_BYTES..).unwrap_or_default();
+        let crc = crc32c::crc32c_append(salt.seed, front);
+        let crc = crc32c::crc32c_append(crc, self.payload).to_le_bytes();
         if let Some(place) = out.get_mut(start + 8..start + PREFIX_BYTES) {
             place.copy_from_slice(&crc);
         }

@@ -29,6 +29,19 @@ pub(super) struct Recovered {
     pub(super) head: Option<Head>,
     /// The number of the segment to create next.
     pub(super) next_number: u64,
+    /// What has to be written again before anything else.
+    pub(super) unproven: Option<Unproven>,
+}
+
+/// Bytes at the end of the journal that are there but perhaps not on disk: the process that wrote
+/// them may have ended because an fsync failed. The pages are then readable and marked clean, and
+/// only writing them again changes that.
+#[derive(Debug)]
+pub(super) struct Unproven {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<File>,
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Reads every segment in `folder`. One segment at a time is held in memory.
@@ -47,7 +60,7 @@ pub(super) fn recover(
     let last = numbers.last().copied();
     let files = Arc::new(Files::default());
     let mut index = None;
-    let mut head = None;
+    let (mut head, mut unproven) = (None, None);
     let mut bytes = Vec::new();
     for number in numbers {
         let path = segment::path(folder, number);
@@ -61,8 +74,9 @@ pub(super) fn recover(
         check_epoch(index.epoch(), header, &path)?;
         let files = Arc::clone(&files);
         let segment = Arc::new(Segment { number, path, salt: header.salt, files });
+        let file = Arc::new(file);
         if is_last {
-            mend_tail(&segment, &file, &mut bytes, proven, disk)
+            unproven = mend_tail(&segment, &file, &mut bytes, proven, disk)
                 .map_err(|source| io_error(&segment.path, source))?;
         }
         let damage = index_segment(&segment, &bytes, index);
@@ -71,7 +85,6 @@ pub(super) fn recover(
         });
         let len = bytes.len() as u64;
         if is_last && damage.is_empty() && len < segment_bytes {
-            let file = Arc::new(file);
             head = Some(Head { segment, file, len, synced: len, is_sealed: false });
         }
     }
@@ -80,7 +93,7 @@ pub(super) fn recover(
         None => Index::new(random_epoch().map_err(|source| io_error(folder, source))?),
     };
     let next_number = last.map_or(1, |last| last.saturating_add(1));
-    Ok(Recovered { index, files, head, next_number })
+    Ok(Recovered { index, files, head, next_number, unproven })
 }
 
 /// The identity of a new store.
@@ -183,15 +196,15 @@ pub(super) fn check_epoch(expected: Epoch, header: Header, path: &Path) -> Resul
     Err(OpenError::Foreign { path: path.to_owned(), found, expected })
 }
 
-/// Cuts what was being written when the machine stopped, and makes the rest durable. `proven` bytes
-/// are known to have been on disk.
+/// Cuts what was being written when the machine stopped. `proven` bytes are known to have been on
+/// disk; the others that are kept are returned.
 fn mend_tail(
-    segment: &Segment,
-    file: &File,
+    segment: &Arc<Segment>,
+    file: &Arc<File>,
     bytes: &mut Vec<u8>,
     proven: u64,
     disk: &FaultPlan,
-) -> io::Result<()> {
+) -> io::Result<Option<Unproven>> {
     let (synced, end) = tail(bytes, segment.salt, proven);
     if end < bytes.len() {
         warn!(
@@ -203,13 +216,11 @@ fn mend_tail(
         bytes.truncate(end);
         disk.truncate(&segment.path, file, end as u64)?;
     } else if synced == end {
-        return Ok(());
+        return Ok(None);
     }
-    // The process that wrote this may have ended because an fsync failed. The pages are then
-    // readable and marked clean but not on disk, and only writing them again changes that.
-    let unproven = bytes.get(synced..end).unwrap_or_default();
-    disk.write(&segment.path, file, unproven, synced as u64)?;
-    disk.sync(&segment.path, file)
+    let (segment, file) = (Arc::clone(segment), Arc::clone(file));
+    let unproven = bytes.get(synced..end).unwrap_or_default().to_vec();
+    Ok(Some(Unproven { segment, file, offset: synced as u64, bytes: unproven }))
 }
 
 /// How many bytes were acknowledged for certain, and how many are worth keeping.

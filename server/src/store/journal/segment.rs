@@ -51,17 +51,23 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// A segment whose file does not exist yet, and the header that belongs into it.
+    pub(super) fn new(place: &Place, number: u64) -> (Self, Vec<u8>) {
+        let salt = random_salt();
+        let header = Header { number, epoch: place.epoch, salt }.encode();
+        let (path, files) = (path(&place.folder.path, number), Arc::clone(&place.files));
+        (Self { number, path, salt, files }, header)
+    }
+
     /// Creates an empty segment that survives a power cut.
     pub(super) fn create(place: &Place, number: u64) -> Result<(Self, File), WriteFailure> {
-        let Place { folder, disk, epoch, files, .. } = place;
-        let path = path(&folder.path, number);
-        let salt = random_salt();
-        let file = disk.create(&path).map_err(WriteFailure::of)?;
-        let header = Header { number, epoch: *epoch, salt }.encode();
-        disk.write(&path, &file, &header, 0).map_err(WriteFailure::of)?;
-        disk.sync(&path, &file).map_err(WriteFailure::Final)?;
+        let Place { folder, disk, .. } = place;
+        let (segment, header) = Self::new(place, number);
+        let file = disk.create(&segment.path).map_err(WriteFailure::of)?;
+        disk.write(&segment.path, &file, &header, 0).map_err(WriteFailure::of)?;
+        disk.sync(&segment.path, &file).map_err(WriteFailure::Final)?;
         folder.sync(disk).map_err(WriteFailure::Final)?;
-        Ok((Self { number, path, salt, files: Arc::clone(files) }, file))
+        Ok((segment, file))
     }
 
     /// Fills `into` with the `bytes` bytes at `offset`.

@@ -64,20 +64,31 @@ impl Segments {
         self.change(at.segment, |state| state.overhead += at.bytes as u64);
     }
 
-    /// The sealed segment with the most dead bytes, if more than half of the journal and more than
-    /// `segment_bytes` is dead.
+    /// A sealed segment that can be deleted as it is; or else the one with the most dead bytes, if
+    /// more than half of the journal and more than `segment_bytes` is dead.
     pub(super) fn victim(&self, segment_bytes: u64) -> Option<Arc<Segment>> {
         let cleanable = || self.0.values().filter(|state| !state.damaged);
+        let head = self.0.last_key_value().map(|(number, _)| *number);
+        let sealed = || cleanable().filter(|state| Some(state.segment.number) != head);
+        if let Some(empty) = sealed().find(|state| state.live == 0) {
+            return Some(Arc::clone(&empty.segment));
+        }
         let total: u64 = cleanable().map(|state| state.bytes).sum();
         let dead: u64 = cleanable().map(State::dead).sum();
         if dead <= segment_bytes || dead <= total / 2 {
             return None;
         }
-        let head = self.0.last_key_value().map(|(number, _)| *number);
-        let sealed = cleanable().filter(|state| Some(state.segment.number) != head);
-        let most = sealed.max_by_key(|state| state.dead())?;
+        let most = sealed().max_by_key(|state| state.dead())?;
         // Otherwise the garbage is in the head, and goes when that is sealed.
         (most.dead() >= most.bytes / 4).then(|| Arc::clone(&most.segment))
+    }
+
+    /// Every segment that holds dead records, and whether the head is one of them.
+    pub(super) fn wasteful(&self) -> (Vec<Arc<Segment>>, bool) {
+        let wastes = |state: &&State| !state.damaged && state.bytes > state.live + state.overhead;
+        let wasteful = self.0.values().filter(wastes).map(|state| Arc::clone(&state.segment));
+        let head = self.0.last_key_value().is_some_and(|(_, head)| wastes(&head));
+        (wasteful.collect(), head)
     }
 
     fn change(&mut self, segment: u64, change: impl FnOnce(&mut State)) {
