@@ -5,6 +5,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use syncline_protocol::Sequence;
@@ -12,7 +14,7 @@ use syncline_server::store::writer::{Durable, Progress, StoreWriter, WriterLimit
 use syncline_server::store::{Record, Store};
 use tempfile::TempDir;
 
-use crate::subject::{name, open, record, snapshot};
+use crate::subject::{name, open, open_journal, record, snapshot};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 
@@ -22,13 +24,17 @@ fn speed_of_a_raw_sync_per_record() {
     let folder = TempDir::new_in(".").unwrap();
     let mut file = File::create(folder.path().join("raw")).unwrap();
     let started = Instant::now();
-    let mut count = 0;
+    let mut waits = Vec::new();
     while started.elapsed() < Duration::from_secs(3) {
+        let one = Instant::now();
         file.write_all(&[7; 120]).unwrap();
         file.sync_data().unwrap();
-        count += 1;
+        waits.push(one.elapsed());
     }
-    println!("raw: {:.0} synced records/s", f64::from(count) / started.elapsed().as_secs_f64());
+    let rate = waits.len() as f64 / started.elapsed().as_secs_f64();
+    waits.sort_unstable();
+    let (p50, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+    println!("raw: {rate:.0} synced records/s, p50 {p50:?}, p99 {p99:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,5 +126,46 @@ fn speed_of_a_large_snapshot() {
         let started = Instant::now();
         store.write_snapshot(&name("a"), &state).unwrap();
         println!("snapshot of 16 MiB: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+#[ignore = "measures"]
+fn speed_of_appends_beside_a_large_snapshot() {
+    for bytes in [0, 3 << 20, 30 << 20] {
+        let folder = TempDir::new_in(".").unwrap();
+        let store = open_journal(folder.path(), SEGMENT_BYTES);
+        store.append(&[record("large", 1)]).unwrap();
+        let state = snapshot("large", 1, bytes);
+        let done = AtomicBool::new(false);
+        let mut waits = thread::scope(|scope| {
+            let appending = scope.spawn(|| {
+                let mut waits = Vec::new();
+                for sequence in 1.. {
+                    let started = Instant::now();
+                    store.append(&[record("small", sequence)]).unwrap();
+                    waits.push(started.elapsed());
+                    if done.load(Ordering::Acquire) {
+                        break;
+                    }
+                }
+                waits
+            });
+            let started = Instant::now();
+            let mut snapshots = 0;
+            while started.elapsed() < Duration::from_secs(3) {
+                if bytes > 0 {
+                    store.write_snapshot(&name("large"), &state).unwrap();
+                    snapshots += 1;
+                }
+            }
+            println!("{snapshots} snapshots of {} MiB in 3 s", bytes >> 20);
+            done.store(true, Ordering::Release);
+            appending.join().unwrap()
+        });
+        waits.sort_unstable();
+        let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
+        let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));
+        println!("  appends beside: p50 {p50:?}, p99 {p99:?}, max {max:?}, {} in all", waits.len());
     }
 }
