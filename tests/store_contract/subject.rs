@@ -1,12 +1,14 @@
 //! The stores under test, and short ways to talk to them.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog, Timestamp};
-use syncline_server::store::disk::FaultPlan;
+use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_server::store::memory::Memory;
 use syncline_server::store::{Generation, Record, Store};
@@ -29,8 +31,15 @@ enum Place {
     Memory,
     /// A folder, and the length of a segment.
     Folder(TempDir, u64),
-    /// A folder on a disk whose power is cut instead of closing the store.
-    Cut(TempDir, PowerCut, Random),
+    /// A folder on a disk whose power is cut instead of closing the store, and how often there has
+    /// been no room on it.
+    Cut(TempDir, PowerCut, Random, Room, Arc<AtomicUsize>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Little,
 }
 
 /// Several pages, so that some of them can be lost.
@@ -49,9 +58,20 @@ impl Subject {
 
     /// Loses on reopening what it did not sync.
     pub(crate) fn faulty() -> Self {
+        Self::on_a_watched_disk(Room::Enough).0
+    }
+
+    /// The same, and every now and then there is no room. Counts how often.
+    pub(crate) fn cramped() -> (Self, Arc<AtomicUsize>) {
+        Self::on_a_watched_disk(Room::Little)
+    }
+
+    fn on_a_watched_disk(room: Room) -> (Self, Arc<AtomicUsize>) {
         let folder = TempDir::new().unwrap();
-        let (watched, store) = open_watched(folder.path());
-        Self { place: Place::Cut(folder, watched, Random(7)), store: Some(store) }
+        let stalls = Arc::default();
+        let (watched, store) = open_watched(folder.path(), room, &stalls);
+        let place = Place::Cut(folder, watched, Random(7), room, Arc::clone(&stalls));
+        (Self { place, store: Some(store) }, stalls)
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -66,10 +86,10 @@ impl Subject {
                 self.store = None;
                 self.store = Some(Arc::new(open(folder.path(), *segment_bytes)));
             }
-            Place::Cut(folder, watched, random) => {
+            Place::Cut(folder, watched, random, room, stalls) => {
                 self.store = None;
                 watched.cut(random);
-                let (again, store) = open_watched(folder.path());
+                let (again, store) = open_watched(folder.path(), *room, stalls);
                 *watched = again;
                 self.store = Some(store);
             }
@@ -77,9 +97,24 @@ impl Subject {
     }
 }
 
-fn open_watched(folder: &Path) -> (PowerCut, Arc<dyn Store>) {
+fn open_watched(
+    folder: &Path,
+    room: Room,
+    stalls: &Arc<AtomicUsize>,
+) -> (PowerCut, Arc<dyn Store>) {
     let watched = PowerCut::watch(folder);
-    let plan = watched.plan(|_, _| Ok(()));
+    let stalls = Arc::clone(stalls);
+    let is_new = !folder.join("journal").exists();
+    let plan = watched.plan(move |number, op| {
+        let takes_room = matches!(op.call, DiskCall::Write | DiskCall::Create);
+        // A new store has to have room for its first segment.
+        let is_full = room == Room::Little && number % 13 == 5 && !(is_new && number < 20);
+        if takes_room && is_full {
+            stalls.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
+    });
     let store = Embedded::open(journal_options(folder, CUT_SEGMENT_BYTES, plan)).unwrap();
     (watched, Arc::new(store))
 }

@@ -113,11 +113,25 @@ fn look(folder: &Path) -> Result<Seen, OpenError> {
     look_once(folder)
 }
 
+/// The segments there are at one moment. Listing a folder that changes may miss both a new file and
+/// the old one whose records it has taken over; listing it twice the same cannot.
+fn list_settled(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = list(folder)?;
+    for _ in 1..TRIES {
+        let again = list(folder)?;
+        if again == numbers {
+            break;
+        }
+        numbers = again;
+    }
+    Ok(numbers)
+}
+
 fn look_once(folder: &Path) -> Result<Seen, OpenError> {
     let io_error = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
     // The end first: a server that stops meanwhile records a later one.
     let end = recorded_end(folder).map_err(|source| io_error(folder, source))?;
-    let numbers = list(folder).map_err(|source| io_error(folder, source))?;
+    let numbers = list_settled(folder).map_err(|source| io_error(folder, source))?;
     let last = numbers.last().copied();
     let mut damage = Vec::new();
     let mut proven = 0;
