@@ -18,5 +18,6 @@ mod hub;
 pub mod limits;
 mod listener;
 mod outbox;
+mod replace;
 pub mod server;
 pub mod store;

@@ -10,6 +10,7 @@ mod journal;
 mod later;
 mod lock;
 pub mod memory;
+pub mod restore;
 mod sled;
 pub mod writer;
 
@@ -19,10 +20,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::{
-    DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog, Timestamp,
+    DocumentName, Durability, Epoch, LoggedUpdate, Sequence, Snapshot, StoredLog, Timestamp,
 };
 use thiserror::Error;
 
+pub(crate) use crate::store::journal::random_epoch;
 pub use crate::store::journal::{Damage, JournalReader, TornTail};
 
 /// One update on its way to disk.
@@ -38,6 +40,18 @@ pub struct Record {
     pub author: Arc<str>,
     /// The client's own bytes.
     pub update: Bytes,
+}
+
+impl Record {
+    /// As it is read back.
+    pub(crate) fn logged(&self) -> LoggedUpdate {
+        LoggedUpdate {
+            sequence: self.sequence,
+            time: self.time,
+            author: Arc::clone(&self.author),
+            update: self.update.clone(),
+        }
+    }
 }
 
 /// Which snapshot a document is read back from.
@@ -135,6 +149,17 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError>;
 
+    /// Like [`Store::write_snapshot`], and nothing that the snapshot covers is kept, whether it can
+    /// still be read or not.
+    ///
+    /// # Errors
+    /// As for [`Store::write_snapshot`].
+    fn replace_log(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+    ) -> Result<(), SnapshotError>;
+
     /// Puts `state` in the place of everything that `document` holds, as a history with the
     /// identity `epoch`; [`Epoch::NONE`] leaves the identity as it is. Returns the position of the
     /// state, one above every position that was used. Nothing before it can be read any more. Like
@@ -192,6 +217,16 @@ pub enum OpenError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// A restore into the folder ended in the middle.
+    #[error(
+        "a restore into {} did not finish, so not everything is there; empty the folder and restore \
+         again",
+        .path.display()
+    )]
+    RestoreUnfinished {
+        /// The data folder.
+        path: PathBuf,
     },
     /// Written by a later version.
     #[error(

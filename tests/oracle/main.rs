@@ -130,7 +130,11 @@ fn judge_one(oracle: &mut Oracle, session: &Value) {
         assert_ne!(facts.fit(&known), Fit::Incomplete, "session {seed}, update {index}");
         facts.advance(&mut known);
         let sequence = Sequence::new(index as u64 + 1);
-        stored.updates.push(LoggedUpdate { sequence, update: update.into() });
+        stored.updates.push(LoggedUpdate {
+            sequence,
+            update: update.into(),
+            ..LoggedUpdate::default()
+        });
     }
     let mut document = LoadedDocument::decode(&stored, &limits)
         .unwrap_or_else(|error| panic!("session {seed}: {error}"));

@@ -47,7 +47,7 @@ impl Store {
     pub(crate) fn append(&mut self, sequence: Sequence, update: Bytes) -> bool {
         let last = self.queue.back().map_or(self.durable.last(), |logged| logged.sequence);
         assert_eq!(sequence, last.next(), "sequences are contiguous");
-        self.queue.push_back(LoggedUpdate { sequence, update });
+        self.queue.push_back(LoggedUpdate { sequence, update, ..LoggedUpdate::default() });
         if self.group > 0 {
             return false;
         }

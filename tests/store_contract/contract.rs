@@ -40,6 +40,7 @@ suite! {
     store_25_every_document_has_the_epoch_of_its_history
     store_26_a_document_rewritten_as_nothing_is_listed_when_it_is_written_again
     store_27_what_is_intact_is_salvaged_in_full
+    store_39_a_log_is_replaced_in_its_place
 }
 
 fn store_1_updates_load_in_order(subject: Subject) {
@@ -233,6 +234,30 @@ fn store_24_a_document_that_was_never_written_can_be_rewritten(mut subject: Subj
     assert_log(&newest(subject.store(), "a"), "a", Some(&one), 1);
     subject.store().append(&records("a", [2])).unwrap();
     assert_log(&newest(subject.store(), "a"), "a", Some(&one), 2);
+}
+
+fn store_39_a_log_is_replaced_in_its_place(mut subject: Subject) {
+    let (four, nine) = (snapshot("a", 4, 50), snapshot("a", 9, 60));
+    let store = subject.store();
+    store.append(&records("a", 1..=9)).unwrap();
+    store.write_snapshot(&name("a"), &four).unwrap();
+    let epoch = newest(store, "a").epoch;
+    let ahead = store.replace_log(&name("a"), &snapshot("a", 10, 60));
+    assert!(matches!(ahead, Err(SnapshotError::Ahead { .. })), "{ahead:?}");
+    let back = store.replace_log(&name("a"), &snapshot("a", 3, 60));
+    assert!(matches!(back, Err(SnapshotError::Outdated { .. })), "{back:?}");
+    store.write_snapshot(&name("a"), &nine).unwrap();
+    store.replace_log(&name("a"), &nine).unwrap();
+    for _ in 0..2 {
+        let none = subject.store().load(&name("a"), Generation::Previous);
+        assert!(matches!(none, Err(LoadError::NoPrevious { .. })), "{none:?}");
+        assert_log(&newest(subject.store(), "a"), "a", Some(&nine), 9);
+        subject.reopen();
+    }
+    assert_eq!(newest(subject.store(), "a").epoch, epoch);
+    subject.store().append(&records("a", 10..=11)).unwrap();
+    subject.reopen();
+    assert_log(&newest(subject.store(), "a"), "a", Some(&nine), 11);
 }
 
 fn store_25_every_document_has_the_epoch_of_its_history(mut subject: Subject) {

@@ -71,6 +71,14 @@ impl Store for Faulty {
         self.inner.salvage(name)
     }
 
+    fn replace_log(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+    ) -> Result<(), SnapshotError> {
+        self.inner.replace_log(document, snapshot)
+    }
+
     fn rewrite(
         &self,
         name: &DocumentName,

@@ -1,8 +1,11 @@
 //! What a store hands back when a document is opened.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::id::{Epoch, Sequence};
+use crate::time::Timestamp;
 
 /// A compacted state that stands for every update up to and including `through`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +17,14 @@ pub struct Snapshot {
 }
 
 /// One update as it was received, at its place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoggedUpdate {
     /// Its place.
     pub sequence: Sequence,
+    /// When the server accepted it.
+    pub time: Timestamp,
+    /// The verified identity that sent it; empty when it had none.
+    pub author: Arc<str>,
     /// The client's own bytes, a Yjs v1 update.
     pub update: Bytes,
 }

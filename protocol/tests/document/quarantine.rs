@@ -19,10 +19,12 @@ impl Scene {
 /// A log of so many updates of one letter each, and who wrote it.
 fn log(updates: u64) -> (StoredLog, Person) {
     let ann = Person::new(1);
-    let logged =
-        |sequence| LoggedUpdate { sequence: Sequence::new(sequence), update: ann.write("a") };
-    let updates = (1..=updates).map(logged).collect();
+    let updates = (1..=updates).map(|sequence| logged(sequence, ann.write("a"))).collect();
     (StoredLog { epoch: Epoch::new(7), snapshot: None, updates }, ann)
+}
+
+fn logged(sequence: u64, update: Bytes) -> LoggedUpdate {
+    LoggedUpdate { sequence: Sequence::new(sequence), update, ..LoggedUpdate::default() }
 }
 
 fn text(mut loaded: LoadedDocument) -> String {
@@ -110,7 +112,7 @@ fn quarantine_3_without_its_snapshot_a_log_is_empty() {
     let (mut log, ann) = log(2);
     let through = Sequence::new(2);
     log.snapshot = Some(Snapshot { through, state: ann.everything() });
-    log.updates = vec![LoggedUpdate { sequence: Sequence::new(3), update: ann.write("b") }];
+    log.updates = vec![logged(3, ann.write("b"))];
     let (loaded, cause) = LoadedDocument::salvage(&log, &limits());
     assert_eq!((cause, text(loaded)), (None, "baa".into()));
     log.snapshot = Some(Snapshot { through, state: poison() });

@@ -95,7 +95,11 @@ impl Scene {
             if let Effect::Append { sequence, update, .. } = effect {
                 assert_eq!(*sequence, self.log.last().next());
                 let update = update.clone();
-                self.log.updates.push(LoggedUpdate { sequence: *sequence, update });
+                self.log.updates.push(LoggedUpdate {
+                    sequence: *sequence,
+                    update,
+                    ..LoggedUpdate::default()
+                });
             }
         }
     }

@@ -8,6 +8,7 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, Sto
 use tracing::{info, warn};
 
 use crate::store::disk::FaultPlan;
-use crate::store::journal::{Journal, JournalOptions};
+use crate::store::journal::{Before, Journal, JournalOptions};
 use crate::store::later::Syncer;
 use crate::store::lock::FolderLock;
+use crate::store::restore::check_finished;
 use crate::store::sled::{Contents, SnapshotCache};
 use crate::store::{
     AppendError, DocumentInfo, Generation, Health, JournalReader, LoadError, OpenError, Record,
@@ -79,6 +81,22 @@ impl Embedded {
     /// whole parts of it are missing. Damaged records and a damaged cache are logged and do not keep
     /// a folder from opening, and neither does a lack of room.
     pub fn open(options: EmbeddedOptions) -> Result<Self, OpenError> {
+        Self::open_after(options, |_| Ok(()))
+    }
+
+    /// Opens the folder with a snapshot cache that is filled afresh.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], or if the old cache cannot be removed.
+    pub fn rebuild(options: EmbeddedOptions) -> Result<Self, OpenError> {
+        Self::open_after(options, SnapshotCache::remove)
+    }
+
+    /// `prepare` runs when the folder is held and nothing in it is open.
+    fn open_after(
+        options: EmbeddedOptions,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Self, OpenError> {
         let EmbeddedOptions { path, segment_bytes, cache_bytes, durability, patience, faults } =
             options;
         let durability = durability.max(Durability::Os);
@@ -90,7 +108,10 @@ impl Embedded {
             }
         }
         let lock = FolderLock::take(&path)?;
-        let options = JournalOptions { segment_bytes, durability, patience, disk: faults };
+        check_finished(&path)?;
+        prepare(&path).map_err(io_error)?;
+        let options =
+            JournalOptions { segment_bytes, durability, patience, disk: faults, epoch: None };
         let journal = Arc::new(Journal::open(&path, options)?);
         let syncer = match durability {
             Durability::Fsync => None,
@@ -126,6 +147,18 @@ impl Embedded {
     /// If the journal cannot be read at all, or another version wrote it.
     pub fn read(path: &Path) -> Result<JournalReader, OpenError> {
         JournalReader::open(path)
+    }
+
+    fn write_state(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+        before: Before,
+    ) -> Result<(), SnapshotError> {
+        self.journal.write_snapshot(document, snapshot, before)?;
+        self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())));
+        self.journal.clean();
+        Ok(())
     }
 
     fn fill_cache(&self) {
@@ -172,10 +205,15 @@ impl Store for Embedded {
         document: &DocumentName,
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError> {
-        self.journal.write_snapshot(document, snapshot)?;
-        self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())));
-        self.journal.clean();
-        Ok(())
+        self.write_state(document, snapshot, Before::Kept)
+    }
+
+    fn replace_log(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+    ) -> Result<(), SnapshotError> {
+        self.write_state(document, snapshot, Before::Dropped)
     }
 
     fn rewrite(

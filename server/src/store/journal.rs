@@ -53,12 +53,16 @@ use crate::store::journal::head::Writer;
 use crate::store::journal::index::Index;
 pub use crate::store::journal::reader::JournalReader;
 use crate::store::journal::record::{Fields, Kind, Lineage};
+pub(crate) use crate::store::journal::recover::random_epoch;
 use crate::store::journal::segment::Segment;
 use crate::store::later::Later;
 use crate::store::{
     AppendError, DocumentInfo, Generation, Health, LoadError, OpenError, Record, Salvaged,
     SnapshotError,
 };
+
+/// Records that one sync covers while a document is stored whole.
+const PUT_BATCH: usize = 1024;
 
 /// The journal of one data folder.
 #[derive(Debug)]
@@ -74,6 +78,13 @@ pub(crate) struct Journal {
     later: Arc<Later>,
 }
 
+/// What becomes of the snapshot before a new one, and of the updates between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    Kept,
+    Dropped,
+}
+
 /// How a journal is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalOptions {
@@ -84,6 +95,8 @@ pub(crate) struct JournalOptions {
     /// How long a call to the disk may take before that is told.
     pub(crate) patience: Duration,
     pub(crate) disk: FaultPlan,
+    /// The identity of the store if it is a new one; a random one if this is none.
+    pub(crate) epoch: Option<Epoch>,
 }
 
 /// What all parts of an open journal need and none changes.
@@ -97,18 +110,31 @@ struct Place {
     files: Arc<Files>,
 }
 
+impl Default for JournalOptions {
+    /// Segments of 64 MiB, 10 s of patience, no faults, a random identity.
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            durability: Durability::Fsync,
+            patience: Duration::from_secs(10),
+            disk: FaultPlan::NONE,
+            epoch: None,
+        }
+    }
+}
+
 impl Journal {
     /// Opens the journal in `data/journal`, and creates it if it is not there. On a disk without
     /// room an existing one opens too, and waits.
     pub(crate) fn open(data: &Path, options: JournalOptions) -> Result<Self, OpenError> {
-        let JournalOptions { segment_bytes, durability, patience, disk } = options;
+        let JournalOptions { segment_bytes, durability, patience, disk, epoch } = options;
         let path = data.join("journal");
         let io_error = |source| OpenError::Io { path: path.clone(), source };
         if !path.is_dir() {
             fs::create_dir(&path).map_err(io_error)?;
             Folder::open(data).and_then(|data| data.sync(&disk)).map_err(io_error)?;
         }
-        let recovered = recover::recover(&path, &disk, segment_bytes)?;
+        let recovered = recover::recover(&path, &disk, segment_bytes, epoch)?;
         let folder = Folder::open(&path).map_err(io_error)?;
         let (index, files) = (recovered.index, recovered.files);
         let epoch = index.epoch();
@@ -159,6 +185,7 @@ impl Journal {
         &self,
         document: &DocumentName,
         snapshot: &Snapshot,
+        before: Before,
     ) -> Result<(), SnapshotError> {
         let _alone = lock(&self.maintenance);
         let mut writer = self.writer().map_err(journal_error)?;
@@ -174,7 +201,11 @@ impl Journal {
         if offered > last {
             return Err(SnapshotError::Ahead { last, offered });
         }
-        let fields = state(document, Kind::Snapshot(lineage), offered, &snapshot.state);
+        let kind = match before {
+            Before::Kept => Kind::Snapshot(lineage),
+            Before::Dropped => Kind::Origin(Lineage { origin: offered, ..lineage }),
+        };
+        let fields = state(document, kind, offered, &snapshot.state);
         check_size(document, &fields).map_err(journal_error)?;
         let stored = if (fields.bytes() as u64) < apart_bytes(self.place.segment_bytes) {
             self.store(&mut writer, &[fields], Durability::Fsync)
@@ -205,6 +236,34 @@ impl Journal {
         let store = |()| self.store(&mut writer, &[fields], Durability::Fsync);
         let stored = stored.and_then(store);
         stored.map(|()| origin).map_err(journal_error)
+    }
+
+    /// Stores a document of which there is nothing here yet as another journal held it.
+    pub(crate) fn put(&self, document: &DocumentName, log: &StoredLog) -> Result<(), AppendError> {
+        let mut writer = self.writer()?;
+        let base = log.snapshot.as_ref().map(|snapshot| {
+            let lineage = Lineage { epoch: log.epoch, origin: snapshot.through };
+            state(document, Kind::Origin(lineage), snapshot.through, &snapshot.state)
+        });
+        let updates = log.updates.iter().map(|logged| Fields {
+            kind: Kind::Update,
+            sequence: logged.sequence,
+            time: logged.time,
+            document: document.as_str(),
+            author: &logged.author,
+            payload: &logged.update,
+        });
+        let fields: Vec<_> = base.into_iter().chain(updates).collect();
+        let last = lock(&self.index).last(document.as_str());
+        if let Some(first) = fields.first().filter(|_| last > Sequence::ZERO) {
+            let (document, offered) = (document.clone(), first.sequence);
+            return Err(AppendError::OutOfOrder { document, last, offered });
+        }
+        for batch in fields.chunks(PUT_BATCH) {
+            batch.iter().try_for_each(|fields| check_size(document, fields))?;
+            self.store(&mut writer, batch, Durability::Fsync)?;
+        }
+        Ok(())
     }
 
     /// Reads a document. `cached` may know the state that it begins with already.

@@ -24,7 +24,7 @@ struct Entry {
     newest: Option<Snapshot>,
     previous: Option<Snapshot>,
     /// Those after the previous snapshot.
-    updates: BTreeMap<Sequence, Bytes>,
+    updates: BTreeMap<Sequence, LoggedUpdate>,
     last: Sequence,
     /// Where the document was last written anew; 0 if never.
     origin: Sequence,
@@ -71,11 +71,8 @@ impl Store for Memory {
             Generation::Previous => entry.previous.clone(),
         };
         let base = snapshot.as_ref().map_or(Sequence::ZERO, |snapshot| snapshot.through);
-        let updates = entry
-            .updates
-            .range(base.next()..)
-            .map(|(sequence, update)| LoggedUpdate { sequence: *sequence, update: update.clone() })
-            .collect();
+        let updates =
+            entry.updates.range(base.next()..).map(|(_, logged)| logged.clone()).collect();
         Ok(StoredLog { epoch: Epoch::NONE, snapshot, updates })
     }
 
@@ -98,7 +95,7 @@ impl Store for Memory {
         }
         for record in records {
             let entry = documents.entry(record.document.clone()).or_default();
-            entry.updates.insert(record.sequence, record.update.clone());
+            entry.updates.insert(record.sequence, record.logged());
             entry.last = record.sequence;
         }
         Ok(())
@@ -131,6 +128,21 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn replace_log(
+        &self,
+        document: &DocumentName,
+        snapshot: &Snapshot,
+    ) -> Result<(), SnapshotError> {
+        self.write_snapshot(document, snapshot)?;
+        let mut documents = self.lock();
+        if let Some(entry) = documents.get_mut(document) {
+            entry.previous = None;
+            entry.updates = entry.updates.split_off(&snapshot.through.next());
+            entry.origin = snapshot.through;
+        }
+        Ok(())
+    }
+
     fn rewrite(
         &self,
         document: &DocumentName,
@@ -157,7 +169,8 @@ impl Store for Memory {
         let info = |(name, entry): (&DocumentName, &Entry)| {
             let snapshot = entry.newest.as_ref();
             let base = snapshot.map_or(Sequence::ZERO, |snapshot| snapshot.through);
-            let updates = entry.updates.range(base.next()..).map(|(_, update)| update.len() as u64);
+            let updates =
+                entry.updates.range(base.next()..).map(|(_, logged)| logged.update.len() as u64);
             let bytes = snapshot.map_or(0, |snapshot| snapshot.state.len() as u64);
             DocumentInfo {
                 name: name.clone(),

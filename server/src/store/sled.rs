@@ -80,6 +80,17 @@ impl SnapshotCache {
         Self { database: Mutex::new(None) }
     }
 
+    /// Removes the database in `data/sled`, whatever it is.
+    pub(super) fn remove(data: &Path) -> io::Result<()> {
+        let folder = data.join("sled");
+        match fs::symlink_metadata(&folder) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(folder),
+            Ok(_) => fs::remove_file(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens the database in `data/sled`, whatever it takes: this never fails, but what it returns
     /// may be empty or useless.
     pub(super) fn open(data: &Path, cache_bytes: u64) -> (Self, Contents) {

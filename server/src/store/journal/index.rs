@@ -121,6 +121,11 @@ impl Index {
         with.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Every name of which anything is stored.
+    pub(super) fn names(&self) -> Vec<DocumentName> {
+        self.documents.keys().cloned().collect()
+    }
+
     pub(super) fn infos(&self) -> Vec<DocumentInfo> {
         self.documents.iter().filter_map(|(name, entry)| entry.info(name, self.epoch)).collect()
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::{DocumentName, LoggedUpdate, Sequence, Snapshot, StoredLog};
@@ -23,7 +24,7 @@ impl Plan {
     pub(super) fn read_base(&self) -> Result<Option<Snapshot>, LoadError> {
         let Some(StateAt { through, at, kind, .. }) = self.base else { return Ok(None) };
         let bytes = self.fetch(at.segment, at.offset..at.offset + at.bytes as u64)?;
-        let state = self.payload(&bytes, at.offset, (kind, through, at))?;
+        let (_, state) = self.record(&bytes, at.offset, (kind, through, at))?;
         Ok(Some(Snapshot { through, state }))
     }
 
@@ -55,8 +56,15 @@ impl Plan {
             let Some((_, first)) = run.first() else { break };
             let bytes = self.fetch(first.segment, span.clone())?;
             for (sequence, at) in run {
-                let update = self.payload(&bytes, span.start, (Kind::Update, *sequence, *at))?;
-                updates.push(LoggedUpdate { sequence: *sequence, update });
+                let wanted = (Kind::Update, *sequence, *at);
+                let (fields, update) = self.record(&bytes, span.start, wanted)?;
+                // Most neighbours have one author.
+                let author = match updates.last() {
+                    Some(before) if *before.author == *fields.author => Arc::clone(&before.author),
+                    Some(_) | None => fields.author.into(),
+                };
+                let (sequence, time) = (*sequence, fields.time);
+                updates.push(LoggedUpdate { sequence, time, author, update });
             }
         }
         Ok(())
@@ -75,13 +83,13 @@ impl Plan {
         Ok(buffer.into())
     }
 
-    /// The payload of a record in `bytes`, which begin at `start` in the segment.
-    fn payload(
+    /// A record in `bytes`, which begin at `start` in the segment, and its payload.
+    fn record<'a>(
         &self,
-        bytes: &Bytes,
+        bytes: &'a Bytes,
         start: u64,
         (kind, sequence, at): (Kind, Sequence, Position),
-    ) -> Result<Bytes, LoadError> {
+    ) -> Result<(Fields<'a>, Bytes), LoadError> {
         let salted = self.segments.get(&at.segment);
         let skipped = usize::try_from(at.offset - start).unwrap_or(usize::MAX);
         let end = skipped.saturating_add(at.bytes);
@@ -92,7 +100,7 @@ impl Plan {
             let reason = unreadable(sequence, (at.segment, at.offset));
             return Err(LoadError::Damaged { reason });
         };
-        Ok(bytes.slice(end - fields.payload.len()..end))
+        Ok((fields, bytes.slice(end - fields.payload.len()..end)))
     }
 }
 

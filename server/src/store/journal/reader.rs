@@ -49,6 +49,12 @@ impl JournalReader {
         self.seen.index.epoch()
     }
 
+    /// Every name of which anything is stored, deleted documents included, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<DocumentName> {
+        self.seen.index.names()
+    }
+
     /// Every document, ordered by name.
     #[must_use]
     pub fn documents(&self) -> Vec<DocumentInfo> {

@@ -44,11 +44,13 @@ pub(super) struct Unproven {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads every segment in `folder`. One segment at a time is held in memory.
+/// Reads every segment in `folder`. One segment at a time is held in memory. If there is none, the
+/// store is a new one, with the identity `epoch` or a random one.
 pub(super) fn recover(
     folder: &Path,
     disk: &FaultPlan,
     segment_bytes: u64,
+    epoch: Option<Epoch>,
 ) -> Result<Recovered, OpenError> {
     remove_unfinished(folder, disk);
     let numbers = list(folder).map_err(|source| io_error(folder, source))?;
@@ -90,14 +92,17 @@ pub(super) fn recover(
     }
     let index = match index {
         Some(index) => index,
-        None => Index::new(random_epoch().map_err(|source| io_error(folder, source))?),
+        None => {
+            let epoch = epoch.map_or_else(random_epoch, Ok);
+            Index::new(epoch.map_err(|source| io_error(folder, source))?)
+        }
     };
     let next_number = last.map_or(1, |last| last.saturating_add(1));
     Ok(Recovered { index, files, head, next_number, unproven })
 }
 
-/// The identity of a new store.
-fn random_epoch() -> io::Result<Epoch> {
+/// The identity of a new history.
+pub(crate) fn random_epoch() -> io::Result<Epoch> {
     let random = getrandom::u64().map_err(io::Error::other)?;
     // Zero is no epoch.
     Ok(Epoch::new(random.max(1)))
