@@ -15,6 +15,7 @@ pub mod input;
 pub mod limits;
 mod loading;
 mod log;
+pub mod merge;
 mod presence;
 pub mod replay;
 pub mod replica;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use syncline_protocol::Access;
+use syncline_protocol::{Access, DocumentName, Durability};
 
 /// Self-hosted backend for collaborative documents.
 #[derive(Debug, Parser)]
@@ -33,6 +33,34 @@ pub enum Command {
     Token(TokenArgs),
     /// Exit with 0 when the server is ready; for containers
     Healthcheck(HealthcheckArgs),
+    /// Read everything that is stored and report whatever is wrong; also beside a running server
+    Verify(VerifyArgs),
+    /// Write every document into one file; also beside a running server
+    Backup(BackupArgs),
+    /// Fill an empty data folder from a backup
+    Restore(RestoreArgs),
+    /// Write one document as a Yjs update; also beside a running server
+    Export(ExportArgs),
+    /// Add a Yjs update to a document, or make it the document
+    Import(ImportArgs),
+    /// Delete a document
+    Delete(DeleteArgs),
+    /// Give back the room that history takes, document by document
+    Compact(DataArgs),
+    /// Fill the snapshot cache afresh from the journal
+    Rebuild(DataArgs),
+    /// Documents that are kept from harming the others
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+}
+
+/// The subcommands of `quarantine`.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// Show which documents are in trouble, since when and why
+    List(DataArgs),
+    /// Serve a document as before; also beside a running server
+    Release(ReleaseArgs),
 }
 
 /// Flags of `dev`.
@@ -52,6 +80,10 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 takes any free one [default: 127.0.0.1:4000]
     #[arg(long, env = "SYNCLINE_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// What an acknowledged edit survives: a power cut (fsync), the end of the process (os), or
+    /// nothing (memory) [default: fsync]
+    #[arg(long, env = "SYNCLINE_DURABILITY", value_parser = durability, value_name = "fsync|os|memory")]
+    pub durability: Option<Durability>,
     /// Log filter, such as info or syncline_server=debug [default: info]
     #[arg(long, env = "SYNCLINE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -60,15 +92,23 @@ pub struct ServeArgs {
     pub keys: KeyArgs,
 }
 
-/// Where the data and the secret are.
+/// Where the data is.
 #[derive(Debug, clap::Args)]
-pub struct KeyArgs {
+pub struct DataArgs {
     /// Read settings from this file; flags and variables win over it
     #[arg(long, env = "SYNCLINE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder for the documents [default: ./syncline-data]
     #[arg(long, env = "SYNCLINE_DATA", value_name = "FOLDER")]
     pub data: Option<PathBuf>,
+}
+
+/// Where the data and the secret are.
+#[derive(Debug, clap::Args)]
+pub struct KeyArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
     /// Secret that tokens are signed with (HS256), at least 32 bytes
     #[arg(long, env = "SYNCLINE_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,
@@ -100,6 +140,102 @@ pub struct TokenArgs {
     pub keys: KeyArgs,
 }
 
+/// Flags of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Only this document
+    #[arg(long, value_name = "NAME")]
+    pub doc: Option<DocumentName>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `backup`.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist. `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// A file that `syncline backup` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Refuse clients that still hold newer edits instead of taking those over
+    #[arg(long)]
+    pub new_epoch: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The document
+    #[arg(value_name = "NAME")]
+    pub doc: DocumentName,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `import`.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The document
+    #[arg(value_name = "NAME")]
+    pub doc: DocumentName,
+    /// A file with a Yjs v1 update
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Drop what the document was. Clients that hold the old one are told to start afresh
+    #[arg(long)]
+    pub replace: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `delete`.
+#[derive(Debug, clap::Args)]
+pub struct DeleteArgs {
+    /// The document
+    #[arg(value_name = "NAME")]
+    pub doc: DocumentName,
+    /// Yes, without a way back
+    #[arg(long, required = true)]
+    pub yes: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
+/// Flags of `quarantine release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// The document
+    #[arg(value_name = "NAME")]
+    pub doc: DocumentName,
+    /// Make the last good state the document and drop what cannot be read. Needs the folder to
+    /// itself
+    #[arg(long)]
+    pub accept_loss: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub folder: DataArgs,
+}
+
 /// Flags of `healthcheck`.
 #[derive(Debug, clap::Args)]
 pub struct HealthcheckArgs {
@@ -114,5 +250,14 @@ fn access(text: &str) -> Result<Access, String> {
         "write" => Ok(Access::Write),
         "admin" => Ok(Access::Admin),
         other => Err(format!("{other:?} is none of read, write, admin")),
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "memory" => Ok(Durability::Memory),
+        "os" => Ok(Durability::Os),
+        "fsync" => Ok(Durability::Fsync),
+        other => Err(format!("{other:?} is none of fsync, os, memory")),
     }
 }

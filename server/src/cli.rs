@@ -8,19 +8,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use syncline_protocol::Durability;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Command, HealthcheckArgs, TokenArgs};
+use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::auth::{self, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
 use crate::server::{self, Parts, StopError};
-use crate::store::OpenError;
 use crate::store::embedded::{Embedded, EmbeddedOptions};
+use crate::store::memory::Memory;
+use crate::store::{OpenError, Store};
+use crate::tools::{self, ToolError};
+use crate::trouble::{Trouble, TroubleError};
 
 /// Why a subcommand failed. The exit codes are those of sysexits.h.
 #[derive(Debug, Error)]
@@ -31,6 +35,10 @@ enum CliError {
     LogFilter { filter: String },
     #[error("the documents cannot be opened")]
     Store(#[from] OpenError),
+    #[error("the data folder cannot be used")]
+    Trouble(#[from] TroubleError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     #[error(
         "cannot listen on {listen}; is another program using the port? \
          --listen 127.0.0.1:0 takes any free one"
@@ -52,9 +60,11 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Listen { .. } | Self::NotReady { .. } => 69,
+            Self::Stop(StopError::Unstored(_) | StopError::Close(_)) => 74,
             Self::Runtime(_) | Self::Stop(_) | Self::Sign(_) => 70,
+            Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
-            Self::Store(_) => 73,
+            Self::Store(_) | Self::Trouble(_) => 73,
             Self::Output(_) => 74,
             Self::Config(_) | Self::LogFilter { .. } => 78,
         }
@@ -70,6 +80,20 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve(args) => Config::serve(args).map_err(CliError::from).and_then(serve),
         Command::Token(args) => token(args),
         Command::Healthcheck(args) => healthcheck(&args),
+        Command::Verify(args) => tools::verify(&args).map_err(CliError::from),
+        Command::Backup(args) => tools::backup(&args).map_err(CliError::from),
+        Command::Restore(args) => tools::restore(&args).map_err(CliError::from),
+        Command::Export(args) => tools::export(&args).map_err(CliError::from),
+        Command::Import(args) => tools::import(&args).map_err(CliError::from),
+        Command::Delete(args) => tools::delete(&args).map_err(CliError::from),
+        Command::Compact(args) => tools::compact(&args).map_err(CliError::from),
+        Command::Rebuild(args) => tools::rebuild(&args).map_err(CliError::from),
+        Command::Quarantine(QuarantineCommand::List(args)) => {
+            tools::list(&args).map_err(CliError::from)
+        }
+        Command::Quarantine(QuarantineCommand::Release(args)) => {
+            tools::release(&args).map_err(CliError::from)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,13 +125,16 @@ fn serve(config: Config) -> Result<(), CliError> {
             .await
             .map_err(|source| CliError::Listen { listen: config.listen, source })?;
         let address = listener.local_addr().map_err(CliError::Runtime)?;
-        let store = Embedded::open(EmbeddedOptions::new(&config.data))?;
+        let (store, trouble) = open_store(&config)?;
         let stop = stop_signal().map_err(CliError::Runtime)?;
         announce(&config, address).map_err(CliError::Output)?;
-        info!(%address, data = %config.data.display(), "Ready.");
+        info!(
+            %address, data = %config.data.display(), durability = ?config.durability, "Ready."
+        );
         let parts = Parts {
             listener,
-            store: Arc::new(store),
+            store,
+            trouble,
             verifier: Verifier::hs256(&config.secret),
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
@@ -117,6 +144,19 @@ fn serve(config: Config) -> Result<(), CliError> {
     // Blocking work that never ends, a disk that hangs say, must not keep the process.
     runtime.shutdown_timeout(SHUTDOWN);
     served
+}
+
+/// The documents, and what is known of those in trouble.
+fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble), CliError> {
+    if config.durability == Durability::Memory {
+        warn!("Documents are kept in memory only and end with this process.");
+        return Ok((Arc::new(Memory::new()), Trouble::in_memory()));
+    }
+    let options =
+        EmbeddedOptions { durability: config.durability, ..EmbeddedOptions::new(&config.data) };
+    let store = Embedded::open(options)?;
+    // After the folder is held: the notes are this process's from here on.
+    Ok((Arc::new(store), Trouble::open(&config.data)?))
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {

@@ -34,3 +34,10 @@ impl Clock {
         self.started + unix.saturating_sub(self.started_unix)
     }
 }
+
+/// Now, for whoever keeps no clock: it may jump when the system's does.
+#[must_use]
+pub(crate) fn now() -> Timestamp {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
+}

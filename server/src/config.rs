@@ -7,9 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use syncline_protocol::Durability;
 use thiserror::Error;
 
-use crate::args::{DevArgs, KeyArgs, ServeArgs};
+use crate::args::{DataArgs, DevArgs, KeyArgs, ServeArgs};
 use crate::auth::{SECRET_BYTES_MIN, Secret, SecretError};
 use crate::limits::{LimitError, Limits};
 
@@ -18,7 +19,8 @@ const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 const DEV_SECRET: &str = "dev-secret";
 
-const KEYS: [&str; 6] = ["data", "jwt_secret", "jwt_secret_file", "limits", "listen", "log"];
+const KEYS: [&str; 7] =
+    ["data", "durability", "jwt_secret", "jwt_secret_file", "limits", "listen", "log"];
 
 /// How a server presents itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Mode {
 pub struct Config {
     /// Where documents are kept.
     pub data: PathBuf,
+    /// What an acknowledged edit survives.
+    pub durability: Durability,
     /// Its bounds.
     pub limits: Limits,
     /// Where it listens.
@@ -131,6 +135,7 @@ fn suggestion(near: &Option<&'static str>) -> String {
 #[serde(default)]
 struct FileConfig {
     data: Option<PathBuf>,
+    durability: Option<Durability>,
     jwt_secret: Option<String>,
     jwt_secret_file: Option<PathBuf>,
     limits: Limits,
@@ -140,8 +145,8 @@ struct FileConfig {
 
 impl FileConfig {
     /// The file that was named, if one was.
-    fn of(keys: &KeyArgs) -> Result<Self, ConfigError> {
-        keys.config.as_deref().map_or_else(|| Ok(Self::default()), Self::read)
+    fn of(folder: &DataArgs) -> Result<Self, ConfigError> {
+        folder.config.as_deref().map_or_else(|| Ok(Self::default()), Self::read)
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -178,7 +183,7 @@ impl Config {
     /// # Errors
     /// If a setting is missing or wrong.
     pub fn serve(args: ServeArgs) -> Result<Self, ConfigError> {
-        let file = FileConfig::of(&args.keys)?;
+        let file = FileConfig::of(&args.keys.folder)?;
         let Some(secret) = configured_secret(&args.keys, &file)? else {
             return Err(ConfigError::SecretMissing { suggestion: random_hex()? });
         };
@@ -191,21 +196,22 @@ impl Config {
     /// If a setting is wrong, or the address is not this computer's own.
     pub fn dev(args: DevArgs) -> Result<Self, ConfigError> {
         let DevArgs { serve: args, i_know } = args;
-        let file = FileConfig::of(&args.keys)?;
+        let file = FileConfig::of(&args.keys.folder)?;
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
         if !listen.ip().is_loopback() && !i_know {
             return Err(ConfigError::DevExposed { listen });
         }
         let secret = match configured_secret(&args.keys, &file)? {
             Some(secret) => secret,
-            None => dev_secret(&data_folder(&args.keys, &file))?,
+            None => dev_secret(&data_folder(&args.keys.folder, &file))?,
         };
         Ok(Self::merge(args, file, Mode::Dev, secret))
     }
 
     fn merge(args: ServeArgs, file: FileConfig, mode: Mode, secret: Secret) -> Self {
         Self {
-            data: data_folder(&args.keys, &file),
+            data: data_folder(&args.keys.folder, &file),
+            durability: args.durability.or(file.durability).unwrap_or(Durability::Fsync),
             limits: file.limits,
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
             log: args.log.or(file.log).unwrap_or_else(|| LOG.to_owned()),
@@ -215,16 +221,34 @@ impl Config {
     }
 }
 
+/// What the commands that work on stored documents need to know.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where documents are kept.
+    pub data: PathBuf,
+    /// The bounds that they were written under.
+    pub limits: Limits,
+}
+
+/// The data folder, from flag, environment or file.
+///
+/// # Errors
+/// If the configuration file cannot be used.
+pub fn folder(args: &DataArgs) -> Result<Folder, ConfigError> {
+    let file = FileConfig::of(args)?;
+    Ok(Folder { data: data_folder(args, &file), limits: file.limits })
+}
+
 /// The secret that `syncline token` signs with: the configured one, else that of `syncline dev`.
 ///
 /// # Errors
 /// If neither exists.
 pub fn token_secret(keys: &KeyArgs) -> Result<Secret, ConfigError> {
-    let file = FileConfig::of(keys)?;
+    let file = FileConfig::of(&keys.folder)?;
     match configured_secret(keys, &file)? {
         Some(secret) => Ok(secret),
         None => {
-            let path = data_folder(keys, &file).join(DEV_SECRET);
+            let path = data_folder(&keys.folder, &file).join(DEV_SECRET);
             let text = read_secret(&path)?;
             checked(text.as_bytes())
         }
@@ -237,8 +261,8 @@ pub fn default_listen() -> SocketAddr {
     LISTEN
 }
 
-fn data_folder(keys: &KeyArgs, file: &FileConfig) -> PathBuf {
-    keys.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| DATA.into())
+fn data_folder(folder: &DataArgs, file: &FileConfig) -> PathBuf {
+    folder.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| DATA.into())
 }
 
 /// The secret from flag or environment, else from the file; text beats a file of the same source.

@@ -3,27 +3,34 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::document::{
-    CheckOutcome, Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, compare,
-    verify_snapshot,
+    CheckOutcome, Delivery, Document, Effect, Input, Limits, SnapshotOutcome,
 };
 use syncline_protocol::gate::StateVector;
+use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
-use tracing::{debug, error, info, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, info};
 
 use crate::hub::{Hub, Mail};
+use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
 use crate::outbox::{Outbox, Pushed};
+use crate::store::Record;
 use crate::store::writer::{Durable, Progress, StoreState};
-use crate::store::{Generation, LoadError, Record};
+use crate::stored_document::{self, Opened, Watch};
+
+/// How often a document in quarantine looks whether it has been released.
+const RELEASE_POLL: Duration = Duration::from_secs(2);
 
 /// The one task that touches a document.
 pub(crate) struct DocumentTask {
@@ -34,9 +41,14 @@ pub(crate) struct DocumentTask {
     sessions: BTreeMap<SessionId, Seat>,
     progress: Progress,
     durable: WatchStream<Durable>,
-    store_state: WatchStream<StoreState>,
+    store: WatchStream<StoreState>,
     /// The load, snapshot or comparison under way. A document does one of them at a time.
-    blocking: Option<JoinHandle<Input>>,
+    blocking: Option<JoinHandle<Opened>>,
+    /// Who wants to hear how the comparison with the log ends.
+    check: Option<oneshot::Sender<CheckOutcome>>,
+    watch: Watch,
+    /// Ends when an operator has released the document from quarantine.
+    release: Option<AbortOnDropHandle<()>>,
     work: Vec<Work>,
     draining: bool,
 }
@@ -53,22 +65,26 @@ enum Work {
 struct Seat {
     outbox: Arc<Outbox>,
     author: Arc<str>,
+    /// Whether its first SyncStep2 has been applied, and the process is still there.
+    synced: bool,
 }
 
 enum Event {
     Mail(usize),
     Durable(Durable),
     Store(StoreState),
-    Blocking(Input),
+    Blocking(Opened),
+    Released,
     Deadline,
     Drain,
 }
 
 impl DocumentTask {
     pub(crate) fn new(hub: Arc<Hub>, name: DocumentName, mail: mpsc::Receiver<Mail>) -> Self {
-        let document = Document::new(hub.limits.for_document());
+        let limits = Limits { durability: hub.store.durability(), ..hub.limits.for_document() };
+        let document = Document::new(limits);
         let (progress, durable) = Progress::new(Sequence::ZERO);
-        let store_state = WatchStream::new(hub.writer.state());
+        let store = WatchStream::new(hub.writer.state());
         Self {
             hub,
             name,
@@ -77,18 +93,21 @@ impl DocumentTask {
             sessions: BTreeMap::new(),
             progress,
             durable: WatchStream::from_changes(durable),
-            store_state,
+            store,
             blocking: None,
+            check: None,
+            watch: Watch::Nothing,
+            release: None,
             work: Vec::new(),
             draining: false,
         }
     }
 
     /// Runs until the document is released. A panic ends this document only: its mailbox closes,
-    /// its connections tell their clients to come back, and the next one loads it afresh.
+    /// its connections tell their clients to come back, and they find it in quarantine.
     pub(crate) async fn run(mut self) {
         if AssertUnwindSafe(self.drive()).catch_unwind().await.is_err() {
-            error!(document = %self.name, "A document's task panicked; its clients reconnect.");
+            self.hub.trouble.quarantine(&self.name, "the task that served it panicked");
             self.hub.forget(&self.name);
         }
     }
@@ -100,9 +119,10 @@ impl DocumentTask {
             let event = tokio::select! {
                 biased;
                 Some(durable) = self.durable.next() => Event::Durable(durable),
-                Some(state) = self.store_state.next() => Event::Store(state),
+                Some(state) = self.store.next() => Event::Store(state),
                 () = hub.draining.cancelled(), if !self.draining => Event::Drain,
-                input = ended(&mut self.blocking) => Event::Blocking(input),
+                opened = ended(&mut self.blocking) => Event::Blocking(opened),
+                () = released(&mut self.release) => Event::Released,
                 // Before the mail, which may never end.
                 () = until(&hub, self.document.next_deadline()) => Event::Deadline,
                 received = self.mail.recv_many(&mut batch, MAIL_BATCH) => Event::Mail(received),
@@ -114,16 +134,19 @@ impl DocumentTask {
                 Event::Durable(Durable::Through(through)) => {
                     self.handle(Input::Persisted { through });
                 }
-                // What a stall holds up is stored when it has passed.
-                Event::Store(StoreState::Writable | StoreState::Stalled(_)) => {}
-                Event::Durable(Durable::Failed(reason))
-                | Event::Store(StoreState::Failed(reason)) => {
+                Event::Durable(Durable::Failed(reason)) => {
                     error!(document = %self.name, reason, "Updates could not be stored.");
                     self.handle(Input::PersistFailed);
                 }
-                Event::Blocking(input) => {
-                    self.blocking = None;
-                    self.handle(input);
+                Event::Store(StoreState::Writable) => self.handle(Input::StoreResumed),
+                Event::Store(StoreState::Stalled(_) | StoreState::Failed(_)) => {
+                    self.handle(Input::StoreStalled);
+                }
+                Event::Blocking(opened) => self.opened(opened),
+                Event::Released => {
+                    info!(document = %self.name, "Released from quarantine; opened afresh.");
+                    self.hub.forget(&self.name);
+                    return;
                 }
                 Event::Deadline => self.handle(Input::Deadline),
                 Event::Drain => {
@@ -137,16 +160,35 @@ impl DocumentTask {
         }
     }
 
+    fn opened(&mut self, opened: Opened) {
+        self.blocking = None;
+        if let Input::Compared(outcome) = opened.input
+            && let Some(check) = self.check.take()
+            && check.send(outcome).is_err()
+        {
+            debug!(document = %self.name, "The sampler has gone on without an answer.");
+        }
+        if let Input::Loaded(_) = opened.input {
+            self.watch = opened.watch;
+            self.release = (self.watch == Watch::Release).then(|| self.await_release());
+        }
+        self.handle(opened.input);
+    }
+
     fn deliver(&mut self, mail: Mail) {
         match mail {
             Mail::Join { session, grant, dialect, epoch, outbox } => {
-                let seat = Seat { outbox, author: grant.identity };
+                let seat = Seat { outbox, author: grant.identity, synced: false };
                 self.sessions.insert(session, seat);
                 self.handle(Input::Joined { session, access: grant.access, dialect, epoch });
             }
             Mail::Message { session, message, room } => {
-                self.handle(Input::Received { session, message });
+                self.receive(session, message);
                 drop(room);
+            }
+            Mail::Check { done } => {
+                self.check = Some(done);
+                self.handle(Input::Check);
             }
             Mail::Drained { session } => {
                 if let Some(seat) = self.sessions.get(&session) {
@@ -158,6 +200,27 @@ impl DocumentTask {
                 self.sessions.remove(&session);
                 self.handle(Input::Left { session });
             }
+        }
+    }
+
+    /// Until a session's first sync is done, what it sends may be what ended a process before.
+    fn receive(&mut self, session: SessionId, message: ClientMessage) {
+        let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
+        let author = match self.sessions.get_mut(&session) {
+            Some(seat) if is_sync && !seat.synced => {
+                seat.synced = true;
+                Arc::clone(&seat.author)
+            }
+            Some(_) | None => return self.handle(Input::Received { session, message }),
+        };
+        let hub = Arc::clone(&self.hub);
+        let mark = hub.trouble.mark_first_sync(&self.name, &author);
+        self.handle(Input::Received { session, message });
+        drop(mark);
+        if self.watch == Watch::Suspect(first_sync(&author)) {
+            self.watch = Watch::Nothing;
+            let name = self.name.clone();
+            hub.clone().tasks.spawn_blocking(move || hub.trouble.clear(&name));
         }
     }
 
@@ -236,7 +299,7 @@ impl DocumentTask {
                         self.blocking = Some(self.write_snapshot(snapshot, known));
                     }
                     Work::Compare { live, known } => {
-                        self.blocking = Some(self.compare(live, known));
+                        self.blocking = Some(self.check(live, known));
                     }
                     Work::Unload => {}
                 }
@@ -251,66 +314,51 @@ impl DocumentTask {
         unload && self.hub.release(&self.name, &self.mail)
     }
 
-    fn load(&self) -> JoinHandle<Input> {
+    fn load(&self) -> JoinHandle<Opened> {
         let hub = Arc::clone(&self.hub);
         let name = self.name.clone();
-        self.spawn_blocking(Input::LoadFailed, move || match load(&hub, &name) {
-            Ok(loaded) => Input::Loaded(Box::new(loaded)),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                error!(document = %name, error, "A document could not be loaded.");
-                Input::LoadFailed
-            }
+        let work = move || stored_document::open(&hub, &name);
+        self.spawn_blocking(Opened::nothing(Input::LoadFailed), work)
+    }
+
+    fn write_snapshot(&self, snapshot: Snapshot, known: StateVector) -> JoinHandle<Opened> {
+        let hub = Arc::clone(&self.hub);
+        let name = self.name.clone();
+        let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
+        self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
+            ended(stored_document::write_snapshot(&hub, &name, &snapshot, &known))
         })
     }
 
-    fn write_snapshot(&self, snapshot: Snapshot, known: StateVector) -> JoinHandle<Input> {
+    fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<Opened> {
         let hub = Arc::clone(&self.hub);
         let name = self.name.clone();
-        let failed = Input::SnapshotEnded(SnapshotOutcome::Failed);
-        self.spawn_blocking(failed, move || {
-            if let Err(error) = verify_snapshot(&snapshot, &known, &hub.limits.for_document()) {
-                error!(document = %name, %error, "A snapshot failed its check and was not kept.");
-                return Input::SnapshotEnded(SnapshotOutcome::Failed);
-            }
-            match hub.store.write_snapshot(&name, &snapshot) {
-                Ok(()) => Input::SnapshotEnded(SnapshotOutcome::Written),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    warn!(document = %name, error, "A snapshot could not be written.");
-                    Input::SnapshotEnded(SnapshotOutcome::Failed)
-                }
-            }
+        let ended = |outcome| Opened::nothing(Input::Compared(outcome));
+        self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
+            ended(stored_document::check(&hub, &name, &live, &known))
         })
     }
 
-    fn compare(&self, live: Snapshot, known: StateVector) -> JoinHandle<Input> {
+    fn await_release(&self) -> AbortOnDropHandle<()> {
         let hub = Arc::clone(&self.hub);
         let name = self.name.clone();
-        self.spawn_blocking(Input::Compared(CheckOutcome::Unknown), move || {
-            let stored = match hub.store.load(&name, Generation::Newest) {
-                Ok(stored) => stored,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    error!(document = %name, error, "A document's log could not be read.");
-                    return Input::Compared(CheckOutcome::Unknown);
-                }
-            };
-            match compare(&live, &known, &stored, &hub.limits.for_document()) {
-                Ok(()) => Input::Compared(CheckOutcome::Same),
-                Err(error) => {
-                    error!(document = %name, %error, "A document differs from its log.");
-                    Input::Compared(CheckOutcome::Different)
+        AbortOnDropHandle::new(self.hub.tasks.spawn(async move {
+            loop {
+                sleep(RELEASE_POLL).await;
+                let (hub, name) = (Arc::clone(&hub), name.clone());
+                let look = move || hub.trouble.is_released(&name);
+                if matches!(tokio::task::spawn_blocking(look).await, Ok(true)) {
+                    return;
                 }
             }
-        })
+        }))
     }
 
     fn spawn_blocking(
         &self,
-        on_failure: Input,
-        work: impl FnOnce() -> Input + Send + 'static,
-    ) -> JoinHandle<Input> {
+        on_failure: Opened,
+        work: impl FnOnce() -> Opened + Send + 'static,
+    ) -> JoinHandle<Opened> {
         let hub = Arc::clone(&self.hub);
         self.hub.tasks.spawn(async move {
             let _permit = tokio::select! {
@@ -320,7 +368,7 @@ impl DocumentTask {
                 () = hub.draining.cancelled() => return on_failure,
             };
             match tokio::task::spawn_blocking(work).await {
-                Ok(input) => input,
+                Ok(opened) => opened,
                 Err(failure) => {
                     error!(%failure, "Loading, comparing or writing a document panicked.");
                     on_failure
@@ -330,29 +378,17 @@ impl DocumentTask {
     }
 }
 
-/// Why a stored document could not be opened.
-#[derive(Debug, thiserror::Error)]
-enum OpenDocumentError {
-    #[error("it cannot be read")]
-    Read(#[source] LoadError),
-    #[error("neither its newest snapshot nor the one before can be replayed")]
-    Replay(#[source] syncline_protocol::document::replay::DecodeError),
+async fn released(release: &mut Option<AbortOnDropHandle<()>>) {
+    match release {
+        // Aborted only with the task itself.
+        Some(release) => drop(release.await),
+        None => std::future::pending().await,
+    }
 }
 
-fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenDocumentError> {
-    let limits = hub.limits.for_document();
-    let read = |generation| hub.store.load(name, generation).map_err(OpenDocumentError::Read);
-    let stored = read(Generation::Newest)?;
-    LoadedDocument::decode(&stored, &limits).or_else(|error| {
-        warn!(document = %name, %error, "The newest snapshot is unusable; trying the one before.");
-        let stored = read(Generation::Previous)?;
-        LoadedDocument::decode(&stored, &limits).map_err(OpenDocumentError::Replay)
-    })
-}
-
-async fn ended(blocking: &mut Option<JoinHandle<Input>>) -> Input {
+async fn ended(blocking: &mut Option<JoinHandle<Opened>>) -> Opened {
     match blocking {
-        Some(work) => work.await.unwrap_or(Input::LoadFailed),
+        Some(work) => work.await.unwrap_or_else(|_| Opened::nothing(Input::LoadFailed)),
         None => std::future::pending().await,
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use syncline_protocol::document::CheckOutcome;
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{DocumentName, Epoch, SessionId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use crate::limits::{BLOCKING_DOCUMENTS, Limits, MAILBOX_LEN};
 use crate::outbox::Outbox;
 use crate::store::Store;
 use crate::store::writer::StoreWriter;
+use crate::trouble::Trouble;
 
 /// What a session sends to its document.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub(crate) enum Mail {
     },
     Leave {
         session: SessionId,
+    },
+    /// Compare the document with its log.
+    Check {
+        done: oneshot::Sender<CheckOutcome>,
     },
 }
 
@@ -92,6 +98,7 @@ pub(crate) struct Hub {
     documents: Mutex<HashMap<DocumentName, Mailbox>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) writer: StoreWriter,
+    pub(crate) trouble: Trouble,
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     /// Bounds loads and snapshots, which hold a second copy of a document.
@@ -113,11 +120,17 @@ pub(crate) enum JoinError {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Arc<dyn Store>, writer: StoreWriter, limits: Limits) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        writer: StoreWriter,
+        trouble: Trouble,
+        limits: Limits,
+    ) -> Self {
         Self {
             documents: Mutex::default(),
             store,
             writer,
+            trouble,
             limits,
             clock: Clock::start(),
             blocking: Semaphore::new(BLOCKING_DOCUMENTS),
@@ -169,6 +182,17 @@ impl Hub {
     /// Takes a document out of the registry whoever is in it: its task failed, or the server stops.
     pub(crate) fn forget(&self, name: &DocumentName) {
         self.documents().remove(name);
+    }
+
+    /// The live document whose name follows `last`, or the first, with its mailbox.
+    pub(crate) fn live_after(
+        &self,
+        last: Option<&DocumentName>,
+    ) -> Option<(DocumentName, Mailbox)> {
+        let documents = self.documents();
+        let names = documents.keys().filter(|name| last.is_none_or(|last| *name > last));
+        let next = names.min()?;
+        documents.get(next).map(|mailbox| (next.clone(), mailbox.clone()))
     }
 
     /// How many sessions are connected.

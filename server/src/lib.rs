@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 mod clock;
 pub mod config;
@@ -15,9 +16,15 @@ mod connection;
 mod document_task;
 mod http;
 mod hub;
+mod in_flight;
 pub mod limits;
 mod listener;
 mod outbox;
+pub mod quarantine;
 mod replace;
+mod sampler;
 pub mod server;
 pub mod store;
+mod stored_document;
+pub mod tools;
+pub mod trouble;

@@ -63,6 +63,9 @@ pub const HEADERS: usize = 64;
 /// For documents to write what they hold when the server stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
+/// The same while the store takes nothing: for clients to be told.
+pub const DRAIN_STALLED: Duration = Duration::from_secs(2);
+
 /// For blocking work to end after that.
 pub const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,9 @@ pub struct Limits {
     pub snapshot_updates: u64,
     /// Bytes of updates after which a document is written as a whole, if they also outweigh it.
     pub snapshot_bytes: u64,
+    /// Seconds between two comparisons of a live document with its log, at least; 0: there are
+    /// none.
+    pub check_seconds: u64,
     /// Whether subdocuments are let in. Documents then run without garbage collection: deleted
     /// text stays in memory and is sent to everyone who joins.
     pub subdocuments: bool,
@@ -111,6 +117,7 @@ impl Default for Limits {
             idle_seconds: 30,
             snapshot_updates: 10_000,
             snapshot_bytes: 256 * KIB as u64,
+            check_seconds: 10,
             subdocuments: false,
         }
     }
@@ -149,6 +156,7 @@ impl Limits {
             ("idle_seconds", self.idle_seconds, 0, 31_536_000),
             ("snapshot_updates", self.snapshot_updates, 1, 10_000_000),
             ("snapshot_bytes", self.snapshot_bytes, KIB, GIB),
+            ("check_seconds", self.check_seconds, 0, 31_536_000),
         ];
         match checks.into_iter().find(|&(_, value, min, max)| value < min || value > max) {
             Some((key, value, min, max)) => Err(LimitError { key, value, min, max }),

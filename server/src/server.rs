@@ -6,15 +6,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::auth::Verifier;
 use crate::config::Mode;
 use crate::hub::Hub;
-use crate::limits::{DRAIN, Limits};
+use crate::limits::{DRAIN, DRAIN_STALLED, Limits};
 use crate::listener;
-use crate::store::Store;
-use crate::store::writer::{StoreWriter, Unstored, WriterLimits};
+use crate::sampler;
+use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
+use crate::store::{AppendError, Store};
+use crate::trouble::Trouble;
 
 /// What every request can reach.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Parts {
     pub listener: TcpListener,
     /// Where documents rest, already open.
     pub store: Arc<dyn Store>,
+    /// What is known of documents in trouble.
+    pub trouble: Trouble,
     /// Who checks tokens.
     pub verifier: Verifier,
     /// Its bounds.
@@ -53,36 +57,49 @@ pub enum StopError {
         /// How long they were given.
         waited: Duration,
     },
-    /// Updates were accepted, never acknowledged, and are lost with this process.
-    #[error("not everything accepted is on disk; what was acknowledged is")]
+    /// The store took no more, and what was accepted since is not on disk. Nobody was told that it
+    /// is, and whoever wrote it still holds it.
+    #[error("not everything is on disk; nothing of that was acknowledged")]
     Unstored(#[from] Unstored),
+    /// The store could not be brought to rest.
+    #[error("the store could not be closed; what was acknowledged is on disk")]
+    Close(#[source] AppendError),
 }
 
 /// Serves until `stop` completes, then drains: no new connections, every session told to come
 /// back, every accepted update on disk.
 ///
 /// # Errors
-/// If documents do not finish in time, or there is no room for what they accepted.
+/// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts { listener, store, verifier, limits, mode } = parts;
+    let Parts { listener, store, trouble, verifier, limits, mode } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
-    let hub = Arc::new(Hub::new(store, writer, limits));
+    let mut store_state = writer.state();
+    let check_every = Duration::from_secs(limits.check_seconds);
+    let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits));
     let context = Arc::new(Context { hub: Arc::clone(&hub), verifier, mode });
     hub.tasks.spawn(listener::accept(listener, context));
+    if !check_every.is_zero() {
+        hub.tasks.spawn(sampler::run(Arc::clone(&hub), check_every));
+    }
 
     stop.await;
     info!(sessions = hub.session_count(), "Stopping.");
+    // Documents wait for what is not on disk yet, in vain if nothing is stored any more.
+    let stores = *store_state.borrow_and_update() == StoreState::Writable;
+    let patience = if stores { DRAIN } else { DRAIN_STALLED };
     hub.draining.cancel();
     hub.tasks.close();
-    let drained = timeout(DRAIN, hub.tasks.wait()).await;
+    let drained = timeout(patience, hub.tasks.wait()).await;
     // What is queued by now was accepted before; a disk that hangs must not keep the process.
-    let stored = timeout(DRAIN, writer_thread.stop()).await;
-    match drained.and(stored) {
-        Ok(stored) => {
-            stored?;
-            info!("Stopped; everything accepted is on disk.");
-            Ok(())
-        }
-        Err(_) => Err(StopError::Unfinished { tasks: hub.tasks.len(), waited: DRAIN }),
+    let unfinished = |_| StopError::Unfinished { tasks: hub.tasks.len(), waited: DRAIN };
+    timeout(DRAIN, writer_thread.stop()).await.map_err(unfinished)??;
+    drained.map_err(unfinished)?;
+    let close = timeout(DRAIN, tokio::task::spawn_blocking(move || store.close()));
+    match close.await.map_err(unfinished)? {
+        Ok(closed) => closed.map_err(StopError::Close)?,
+        Err(panicked) => error!(%panicked, "Closing the store panicked."),
     }
+    info!("Stopped; everything accepted is on disk.");
+    Ok(())
 }

@@ -14,3 +14,4 @@ mod measure;
 mod refusal;
 mod replay;
 mod slow;
+mod tools;

@@ -1,12 +1,12 @@
 //! A client with a yrs document, speaking the y-websocket dialect or `syncline.v1`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use syncline_protocol::varint::Reader;
+use syncline_protocol::varint::{self, Reader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -39,8 +39,14 @@ pub struct Client {
     pub sent: u64,
     /// Updates received and not applied yet; None when they are applied as they come.
     pub held: Option<VecDeque<Vec<u8>>>,
+    /// The history that the server says this is.
+    pub epoch: Option<String>,
     /// Reasons of refused writes.
     pub denied: Vec<String>,
+    /// What each client that is present says of itself, as JSON; `null` when it has left.
+    pub present: BTreeMap<u64, String>,
+    /// How the server ended the connection, if it has.
+    pub ended: Option<Ended>,
     sink: SplitSink<Socket, Message>,
     stream: SplitStream<Socket>,
 }
@@ -82,6 +88,23 @@ impl Client {
         client.until_or_gone(|client| client.synced).await.then_some(client)
     }
 
+    /// Connects with the `syncline.v1` extensions, unless the server will not have it.
+    ///
+    /// # Errors
+    /// How the server ended the connection.
+    pub async fn join_or_end(url: &str) -> Result<Self, Ended> {
+        let mut client = Self::open(url, new_doc(), Some("syncline.v1")).await;
+        let state = client.doc.transact().state_vector().encode_v1();
+        // It may have hung up already.
+        drop(client.sink.send(Message::Binary(sync_frame(0, &state))).await);
+        let joined = client.until_or_gone(|client| client.synced || client.ended.is_some());
+        timeout(PATIENCE, joined).await.expect("the server answers");
+        if client.synced {
+            return Ok(client);
+        }
+        Err(client.ended.unwrap_or(Ended { code: 1006, reason: String::new() }))
+    }
+
     async fn open(url: &str, doc: Doc, protocol: Option<&'static str>) -> Self {
         Self::try_open(url, doc, protocol).await.expect("the server accepts")
     }
@@ -102,7 +125,10 @@ impl Client {
             saved: 0,
             sent: 0,
             held: None,
+            epoch: None,
             denied: Vec::new(),
+            present: BTreeMap::new(),
+            ended: None,
             sink,
             stream,
         })
@@ -171,6 +197,17 @@ impl Client {
         self.sink.send(Message::Binary(frame)).await.expect("it is open");
     }
 
+    /// Says something of itself, as JSON. Each time with a higher `clock`.
+    pub async fn announce(&mut self, clock: u64, state: &str) {
+        let mut presence = vec![1];
+        varint::write_var_uint(&mut presence, self.doc.client_id().get());
+        varint::write_var_uint(&mut presence, clock);
+        varint::write_buffer(&mut presence, state.as_bytes());
+        let mut frame = vec![1];
+        varint::write_buffer(&mut frame, &presence);
+        self.send(frame.into()).await;
+    }
+
     /// Sends one frame to a server that may be gone.
     pub async fn try_splice(&mut self, at: u32, inserted: &str) -> Result<(), Error> {
         let update = self.splice_locally(at, 0, inserted);
@@ -215,6 +252,9 @@ impl Client {
     }
 
     async fn take(&mut self, message: Message) {
+        if let Message::Close(Some(CloseFrame { code, reason })) = &message {
+            self.ended = Some(Ended { code: (*code).into(), reason: reason.to_string() });
+        }
         let Message::Binary(frame) = message else { return };
         let mut reader = Reader::new(&frame);
         match reader.var_uint().expect("a type") {
@@ -223,18 +263,33 @@ impl Client {
                 let payload = reader.buffer().expect("a payload");
                 self.synchronize(kind, payload).await;
             }
-            1 => {}
+            1 => {
+                let presence = reader.buffer().expect("a payload");
+                self.meet(Reader::new(presence));
+            }
             2 => {
                 reader.var_uint().expect("an auth type");
                 self.denied.push(reader.string().expect("a reason").to_owned());
             }
-            64 => {}
+            64 => {
+                reader.var_uint().expect("a session");
+                self.epoch = Some(reader.string().expect("an epoch").to_owned());
+            }
             65 => self.saved = reader.var_uint().expect("a watermark"),
             66 => {
                 reader.var_uint().expect("a frame number");
                 self.denied.push(reader.string().expect("a word").to_owned());
             }
             kind => panic!("the server sent message type {kind}"),
+        }
+    }
+
+    fn meet(&mut self, mut presence: Reader<'_>) {
+        for _ in 0..presence.var_uint().expect("a count") {
+            let client = presence.var_uint().expect("a client");
+            presence.var_uint().expect("a clock");
+            let state = presence.string().expect("a state");
+            self.present.insert(client, state.to_owned());
         }
     }
 
@@ -282,7 +337,7 @@ fn apply(doc: &Doc, update: &[u8]) {
 #[must_use]
 pub fn sync_frame(kind: u8, payload: &[u8]) -> Bytes {
     let mut frame = vec![0, kind];
-    syncline_protocol::varint::write_buffer(&mut frame, payload);
+    varint::write_buffer(&mut frame, payload);
     frame.into()
 }
 

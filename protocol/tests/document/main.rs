@@ -8,6 +8,7 @@ mod check;
 mod epoch;
 mod life;
 mod load;
+mod merge;
 mod presence;
 mod quarantine;
 mod scene;

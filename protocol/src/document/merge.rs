@@ -1,0 +1,73 @@
+//! Adding an update to a document that nobody has open.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::document::limits::Limits;
+use crate::document::replay::LoadedDocument;
+use crate::document::replica::{Applied, ApplyError};
+use crate::document::stored::StoredLog;
+use crate::gate::{self, Fit, GateError};
+
+/// What a merge did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// Nothing: the document held all of it.
+    Known,
+    /// The document changed by this update, which belongs at the end of its log.
+    Changed(Bytes),
+}
+
+/// Why an update cannot be merged. The document must not be used any more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// It breaks a rule of the format.
+    #[error("it is no update that a client could have sent: {0}")]
+    Gate(#[from] GateError),
+    /// It was made against another document, or a later state of this one.
+    #[error("it refers to updates that the document does not hold")]
+    Incomplete,
+    /// The CRDT refuses it.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The document would be too large.
+    #[error("the document would be {bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// Its size with the update.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl LoadedDocument {
+    /// A document that holds nothing.
+    #[must_use]
+    pub fn empty(limits: &Limits) -> Self {
+        let (empty, _) = Self::salvage(&StoredLog::default(), limits);
+        empty
+    }
+
+    /// Takes in an update as if a client had sent it in its first sync: through the gate, whole or
+    /// not at all.
+    ///
+    /// # Errors
+    /// If it breaks a rule, does not fit, or makes the document too large.
+    pub fn merge(&mut self, update: &[u8], limits: &Limits) -> Result<Merged, MergeError> {
+        let facts = gate::walk_update(update, &limits.sync)?;
+        match facts.fit(self.replica.known()) {
+            Fit::Incomplete => return Err(MergeError::Incomplete),
+            Fit::Known => return Ok(Merged::Known),
+            Fit::Ready => {}
+        }
+        let update = self.replica.trim(&facts, update)?;
+        if self.replica.apply(&facts, &update)? == Applied::Known {
+            return Ok(Merged::Known);
+        }
+        let (bytes, max) = (self.state()?.len(), limits.document_bytes_max);
+        if bytes > max {
+            return Err(MergeError::TooLarge { bytes, max });
+        }
+        Ok(Merged::Changed(Bytes::copy_from_slice(&update)))
+    }
+}

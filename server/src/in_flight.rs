@@ -1,0 +1,169 @@
+//! What the process is doing to which document, in a file that outlives it.
+//!
+//! A panic stays inside its document. What ends the process at once does not: a stack that
+//! overflows, memory that runs out, an abort. The next process reads here what was under way, so
+//! that a document which ends the process again and again is told from one that was busy when the
+//! machine stopped.
+//!
+//! Only steps that a crash loop must pass are noted: the loading of a document, and the first sync
+//! of each session, which is where a client brings back what it could not save. Typing costs
+//! nothing. The file is written without a sync: it need not survive a power cut, which no document
+//! causes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use syncline_protocol::DocumentName;
+
+use crate::quarantine::Interrupted;
+
+const FILE: &str = "in-flight";
+
+/// One note fits: the longest name, escaped, and the beginning of an author.
+const SLOT_BYTES: usize = 2048;
+
+/// Steps that are noted at a time. More than threads that could be inside one.
+const SLOTS: u16 = 128;
+
+/// Characters of an author that are noted.
+const AUTHOR_CHARS: usize = 64;
+
+/// The notes.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// None: nothing is kept on disk, so nothing would be found.
+    file: Option<File>,
+    free: Mutex<Vec<u16>>,
+}
+
+/// A noted step; the note is wiped out when this is dropped.
+#[derive(Debug)]
+#[must_use = "the note lasts as long as this"]
+pub(crate) struct Mark<'a> {
+    notes: &'a InFlight,
+    slot: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    document: String,
+    #[serde(flatten)]
+    step: Interrupted,
+}
+
+impl InFlight {
+    /// Notes in the data folder, and what the process before this one left.
+    pub(crate) fn open(data: &Path) -> io::Result<(Self, Vec<(DocumentName, Interrupted)>)> {
+        let path = data.join(FILE);
+        let before = match std::fs::read(&path) {
+            Ok(notes) => notes.chunks(SLOT_BYTES).filter_map(interrupted).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let file = File::create(path)?;
+        // Reserved now, so that a full disk cannot keep a note from being written.
+        file.write_all_at(&vec![0; SLOT_BYTES * usize::from(SLOTS)], 0)?;
+        Ok((Self { file: Some(file), free: Mutex::new((0..SLOTS).collect()) }, before))
+    }
+
+    /// For a server that keeps nothing on disk.
+    pub(crate) fn none() -> Self {
+        Self { file: None, free: Mutex::default() }
+    }
+
+    /// Notes that `step` begins. None if there is nowhere to note it, which changes nothing else.
+    pub(crate) fn mark(&self, document: &DocumentName, step: Interrupted) -> Option<Mark<'_>> {
+        let file = self.file.as_ref()?;
+        let note = Note { document: document.as_str().to_owned(), step };
+        let note = serde_json::to_vec(&note).ok().filter(|note| note.len() < SLOT_BYTES)?;
+        let slot = self.free().pop()?;
+        let mark = Mark { notes: self, slot };
+        file.write_all_at(&note, offset(slot)).ok()?;
+        Some(mark)
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<u16>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        let wiped = self.notes.file.as_ref().map(|file| file.write_all_at(&[0], offset(self.slot)));
+        // A slot that cannot be wiped is not used again.
+        if matches!(wiped, Some(Ok(()))) {
+            self.notes.free().push(self.slot);
+        }
+    }
+}
+
+/// The step of applying what `author` sent first.
+pub(crate) fn first_sync(author: &str) -> Interrupted {
+    Interrupted::FirstSync { author: author.chars().take(AUTHOR_CHARS).collect() }
+}
+
+fn offset(slot: u16) -> u64 {
+    u64::from(slot) * SLOT_BYTES as u64
+}
+
+/// A note ends where another one that was longer goes on, or in zeros.
+fn interrupted(slot: &[u8]) -> Option<(DocumentName, Interrupted)> {
+    let note = serde_json::Deserializer::from_slice(slot).into_iter::<Note>().next()?.ok()?;
+    Some((note.document.parse().ok()?, note.step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DocumentName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn trouble_1_what_was_under_way_is_found_after_the_process() {
+        let data = tempfile::tempdir().unwrap();
+        let (notes, before) = InFlight::open(data.path()).unwrap();
+        assert_eq!(before, []);
+        let long = notes.mark(&name("a/long name of a document"), Interrupted::Load);
+        drop(long);
+        let ended = notes.mark(&name("done"), first_sync("ada"));
+        let open = notes.mark(&name("b"), first_sync("bob"));
+        drop(ended);
+        // What a killed process leaves: nothing is wiped.
+        std::mem::forget(open);
+        let (_, found) = InFlight::open(data.path()).unwrap();
+        assert_eq!(found, [(name("b"), first_sync("bob"))]);
+        let (_, again) = InFlight::open(data.path()).unwrap();
+        assert_eq!(again, [], "told once");
+    }
+
+    #[test]
+    fn trouble_1_notes_are_bounded_and_running_out_changes_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let (notes, _) = InFlight::open(data.path()).unwrap();
+        let name = name("a");
+        let marks: Vec<_> =
+            (0..SLOTS).map(|_| notes.mark(&name, Interrupted::Load).unwrap()).collect();
+        assert!(notes.mark(&name, Interrupted::Load).is_none());
+        drop(marks);
+        assert!(notes.mark(&name, Interrupted::Load).is_some());
+        let bytes = std::fs::metadata(data.path().join(FILE)).unwrap().len();
+        assert_eq!(bytes, u64::from(SLOTS) * SLOT_BYTES as u64);
+    }
+
+    #[test]
+    fn trouble_1_names_and_authors_of_every_kind_fit() {
+        let data = tempfile::tempdir().unwrap();
+        let (notes, _) = InFlight::open(data.path()).unwrap();
+        let longest = name(&"\"\\".repeat(127));
+        let step = first_sync(&"\u{1}\u{10ffff}".repeat(1000));
+        std::mem::forget(notes.mark(&longest, step.clone()).unwrap());
+        let (_, found) = InFlight::open(data.path()).unwrap();
+        assert_eq!(found, [(longest, step)]);
+    }
+}
