@@ -2,7 +2,9 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::expect_used,
+    clippy::panic,
     clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
@@ -11,6 +13,7 @@
 mod crash;
 mod lifecycle;
 mod measure;
+mod powercut;
 mod refusal;
 mod replay;
 mod slow;

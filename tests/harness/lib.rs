@@ -10,6 +10,7 @@
 )]
 
 pub mod client;
+pub mod lives;
 pub mod server;
 pub mod trace;
 

@@ -1,6 +1,7 @@
 //! The `syncline` binary as a child process.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use syncline_protocol::Access;
 use syncline_server::auth::{self, Claims, Secret};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::PATIENCE;
 
@@ -21,6 +25,82 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     data: PathBuf,
+    ready_after: Duration,
+}
+
+/// How to start a [`Server`].
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Its data folder.
+    pub data: &'a Path,
+    /// Where it listens.
+    pub listen: &'a str,
+    /// More variables in its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// A program that becomes the server: its words, before those of the server.
+    pub wrapper: &'a [&'a str],
+}
+
+impl<'a> Launch<'a> {
+    /// `syncline serve` on a free port, nothing special.
+    #[must_use]
+    pub fn new(data: &'a Path) -> Self {
+        Self { data, listen: "127.0.0.1:0", environment: &[], wrapper: &[] }
+    }
+
+    /// Waits until the server says that it is ready.
+    ///
+    /// # Errors
+    /// If it says anything else, ends, or says nothing.
+    pub fn start(self) -> Result<Server, String> {
+        let begun = Instant::now();
+        let mut child = self.command().spawn().map_err(|error| format!("no process: {error}"))?;
+        let stdout = child.stdout.take().expect("piped");
+        // Owns the process from here on: whatever goes wrong, it does not stay.
+        let mut server = Server {
+            child,
+            address: SocketAddr::from(([0; 4], 0)),
+            data: self.data.to_owned(),
+            ready_after: Duration::ZERO,
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            // Nobody listens when it came too late.
+            drop(sender.send(read.map(|_| line)));
+        });
+        let line = receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|_| format!("no line within {PATIENCE:?}"))?
+            .map_err(|error| format!("no line: {error}"))?;
+        server.ready_after = begun.elapsed();
+        let ready: serde_json::Value =
+            serde_json::from_str(&line).map_err(|_| format!("not a ready line: {line:?}"))?;
+        let address = ready["url"].as_str().and_then(|url| url.strip_prefix("http://"));
+        match address.and_then(|address| address.parse().ok()) {
+            Some(address) if ready["event"] == "ready" => server.address = address,
+            _ => return Err(format!("not a ready line: {line:?}")),
+        }
+        Ok(server)
+    }
+
+    fn command(self) -> Command {
+        // A wrapper may go elsewhere first.
+        let server = std::path::absolute(binary()).expect("a folder to work in");
+        let mut words = self.wrapper.iter().map(OsString::from).chain([server.into()]);
+        let mut command = Command::new(words.next().expect("at least the server"));
+        command
+            .args(words)
+            .args(["serve", "--listen", self.listen, "--data"])
+            .arg(self.data)
+            .env("SYNCLINE_JWT_SECRET", SECRET)
+            .env("SYNCLINE_LOG", std::env::var("SYNCLINE_TEST_LOG").unwrap_or("error".to_owned()))
+            .envs(self.environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    }
 }
 
 impl Server {
@@ -33,25 +113,8 @@ impl Server {
     /// Starts `syncline serve` on `listen` with more variables in its environment.
     #[must_use]
     pub fn start_with(data: &Path, listen: &str, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
-            .args(["serve", "--listen", listen, "--data"])
-            .arg(data)
-            .env("SYNCLINE_JWT_SECRET", SECRET)
-            .env("SYNCLINE_LOG", std::env::var("SYNCLINE_TEST_LOG").unwrap_or("error".to_owned()))
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the server prints a line");
-        let ready: serde_json::Value =
-            serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a ready line: {line:?}"));
-        assert_eq!(ready["event"], "ready");
-        let url = ready["url"].as_str().expect("a url");
-        let address = url.strip_prefix("http://").expect("http").parse().expect("an address");
-        Self { child, address, data: data.to_owned() }
+        let launch = Launch { listen, environment, ..Launch::new(data) };
+        launch.start().unwrap_or_else(|error| panic!("the server does not start: {error}"))
     }
 
     /// Where it listens.
@@ -64,6 +127,12 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How long it took to say that it was ready.
+    #[must_use]
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
     }
 
     /// Kills it without warning and starts it again on the same folder and port.
@@ -92,6 +161,34 @@ impl Server {
             }
             assert!(Instant::now() < deadline, "the server does not stop");
             std::thread::yield_now();
+        }
+    }
+
+    /// The status and the text that `GET path` brings.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = async {
+            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+            let head = "HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let asked = stream.write_all(format!("GET {path} {head}").as_bytes()).await;
+            asked.expect("it listens on");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("an answer");
+            answer
+        };
+        let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), answer)
+    }
+
+    /// Asks `/readyz` until it answers with `status`; returns what it says.
+    pub async fn until_ready_is(&self, status: u16) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (found, text) = self.get("/readyz").await;
+            if found == status {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "/readyz does not become {status}: {text}");
         }
     }
 
@@ -137,14 +234,15 @@ pub fn sign(claims: &Claims) -> String {
     auth::sign(&secret, claims).expect("it signs")
 }
 
-/// The server's binary: `SYNCLINE_BIN`, or the one beside this test.
+/// The server's binary: `SYNCLINE_BIN`, or the one that was built with this program.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("SYNCLINE_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a test has a path");
-    let path = test.ancestors().nth(2).expect("target/profile/deps/test").join("syncline");
-    assert!(path.exists(), "{} is missing: cargo build -p syncline-server", path.display());
-    path
+    let program = std::env::current_exe().expect("a program has a path");
+    // target/profile/program, or target/profile/deps/test.
+    let mut beside = program.ancestors().skip(1).take(2).map(|folder| folder.join("syncline"));
+    let missing = "the server is missing: cargo build -p syncline-server";
+    beside.find(|path| path.exists()).expect(missing)
 }
