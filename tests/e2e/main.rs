@@ -11,6 +11,7 @@
 )]
 
 mod crash;
+mod disk;
 mod lifecycle;
 mod measure;
 mod powercut;
