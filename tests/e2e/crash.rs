@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use syncline_protocol::Access;
 use syncline_tests::client::Client;
-use syncline_tests::lives::{Fate, Kill, endure};
+use syncline_tests::lives::{Fate, Kill, Lives, endure};
 use syncline_tests::server::{Server, token};
 
 const ROUNDS: u64 = 30;
@@ -13,7 +13,8 @@ const ROUNDS: u64 = 30;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_2_kill_9_loses_nothing_that_was_acknowledged() {
     let data = tempfile::tempdir().unwrap();
-    let outcome = endure(ROUNDS, 9, &mut Kill(data.path().to_owned())).await.unwrap();
+    let lives = Lives { rounds: ROUNDS, seed: 9, padding: 0 };
+    let outcome = endure(lives, &mut Kill(data.path().to_owned())).await.unwrap();
     assert!(outcome.is_clean(), "{outcome:#?}");
     let marks = outcome.acknowledged;
     assert!(marks > ROUNDS, "only {marks} marks were acknowledged: this test shows nothing");
@@ -42,7 +43,8 @@ impl Fate for Signals {
 async fn run_1_a_signal_under_load_loses_nothing_that_was_acknowledged() {
     let data = tempfile::tempdir().unwrap();
     let mut signals = Signals { data, next: "TERM", then: "INT" };
-    let outcome = endure(6, 1, &mut signals).await.unwrap();
+    let lives = Lives { rounds: 6, seed: 1, padding: 0 };
+    let outcome = endure(lives, &mut signals).await.unwrap();
     assert!(outcome.is_clean(), "{outcome:#?}");
     assert!(outcome.acknowledged > 6, "this test shows nothing: {outcome:#?}");
 }

@@ -19,6 +19,18 @@ const DOCUMENTS: u64 = 20;
 /// A server that does not start is tried again: whether it ever does is a question of its own.
 const STARTS: u64 = 3;
 
+/// What to live through.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// How many lives.
+    pub rounds: u64,
+    /// Decides who writes where and when each life ends; what the machine makes of that differs
+    /// from run to run.
+    pub seed: u64,
+    /// Bytes that each mark has beside its numbers.
+    pub padding: usize,
+}
+
 /// How a life ends.
 pub trait Fate {
     /// The data folder.
@@ -89,18 +101,17 @@ impl Outcome {
     }
 }
 
-/// Lives through `rounds` lives. `seed` decides who writes where and when each life ends; what the
-/// machine makes of that differs from run to run.
+/// Lives, again and again.
 ///
 /// # Errors
 /// If `fate` fails.
-pub async fn endure(rounds: u64, seed: u64, fate: &mut impl Fate) -> io::Result<Outcome> {
-    let mut random = Random::new(seed);
+pub async fn endure(lives: Lives, fate: &mut impl Fate) -> io::Result<Outcome> {
+    let mut random = Random::new(lives.seed);
     let ledger = Arc::new(Ledger::default());
     let mut outcome = Outcome::default();
     let mut next = outcome.start(Launch::new(&fate.folder()));
     while let Some(mut server) = next.take() {
-        if outcome.rounds == rounds {
+        if outcome.rounds == lives.rounds {
             break;
         }
         let writers: Vec<_> = (0..WRITERS)
@@ -108,7 +119,7 @@ pub async fn endure(rounds: u64, seed: u64, fate: &mut impl Fate) -> io::Result<
                 let document = format!("lives/{}", random.below(DOCUMENTS));
                 let url = server.url(&document, &token(&document, Access::Write));
                 let run = Run { document, writer, round: outcome.rounds };
-                tokio::spawn(write(url, run, Arc::clone(&ledger)))
+                tokio::spawn(write(url, run, lives.padding, Arc::clone(&ledger)))
             })
             .collect();
         let life = Duration::from_millis(20 + random.below(480));
@@ -133,18 +144,16 @@ pub async fn endure(rounds: u64, seed: u64, fate: &mut impl Fate) -> io::Result<
 
 /// The marks that one writer leaves in one document during one life, numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Run {
-    /// The document.
-    pub document: String,
-    /// The writer.
-    pub writer: u64,
+struct Run {
+    document: String,
+    writer: u64,
     /// The life.
-    pub round: u64,
+    round: u64,
 }
 
 /// How many marks of each run are known to be on disk.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<BTreeMap<Run, Noted>>);
+struct Ledger(Mutex<BTreeMap<Run, Noted>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Noted {
@@ -165,13 +174,12 @@ impl Ledger {
     }
 
     /// All marks that were acknowledged.
-    #[must_use]
-    pub fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.lock().values().map(|noted| noted.acknowledged).sum()
     }
 
     /// Looks for every mark with fresh clients.
-    pub async fn check(&self, server: &Server, outcome: &mut Outcome) {
+    async fn check(&self, server: &Server, outcome: &mut Outcome) {
         let mut runs = self.lock().clone();
         runs.retain(|_, noted| !noted.is_settled);
         let documents: BTreeSet<&String> = runs.keys().map(|run| &run.document).collect();
@@ -229,14 +237,15 @@ fn marks_in(text: &str) -> BTreeMap<(u64, u64), BTreeSet<u64>> {
 
 /// Types marks at the end of a document until the server is gone, each when the one before it is
 /// saved, and notes how many are.
-pub async fn write(url: String, run: Run, ledger: Arc<Ledger>) {
+async fn write(url: String, run: Run, padding: usize, ledger: Arc<Ledger>) {
     let joining = timeout(PATIENCE, Client::try_join_v1(&url)).await;
     let Ok(Some(mut client)) = joining else { return };
     // The update frame that each mark went out with.
     let mut frames = Vec::new();
+    let padding = ".".repeat(padding);
     loop {
         let at = client.length();
-        let mark = format!("{}.{}.{};", run.writer, run.round, frames.len() + 1);
+        let mark = format!("{}.{}.{}{padding};", run.writer, run.round, frames.len() + 1);
         if client.try_splice(at, &mark).await.is_err() {
             return;
         }
@@ -254,7 +263,7 @@ pub async fn write(url: String, run: Run, ledger: Arc<Ledger>) {
 fn what_is_gone_is_seen() {
     let run = Run { document: "d".to_owned(), writer: 3, round: 7 };
     let cases = [
-        ("3.7.1;3.7.2;", 2, 0, 0),
+        ("3.7.1;3.7.2...;", 2, 0, 0),
         ("3.7.1;4.7.9;3.7.2;3.7.3;3.6.9;", 2, 0, 0),
         ("3.7.1;", 2, 1, 0),
         ("", 2, 2, 0),

@@ -38,7 +38,7 @@ use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use syncline_tests::lives::{Kill, endure};
+use syncline_tests::lives::{Kill, Lives, endure};
 
 use crate::report::Report;
 
@@ -68,6 +68,15 @@ struct Rounds {
     /// Decides who writes where, when it ends, and what survives
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Bytes that each mark has beside its numbers: more of them fill more segments and snapshots
+    #[arg(long, default_value_t = 0)]
+    padding: usize,
+}
+
+impl From<Rounds> for Lives {
+    fn from(Rounds { rounds, seed, padding }: Rounds) -> Self {
+        Self { rounds, seed, padding }
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -107,13 +116,14 @@ fn build_server() -> io::Result<()> {
     }
 }
 
-fn kill(Rounds { rounds, seed }: Rounds) -> ExitCode {
+fn kill(rounds: Rounds) -> ExitCode {
+    let report = Report::begin("kill", rounds.into());
     let outcome = tempfile::tempdir().and_then(|data| {
         let mut kill = Kill(data.path().join("data"));
-        runtime()?.block_on(endure(rounds, seed, &mut kill))
+        runtime()?.block_on(endure(rounds.into(), &mut kill))
     });
     match outcome {
-        Ok(outcome) => Report::new("kill", seed, outcome).publish(),
+        Ok(outcome) => report.publish(&outcome),
         Err(error) => broken(&error),
     }
 }

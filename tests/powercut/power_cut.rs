@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use syncline_tests::Random;
-use syncline_tests::lives::{Fate, endure};
+use syncline_tests::lives::{Fate, Lives, endure};
 use syncline_tests::server::Server;
 
 use crate::image::{Forgotten, Survival};
 use crate::report::Report;
 use crate::volatile_fs::Disk;
-use crate::{PowerCut, Rounds, broken, runtime, skip};
+use crate::{PowerCut, broken, runtime, skip};
 
 /// Set where what is mounted goes with this process.
 const HAS_OWN_MOUNTS: &str = "SYNCLINE_ENDURE_HAS_OWN_MOUNTS";
@@ -21,19 +21,20 @@ pub(crate) fn run(cut: PowerCut) -> ExitCode {
     if std::env::var_os(HAS_OWN_MOUNTS).is_none() {
         return in_own_mounts();
     }
-    let PowerCut { rounds: Rounds { rounds, seed }, lie } = cut;
+    let PowerCut { rounds, lie } = cut;
+    let lives = Lives::from(rounds);
+    let report = Report::begin(if lie { "power-cut --lie" } else { "power-cut" }, lives);
     let disk = match Disk::new(!lie) {
         Ok(disk) => disk,
         Err(error) => return skip(&format!("a file system of our own cannot be mounted: {error}")),
     };
     let mut fate =
-        Cut { disk, random: Random::new(seed), cuts: 0, forgotten: Forgotten::default() };
-    let outcome = runtime().and_then(|runtime| runtime.block_on(endure(rounds, seed, &mut fate)));
+        Cut { disk, random: Random::new(lives.seed), cuts: 0, forgotten: Forgotten::default() };
+    let outcome = runtime().and_then(|runtime| runtime.block_on(endure(lives, &mut fate)));
     match outcome {
         Ok(outcome) => {
-            let how = if lie { "power-cut --lie" } else { "power-cut" };
             let Forgotten { pages, names } = fate.forgotten;
-            Report::new(how, seed, outcome).forgotten(pages, names).publish()
+            report.forgotten(pages, names).publish(&outcome)
         }
         Err(error) => broken(&error),
     }
@@ -60,6 +61,10 @@ fn in_own_mounts() -> ExitCode {
     };
     let mut again = Command::new("unshare");
     again.args(flags).arg("--").arg(program).args(std::env::args_os().skip(1));
+    if std::env::var_os("SYNCLINE_TEST_LOG").is_none() {
+        // Each cut is a failed write to the server, and it says so.
+        again.env("SYNCLINE_TEST_LOG", "off");
+    }
     broken(&again.env(HAS_OWN_MOUNTS, "yes").exec())
 }
 

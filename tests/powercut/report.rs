@@ -5,21 +5,22 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use syncline_tests::lives::Outcome;
+use syncline_tests::lives::{Lives, Outcome};
 
-/// The figures of one run.
+/// What is said of a run when it is over.
 #[derive(Debug)]
 pub(crate) struct Report {
     how: &'static str,
-    seed: u64,
-    outcome: Outcome,
+    lives: Lives,
+    /// What was checked out when it began, as far as git knows.
+    commit: Option<String>,
     /// Pages and changes of names that the cuts took away.
     forgotten: Option<[u64; 2]>,
 }
 
 impl Report {
-    pub(crate) fn new(how: &'static str, seed: u64, outcome: Outcome) -> Self {
-        Self { how, seed, outcome, forgotten: None }
+    pub(crate) fn begin(how: &'static str, lives: Lives) -> Self {
+        Self { how, lives, commit: commit(), forgotten: None }
     }
 
     pub(crate) fn forgotten(self, pages: u64, names: u64) -> Self {
@@ -27,9 +28,9 @@ impl Report {
     }
 
     /// One line of JSON for machines, some lines for people.
-    pub(crate) fn publish(&self) -> ExitCode {
-        let Outcome { rounds, acknowledged, lost, holes, failed_starts, .. } = self.outcome;
-        let (p50, max) = (self.ready_ms(50), self.ready_ms(100));
+    pub(crate) fn publish(&self, outcome: &Outcome) -> ExitCode {
+        let Outcome { rounds, acknowledged, lost, holes, failed_starts, .. } = *outcome;
+        let (p50, max) = (ready_ms(outcome, 50), ready_ms(outcome, 100));
         let mut figures = json!({
             "run": self.how,
             "rounds": rounds,
@@ -38,8 +39,9 @@ impl Report {
             "holes": holes,
             "failed_starts": failed_starts,
             "ready_ms": { "p50": p50, "max": max },
-            "seed": self.seed,
-            "commit": commit(),
+            "seed": self.lives.seed,
+            "padding": self.lives.padding,
+            "commit": self.commit,
             "date": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         });
         if let Some([pages, names]) = self.forgotten {
@@ -50,27 +52,28 @@ impl Report {
              {failed_starts} failed starts, ready after {p50:.0} ms (median), {max:.0} ms (longest)\n",
             self.how
         );
-        for complaint in self.outcome.complaints.iter().take(20) {
+        for complaint in outcome.complaints.iter().take(20) {
             text += &format!("  {complaint}\n");
         }
         // The exit code says it too, to whoever closed these.
         drop(write!(io::stderr(), "{text}"));
         drop(writeln!(io::stdout(), "{figures}"));
-        if self.outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-
-    /// The shortest time from start to ready line within which `percent` of the starts were.
-    fn ready_ms(&self, percent: usize) -> f64 {
-        let all = &self.outcome.ready_after;
-        let place = (all.len() * percent).div_ceil(100).saturating_sub(1);
-        let longest = all.get(place).map_or(0.0, Duration::as_secs_f64);
-        (longest * 10_000.0).round() / 10.0
+        if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
-/// What was checked out, as far as git knows.
+/// The shortest time from start to ready line within which `percent` of the starts were.
+fn ready_ms(outcome: &Outcome, percent: usize) -> f64 {
+    let all = &outcome.ready_after;
+    let place = (all.len() * percent).div_ceil(100).saturating_sub(1);
+    let seconds = all.get(place).map_or(0.0, Duration::as_secs_f64);
+    (seconds * 10_000.0).round() / 10.0
+}
+
 fn commit() -> Option<String> {
-    let described = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
+    let described = git.output().ok()?;
     let name = String::from_utf8(described.stdout).ok()?;
     described.status.success().then(|| name.trim().to_owned())
 }
