@@ -174,9 +174,9 @@ async fn disk_7_a_journal_that_was_cut_short_serves_what_is_left() {
 async fn disk_8_a_damaged_cache_costs_nothing() {
     let folder = Folder::write().await;
     let damages: [fn(&Path); 3] = [
-        |sled| fs::remove_dir_all(sled).unwrap(),
-        |sled| File::options().write(true).open(sled.join("db")).unwrap().set_len(1_000).unwrap(),
-        |sled| fs::write(sled.join("db"), b"something else").unwrap(),
+        |cache| fs::remove_dir_all(cache).unwrap(),
+        |cache| File::options().write(true).open(cache.join("db")).unwrap().set_len(1_000).unwrap(),
+        |cache| fs::write(cache.join("db"), b"something else").unwrap(),
     ];
     for damage in damages {
         let damaged = folder.copy();
