@@ -1,0 +1,50 @@
+/** Why a connection ended, and what to do about it: the words of docs/errors.md. */
+
+/** What follows a close: try again, the same but spread out, get a new token, or nothing. */
+export type Reaction = 'retry' | 'spread' | 'renew' | 'stop' | 'mismatch'
+
+/** The server's history of the document is not the one that this copy belongs to. */
+export const EPOCH_MISMATCH = 4409
+
+const TOKEN_REFUSED = 4401
+const RESTART = 1012
+
+/** What a close code asks for. 4400 to 4499 are for good, as in y-websocket 3.1. */
+export function reactionTo(code: number): Reaction {
+  if (code === TOKEN_REFUSED) return 'renew'
+  if (code === EPOCH_MISMATCH) return 'mismatch'
+  if (code === RESTART) return 'spread'
+  return code >= 4400 && code < 4500 ? 'stop' : 'retry'
+}
+
+/** A reason, `word: text`, in its parts. A reason without a word has the word `unknown`. */
+export function parseReason(reason: string): { code: string; text: string } {
+  const [, code, text] = /^([a-z_]+): ?(.*)$/s.exec(reason) ?? []
+  return code === undefined ? { code: 'unknown', text: reason } : { code, text: text ?? '' }
+}
+
+/** Whether what was refused will be taken later, without anybody doing anything here. */
+export const isPassing = (word: string): boolean => PASSING.has(word)
+
+const PASSING = new Set(['store_unavailable', 'document_quarantined'])
+
+const HINTS: Readonly<Record<string, string>> = {
+  bad_request: 'Connect to wss://your.host/ws and name the document separately.',
+  bad_frame: 'Use Yjs 13, and look for a proxy that changes frames.',
+  bad_document_name: 'Use 1 to 255 bytes without empty segments, "." or "..".',
+  token_missing: 'Give the provider a token.',
+  token_invalid: 'Sign with the secret that the server verifies with, and set exp.',
+  token_expired: 'Pass token as a function, so that it can be renewed.',
+  token_not_yet_valid: 'Compare the clocks of the server and of whoever signs.',
+  forbidden_document: 'Sign a token whose access names this document.',
+  forbidden_write: 'Sign a token for "write", or make the editor read-only.',
+  document_deleted: 'Start afresh with a new Y.Doc.',
+  epoch_mismatch: 'Start afresh with a new Y.Doc; this copy belongs to another history.',
+  message_too_large: 'Keep files out of the document and store a link.',
+  document_too_large: 'Move content to another document.',
+  store_unavailable: 'Nothing here: it is sent again when the server can store it.',
+  document_quarantined: 'Ask the operator; the document is read-only until it is released.',
+}
+
+/** What to do about a word, in a sentence. Empty if nothing is to be done. */
+export const hintFor = (word: string): string => HINTS[word] ?? ''

@@ -1,0 +1,432 @@
+/**
+ * The connection as a state machine. Pure: a state and an event give the next state and what to do.
+ * No timer, no socket, no clock and no randomness; connection.ts has those.
+ *
+ * Every attempt to connect has a number. What an earlier attempt still has to say (a token that
+ * comes late, a socket that closes late) is ignored, so there is never more than one connection.
+ */
+
+import { ceiling, spread } from './backoff.ts'
+import {
+  EPOCH_MISMATCH,
+  hintFor,
+  isPassing,
+  parseReason,
+  type Reaction,
+  reactionTo,
+} from './close-code.ts'
+import * as ledger from './ledger.ts'
+import type { Message, Welcome } from './wire.ts'
+import { SUBPROTOCOL } from './wire.ts'
+
+/**
+ * Where a connection is. `idle`: not wanted. `authorizing`: a token is being fetched. `open`: frames
+ * flow. `waiting`: until the next attempt. `stopped`: trying again is pointless.
+ */
+export type Phase =
+  | 'idle'
+  | 'authorizing'
+  | 'connecting'
+  | 'open'
+  | 'waiting'
+  | 'stopped'
+  | 'destroyed'
+
+/** What the server speaks: with or without acknowledgements. */
+export type Dialect = 'syncline.v1' | 'y-websocket'
+
+/** Why something does not work at the moment, though it is being tried. */
+export interface Trouble {
+  /** One word, as in docs/errors.md. */
+  readonly code: string
+  /** What the server said about it. */
+  readonly text: string
+}
+
+/** A frame that the server does not take. */
+export interface Refusal extends Trouble {
+  /** What to do about it. Empty if nothing is to be done. */
+  readonly hint: string
+  /** The number of the update frame on its connection; 0 or undefined if it is about no frame. */
+  readonly frame: number | undefined
+}
+
+/** Why the provider stopped: trying again would end in the same way. */
+export interface Closed {
+  /** The close code. */
+  readonly code: number
+  /** The reason, as the server gave it: `word: text`. */
+  readonly reason: string
+}
+
+/** Two histories of one document that must not be merged. */
+export interface EpochMismatch {
+  /** The history that this copy belongs to. */
+  readonly held: string
+  /** The history that the server has, if it said so. */
+  readonly offered: string | undefined
+}
+
+/** Everything that the machine remembers. */
+export interface State {
+  readonly phase: Phase
+  /** Whether the user wants to be connected. */
+  readonly wanted: boolean
+  /** The longest pause between attempts, in milliseconds. */
+  readonly backoffMax: number
+  /** The number of the latest attempt. */
+  readonly attempt: number
+  /** Attempts in a row that did not sync. */
+  readonly failures: number
+  /** The token of the latest attempt. */
+  readonly token: string | undefined
+  /** The refusal of a token, until another one has proved itself. */
+  readonly rejected: { readonly token: string | undefined; readonly closed: Closed } | undefined
+  /** What the last server spoke. Undefined until one has spoken. */
+  readonly dialect: Dialect | undefined
+  /** Whether the server has selected our subprotocol on this connection. */
+  readonly extended: boolean
+  /** Whether a frame has arrived on this connection. */
+  readonly heard: boolean
+  /** Whether the server's state has arrived on this connection. */
+  readonly synced: boolean
+  /** Whether changes are sent as they happen: the server's question for older ones is settled. */
+  readonly flowing: boolean
+  /** What the server said of itself, last. */
+  readonly welcome: Welcome | undefined
+  /** The history that this copy belongs to. */
+  readonly epoch: string | undefined
+  readonly trouble: Trouble | undefined
+  readonly ledger: ledger.Ledger
+}
+
+/** What happens to a connection. `attempt` says which one it happened to. */
+export type Event =
+  | { readonly type: 'connect' }
+  | { readonly type: 'disconnect' }
+  | { readonly type: 'destroy' }
+  /** Whether to come back after the next loss; what is open stays open. */
+  | { readonly type: 'want'; readonly wanted: boolean }
+  | { readonly type: 'token'; readonly attempt: number; readonly token: string | undefined }
+  /** No token could be had, the bytes made no sense, or nothing was heard for too long. */
+  | { readonly type: 'failed'; readonly attempt: number }
+  | { readonly type: 'opened'; readonly attempt: number; readonly protocol: string }
+  | {
+      readonly type: 'closed'
+      readonly attempt: number
+      readonly code: number
+      readonly reason: string
+      /** What the application wants instead of what the code asks for. */
+      readonly reaction?: Reaction | undefined
+    }
+  | { readonly type: 'retry'; readonly attempt: number }
+  /** The network is back. */
+  | { readonly type: 'online' }
+  | { readonly type: 'changed'; readonly update: Uint8Array; readonly local: boolean }
+  | { readonly type: 'received'; readonly attempt: number; readonly message: Message }
+  /** Another tab told which history it shares with us. */
+  | { readonly type: 'learnt'; readonly epoch: string }
+
+/** What the driver has to do. */
+export type Command =
+  /** Get a token, and say `token` or `failed`. */
+  | { readonly do: 'authorize'; readonly attempt: number }
+  | {
+      readonly do: 'open'
+      readonly attempt: number
+      readonly token: string | undefined
+      readonly epoch: string | undefined
+    }
+  | { readonly do: 'close'; readonly code?: number }
+  /** Say `retry` after a random part of `ceiling` milliseconds. */
+  | { readonly do: 'wait'; readonly attempt: number; readonly ceiling: number }
+  /** Ask for what is new, and say who is here. */
+  | { readonly do: 'greet' }
+  /** Send, as one SyncStep2, everything that the state vector lacks. */
+  | { readonly do: 'reconcile'; readonly stateVector: Uint8Array }
+  | { readonly do: 'sendUpdate'; readonly update: Uint8Array }
+  | { readonly do: 'sendToken'; readonly token: string }
+  | { readonly do: 'apply'; readonly update: Uint8Array }
+  | { readonly do: 'applyPresence'; readonly entries: Uint8Array }
+  | { readonly do: 'sayPresence' }
+  | { readonly do: 'tell'; readonly notice: Notice }
+
+/** What the application is told beside the state. */
+export type Notice =
+  | { readonly event: 'welcome'; readonly welcome: Welcome }
+  | { readonly event: 'refused'; readonly refusal: Refusal }
+  | { readonly event: 'closed'; readonly closed: Closed }
+  | { readonly event: 'epoch-mismatch'; readonly mismatch: EpochMismatch }
+
+/** The next state, and what to do, in this order. */
+export type Step = readonly [state: State, commands: readonly Command[]]
+
+/** What can be chosen at the beginning. */
+export interface Beginning {
+  /** The history that the copy belongs to, if that is known. */
+  readonly epoch: string | undefined
+  /** Whether the copy has content already. */
+  readonly foreign: boolean
+  readonly backoffMax: number
+}
+
+/** The state before anything happened. */
+export const begin = ({ epoch, foreign, backoffMax }: Beginning): State => ({
+  phase: 'idle',
+  wanted: false,
+  backoffMax,
+  attempt: 0,
+  failures: 0,
+  token: undefined,
+  rejected: undefined,
+  dialect: undefined,
+  extended: false,
+  heard: false,
+  synced: false,
+  flowing: false,
+  welcome: undefined,
+  epoch,
+  trouble: undefined,
+  ledger: ledger.opened(foreign),
+})
+
+/** Whether a socket exists, or is about to. */
+export const isLive = ({ phase }: State): boolean =>
+  phase === 'authorizing' || phase === 'connecting' || phase === 'open'
+
+/** What is not known to be on disk. Undefined if the server does not say. */
+export const unsavedOf = (state: State): number | undefined =>
+  state.dialect === 'y-websocket' ? undefined : ledger.unsaved(state.ledger)
+
+/** The only door: what follows from `event` in `state`. */
+export function step(state: State, event: Event): Step {
+  if (state.phase === 'destroyed') return [state, []]
+  if ('attempt' in event && event.attempt !== state.attempt) return [state, []]
+  switch (event.type) {
+    case 'connect':
+      return connect(state)
+    case 'disconnect':
+      return leave({ ...state, wanted: false }, 'idle')
+    case 'destroy':
+      return leave({ ...state, wanted: false }, 'destroyed')
+    case 'want':
+      return [{ ...state, wanted: event.wanted }, []]
+    case 'token':
+      return authorized(state, event.token)
+    case 'failed':
+      return isLive(state) ? tryAgain(state, 'retry', closing(state)) : [state, []]
+    case 'opened':
+      return opened(state, event.protocol)
+    case 'closed':
+      return closed(state, event, event.reaction ?? reactionTo(event.code))
+    case 'retry':
+    case 'online':
+      return state.phase === 'waiting' ? attempt(state) : [state, []]
+    case 'changed':
+      return changed(state, event.update, event.local)
+    case 'received':
+      return state.phase === 'open'
+        ? received(hear(state, event.message), event.message)
+        : [state, []]
+    case 'learnt':
+      return [{ ...state, epoch: state.epoch ?? event.epoch }, []]
+  }
+}
+
+function connect(state: State): Step {
+  const wanted = { ...state, wanted: true }
+  if (isLive(state)) return [wanted, []]
+  // Whoever connects by hand after a refusal has done something about it.
+  return attempt(
+    state.phase === 'stopped' ? { ...wanted, failures: 0, rejected: undefined } : wanted,
+  )
+}
+
+function attempt(state: State): Step {
+  const number = state.attempt + 1
+  const next: State = { ...state, phase: 'authorizing', attempt: number }
+  return [next, [{ do: 'authorize', attempt: number }]]
+}
+
+function authorized(state: State, token: string | undefined): Step {
+  if (state.phase === 'open') {
+    if (token === undefined || token === state.token) return [state, []]
+    return [{ ...state, token }, [{ do: 'sendToken', token }]]
+  }
+  if (state.phase !== 'authorizing') return [state, []]
+  const { attempt, epoch, rejected } = state
+  if (rejected !== undefined && rejected.token === token) return stop(state, rejected.closed, [])
+  return [{ ...state, phase: 'connecting', token }, [{ do: 'open', attempt, token, epoch }]]
+}
+
+function opened(state: State, protocol: string): Step {
+  if (state.phase !== 'connecting') return [state, []]
+  const extended = protocol === SUBPROTOCOL
+  const dialect = extended ? state.dialect : 'y-websocket'
+  const next: State = { ...state, phase: 'open', extended, dialect, trouble: undefined }
+  return [next, [{ do: 'greet' }]]
+}
+
+function closed(state: State, { code, reason }: Closed, reaction: Reaction): Step {
+  if (state.phase !== 'connecting' && state.phase !== 'open') return [state, []]
+  const close = { code, reason }
+  switch (reaction) {
+    case 'retry':
+    case 'spread': {
+      const trouble = reason === '' ? undefined : parseReason(reason)
+      return tryAgain({ ...state, trouble }, reaction, [])
+    }
+    case 'renew': {
+      if (state.rejected !== undefined) return stop(state, close, [])
+      const rejected = { token: state.token, closed: close }
+      return tryAgain({ ...state, rejected, trouble: parseReason(reason) }, 'retry', [])
+    }
+    case 'mismatch':
+      return mismatched(state, close, offeredIn(reason, state.epoch), [])
+    case 'stop':
+      return stop(state, close, [])
+  }
+}
+
+/** A server may name its own epoch in the reason. */
+function offeredIn(reason: string, held: string | undefined): string | undefined {
+  return reason.match(/\b[0-9a-f]{16}\b/g)?.find(epoch => epoch !== held)
+}
+
+function mismatched(
+  state: State,
+  close: Closed,
+  offered: string | undefined,
+  first: readonly Command[],
+): Step {
+  const mismatch = { held: state.epoch ?? '', offered }
+  const tell: Command = { do: 'tell', notice: { event: 'epoch-mismatch', mismatch } }
+  return stop(state, close, [...first, tell])
+}
+
+/** Nothing is under way any more; what was, is unsaved. */
+function leave(state: State, phase: Phase): Step {
+  return [gone(state, phase), closing(state)]
+}
+
+function stop(state: State, closed: Closed, first: readonly Command[]): Step {
+  const next = { ...gone(state, 'stopped'), wanted: false, trouble: parseReason(closed.reason) }
+  return [next, [...first, { do: 'tell', notice: { event: 'closed', closed } }]]
+}
+
+function tryAgain(state: State, reaction: 'retry' | 'spread', first: readonly Command[]): Step {
+  if (!state.wanted) return [gone(state, 'idle'), first]
+  const failures = state.failures + 1
+  const { attempt, backoffMax } = state
+  const longest =
+    reaction === 'spread' ? spread(failures, backoffMax) : ceiling(failures, backoffMax)
+  const wait: Command = { do: 'wait', attempt, ceiling: longest }
+  return [{ ...gone(state, 'waiting'), failures }, [...first, wait]]
+}
+
+function gone(state: State, phase: Phase): State {
+  const connection = { extended: false, heard: false, synced: false, flowing: false }
+  return { ...state, ...connection, phase, ledger: ledger.lost(state.ledger) }
+}
+
+const closing = (state: State): readonly Command[] => (isLive(state) ? [{ do: 'close' }] : [])
+
+function changed(state: State, update: Uint8Array, local: boolean): Step {
+  if (!state.flowing) return [{ ...state, ledger: ledger.kept(state.ledger, local) }, []]
+  return [{ ...state, ledger: ledger.sent(state.ledger) }, [{ do: 'sendUpdate', update }]]
+}
+
+const EXTENSIONS: readonly Message['kind'][] = [
+  'welcome',
+  'saved',
+  'refused',
+  'tokenWanted',
+  'unknown',
+]
+
+/**
+ * Some servers select whatever subprotocol they are offered first. So the first frame tells: ours
+ * begins with Welcome, and who says something else first is believed only once it says more.
+ */
+function hear(state: State, { kind }: Message): State {
+  if (state.extended && EXTENSIONS.includes(kind)) {
+    return { ...state, heard: true, dialect: 'syncline.v1' }
+  }
+  return state.heard ? state : { ...state, heard: true, dialect: 'y-websocket' }
+}
+
+function received(state: State, message: Message): Step {
+  switch (message.kind) {
+    case 'syncStep1': {
+      const next = { ...state, flowing: true, ledger: ledger.reconciled(state.ledger) }
+      return [next, [{ do: 'reconcile', stateVector: message.stateVector }]]
+    }
+    case 'syncStep2': {
+      // A server that answers before it asks does not ask: live changes wait for nothing.
+      const next = { ...state, synced: true, flowing: true, failures: 0, rejected: undefined }
+      return [next, [{ do: 'apply', update: message.update }]]
+    }
+    case 'update':
+      return [state, [{ do: 'apply', update: message.update }]]
+    case 'presence':
+      return [state, [{ do: 'applyPresence', entries: message.entries }]]
+    case 'queryPresence':
+      return [state, [{ do: 'sayPresence' }]]
+    case 'denied':
+      return refused(state, undefined, parseReason(message.reason))
+    default:
+      return state.extended ? extension(state, message) : [state, []]
+  }
+}
+
+function extension(state: State, message: Message): Step {
+  switch (message.kind) {
+    case 'welcome':
+      return welcomed(state, message.welcome)
+    case 'saved': {
+      const next = ledger.acknowledged(state.ledger, message.frames)
+      const isOver = next.hole === undefined && state.welcome?.quarantined !== true
+      return [{ ...state, ledger: next, trouble: isOver ? undefined : state.trouble }, []]
+    }
+    case 'refused': {
+      const { frame, word: code, text } = message
+      return refused({ ...state, ledger: ledger.refused(state.ledger, frame) }, frame, {
+        code,
+        text,
+      })
+    }
+    case 'tokenWanted':
+      return [state, [{ do: 'authorize', attempt: state.attempt }]]
+    default:
+      return [state, []]
+  }
+}
+
+function refused(state: State, frame: number | undefined, why: Trouble): Step {
+  const refusal = { ...why, hint: hintFor(why.code), frame }
+  const trouble = isPassing(why.code) ? why : state.trouble
+  return [{ ...state, trouble }, [{ do: 'tell', notice: { event: 'refused', refusal } }]]
+}
+
+const QUARANTINED: Trouble = {
+  code: 'document_quarantined',
+  text: 'the document is read-only until its operator releases it',
+}
+
+function welcomed(state: State, welcome: Welcome): Step {
+  const { epoch } = welcome
+  if (state.epoch !== undefined && epoch !== undefined && epoch !== state.epoch) {
+    // The server did not compare, so we do: before anything of one history reaches the other.
+    const reason = `epoch_mismatch: this copy is of ${state.epoch}, the server has ${epoch}`
+    const close: Command = { do: 'close', code: EPOCH_MISMATCH }
+    return mismatched(state, { code: EPOCH_MISMATCH, reason }, epoch, [close])
+  }
+  const next: State = {
+    ...state,
+    welcome,
+    epoch: state.epoch ?? epoch,
+    trouble: welcome.quarantined ? QUARANTINED : state.trouble,
+    ledger: welcome.access === 'read' ? ledger.readOnly(state.ledger) : state.ledger,
+  }
+  return [next, [{ do: 'tell', notice: { event: 'welcome', welcome } }]]
+}

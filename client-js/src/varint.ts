@@ -1,0 +1,55 @@
+/** lib0's integers, buffers and strings: seven bits a byte, low first; a length, then the bytes. */
+
+/** Reads a frame from its beginning, and never beyond its end. */
+export class Reader {
+  readonly #bytes: Uint8Array
+  #position = 0
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes
+  }
+
+  /** Whether bytes are left. */
+  get hasMore(): boolean {
+    return this.#position < this.#bytes.length
+  }
+
+  /** An integer up to 2^53 - 1. */
+  uint(): number {
+    let value = 0
+    for (let factor = 1; ; factor *= 128) {
+      const byte = this.#bytes[this.#position++]
+      if (byte === undefined) throw new Error('the frame ends too early')
+      value += (byte & 127) * factor
+      if (!Number.isSafeInteger(value)) throw new Error('an integer beyond 2^53')
+      if (byte < 128) return value
+    }
+  }
+
+  /** Bytes behind their length: a view of the frame. */
+  buffer(): Uint8Array {
+    const end = this.uint() + this.#position
+    if (end > this.#bytes.length) throw new Error('the frame ends too early')
+    const bytes = this.#bytes.subarray(this.#position, end)
+    this.#position = end
+    return bytes
+  }
+
+  /** UTF-8 behind its length. */
+  string(): string {
+    return new TextDecoder().decode(this.buffer())
+  }
+}
+
+/** A frame of integers and, at its end, a buffer behind its length. */
+export function frame(integers: readonly number[], buffer?: Uint8Array): Uint8Array {
+  const head: number[] = []
+  for (let rest of buffer ? [...integers, buffer.length] : integers) {
+    for (; rest > 127; rest = Math.floor(rest / 128)) head.push((rest % 128) | 128)
+    head.push(rest)
+  }
+  const bytes = new Uint8Array(head.length + (buffer?.length ?? 0))
+  bytes.set(head)
+  if (buffer) bytes.set(buffer, head.length)
+  return bytes
+}

@@ -1,0 +1,178 @@
+/**
+ * Frames to messages and back: the y-websocket dialect and `syncline.v1`, one message per frame.
+ * The grammar is docs/protocol.md, the vectors are tests/vectors/, and the twin is
+ * protocol/src/wire.rs. What is inside an update or a presence message stays opaque here.
+ */
+
+import { frame, Reader } from './varint.ts'
+
+/** The subprotocol by which a client asks for the messages from 64 up. */
+export const SUBPROTOCOL = 'syncline.v1'
+
+/** What a token allows on a document. */
+export type Access = 'read' | 'write' | 'admin'
+
+/** What the server's "saved" stands for: memory only, given to the system, or synced to disk. */
+export type Durability = 'memory' | 'os' | 'fsync'
+
+/** The sizes that the server takes, in bytes. */
+export interface Limits {
+  /** A frame. */
+  readonly message: number
+  /** An update that is sent while connected. */
+  readonly update: number
+  /** One presence state. */
+  readonly presence: number
+}
+
+/** What the server says first on a `syncline.v1` connection. */
+export interface Welcome {
+  /** The server's number for this connection. */
+  readonly session: number
+  /** The identity of the document's history, 16 hex digits. Undefined if the server keeps none. */
+  readonly epoch: string | undefined
+  /** What this connection may do. */
+  readonly access: Access
+  /** What "saved" stands for. */
+  readonly durability: Durability
+  /** Nobody can write for now: the document is quarantined. */
+  readonly quarantined: boolean
+  /** The sizes that the server takes. */
+  readonly limits: Limits
+  /** The server's clock, in milliseconds since 1970. */
+  readonly serverTime: number
+}
+
+/** A message, from the server or from another tab. */
+export type Message =
+  | { readonly kind: 'syncStep1'; readonly stateVector: Uint8Array }
+  | { readonly kind: 'syncStep2'; readonly update: Uint8Array }
+  | { readonly kind: 'update'; readonly update: Uint8Array }
+  | { readonly kind: 'presence'; readonly entries: Uint8Array }
+  | { readonly kind: 'denied'; readonly reason: string }
+  | { readonly kind: 'queryPresence' }
+  | { readonly kind: 'welcome'; readonly welcome: Welcome }
+  | { readonly kind: 'saved'; readonly frames: number }
+  | {
+      readonly kind: 'refused'
+      readonly frame: number
+      readonly word: string
+      readonly text: string
+    }
+  | { readonly kind: 'tokenWanted'; readonly secondsLeft: number }
+  | { readonly kind: 'unknown'; readonly type: number }
+
+const SYNC = 0
+const PRESENCE = 1
+const AUTH = 2
+const QUERY_PRESENCE = 3
+/** The first type of the extensions. */
+const EXTENSIONS = 64
+const WELCOME = 64
+const SAVED = 65
+const REFUSED = 66
+const TOKEN_WANTED = 67
+const TOKEN = 68
+
+const SYNC_STEP_1 = 0
+const SYNC_STEP_2 = 1
+const UPDATE = 2
+
+const ACCESS: readonly Access[] = ['read', 'write', 'admin']
+const DURABILITY: readonly Durability[] = ['memory', 'os', 'fsync']
+const FLAG_QUARANTINED = 1
+
+/**
+ * The message in a frame. Types of the extensions that are not known are `unknown`, and bytes after
+ * their known fields are left alone: a newer server may say more.
+ *
+ * @throws if the bytes are not one message.
+ */
+export function decode(bytes: Uint8Array): Message {
+  const reader = new Reader(bytes)
+  const type = reader.uint()
+  const message = decodeBody(reader, type)
+  if (type < EXTENSIONS && reader.hasMore) throw new Error('bytes follow the message')
+  return message
+}
+
+function decodeBody(reader: Reader, type: number): Message {
+  switch (type) {
+    case SYNC:
+      return decodeSync(reader)
+    case PRESENCE:
+      return { kind: 'presence', entries: reader.buffer() }
+    case AUTH:
+      if (reader.uint() !== 0) throw new Error('an auth message that denies nothing')
+      return { kind: 'denied', reason: reader.string() }
+    case QUERY_PRESENCE:
+      return { kind: 'queryPresence' }
+    case WELCOME:
+      return { kind: 'welcome', welcome: decodeWelcome(reader) }
+    case SAVED:
+      return { kind: 'saved', frames: reader.uint() }
+    case REFUSED: {
+      const frame = reader.uint()
+      return { kind: 'refused', frame, word: reader.string(), text: reader.string() }
+    }
+    case TOKEN_WANTED:
+      return { kind: 'tokenWanted', secondsLeft: reader.uint() }
+    default:
+      if (type < EXTENSIONS) throw new Error(`message type ${type} does not exist`)
+      return { kind: 'unknown', type }
+  }
+}
+
+function decodeSync(reader: Reader): Message {
+  const type = reader.uint()
+  const payload = reader.buffer()
+  switch (type) {
+    case SYNC_STEP_1:
+      return { kind: 'syncStep1', stateVector: payload }
+    case SYNC_STEP_2:
+      return { kind: 'syncStep2', update: payload }
+    case UPDATE:
+      return { kind: 'update', update: payload }
+    default:
+      throw new Error(`sync message ${type} does not exist`)
+  }
+}
+
+function decodeWelcome(reader: Reader): Welcome {
+  const session = reader.uint()
+  const epoch = reader.string() || undefined
+  const access = named(ACCESS, reader.uint())
+  const durability = named(DURABILITY, reader.uint())
+  const quarantined = (reader.uint() & FLAG_QUARANTINED) !== 0
+  const message = reader.uint()
+  const update = reader.uint()
+  const presence = reader.uint()
+  const serverTime = reader.uint()
+  const limits = { message, update, presence }
+  return { session, epoch, access, durability, quarantined, limits, serverTime }
+}
+
+function named<Name>(names: readonly Name[], index: number): Name {
+  const name = names[index]
+  if (name === undefined) throw new Error(`${index} is none of ${names.join(', ')}`)
+  return name
+}
+
+/** Asks for what the state vector lacks. */
+export const syncStep1 = (stateVector: Uint8Array): Uint8Array =>
+  frame([SYNC, SYNC_STEP_1], stateVector)
+
+/** Answers a SyncStep1. An update frame: it is counted. */
+export const syncStep2 = (update: Uint8Array): Uint8Array => frame([SYNC, SYNC_STEP_2], update)
+
+/** A change as it happens. An update frame: it is counted. */
+export const update = (update: Uint8Array): Uint8Array => frame([SYNC, UPDATE], update)
+
+/** Presence states, as y-protocols encodes them. */
+export const presence = (entries: Uint8Array): Uint8Array => frame([PRESENCE], entries)
+
+/** Asks who is here. */
+export const queryPresence = (): Uint8Array => frame([QUERY_PRESENCE])
+
+/** A fresh token for this connection. */
+export const token = (jwt: string): Uint8Array => frame([TOKEN], new TextEncoder().encode(jwt))

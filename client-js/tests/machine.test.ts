@@ -1,0 +1,325 @@
+// The machine in a world that does anything in any order. The world checks after every step that
+// there is one socket at most, that something will come next, and that "saved" is true.
+
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { begin, type Command, type Event, type State, step, unsavedOf } from '../src/machine.ts'
+import { WELCOME } from './support/frames.ts'
+import { type Move, World } from './support/world.ts'
+
+const CODES = [1000, 1001, 1005, 1006, 1011, 1012, 4400, 4401, 4403, 4404, 4409, 4413, 4503]
+
+/** Moves by how often they come: often enough for a refusal and a careless server to meet. */
+const often = (weight: number, ...moves: Move[]) => ({
+  weight,
+  arbitrary: fc.constantFrom(...moves),
+})
+const anyMove: fc.Arbitrary<Move> = fc.oneof(
+  often(8, { do: 'edit' }, { do: 'token' }, { do: 'open' }, { do: 'store' }, { do: 'acknowledge' }),
+  often(6, { do: 'connect' }, { do: 'retry' }, { do: 'ask' }, { do: 'answer' }),
+  often(4, { do: 'refuse', word: 'store_unavailable' }, { do: 'overpromise' }),
+  often(1, { do: 'refuse', word: 'forbidden_write' }, { do: 'load' }, { do: 'stale' }),
+  often(1, { do: 'disconnect' }, { do: 'online' }, { do: 'noToken' }, { do: 'silence' }),
+  often(1, ...CODES.map(code => ({ do: 'close', code }) as const)),
+)
+const schedule = fc.array(anyMove, { maxLength: 120, size: 'max' })
+
+const RUNS = { numRuns: 3_000 }
+
+/** Runs a schedule; a failure tells what happened. */
+function live(world: World, moves: readonly Move[]): World {
+  try {
+    for (const move of moves) world.move(move)
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${world.log.join('\n')}`)
+  }
+  return world
+}
+
+test('provider_1_one_socket_at_most_and_never_stuck_and_saved_is_true_in_any_order', () => {
+  fc.assert(
+    fc.property(schedule, fc.boolean(), (moves, extended) => {
+      live(new World(extended), moves)
+    }),
+    RUNS,
+  )
+})
+
+test('provider_2_from_anywhere_a_calm_world_leads_to_synced_and_saved', () => {
+  fc.assert(
+    fc.property(schedule, moves => {
+      const world = live(new World(), moves)
+      // What an earlier session refused is not refused for ever, and a stopped one is started again.
+      world.move({ do: 'close', code: 1006 })
+      world.move({ do: 'connect' })
+      world.calm()
+      expect(world.state.phase, world.log.join('\n')).toBe('open')
+      expect(world.state.synced).toBe(true)
+      expect(unsavedOf(world.state), world.log.join('\n')).toBe(0)
+      expect([...world.disk].sort()).toEqual([...world.copy].sort())
+    }),
+    RUNS,
+  )
+})
+
+test('provider_3_destroyed_is_the_end_of_everything', () => {
+  fc.assert(
+    fc.property(schedule, schedule, (before, after) => {
+      const world = live(new World(), before)
+      world.dispatch({ type: 'destroy' })
+      expect(world.sockets.size).toBe(0)
+      const end = world.state
+      live(world, after)
+      expect(world.state).toBe(end)
+      expect(world.sockets.size).toBe(0)
+    }),
+    RUNS,
+  )
+})
+
+test('a state is never changed in place', () => {
+  const frozen = (state: State): State =>
+    Object.freeze({ ...state, ledger: Object.freeze({ ...state.ledger }) })
+  fc.assert(
+    fc.property(schedule, moves => {
+      const world = new World()
+      for (const move of moves) {
+        world.state = frozen(world.state)
+        world.move(move)
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
+
+/** A machine that is fed by hand. */
+class Hand {
+  state: State
+  commands: readonly Command[] = []
+
+  constructor(options: { epoch?: string } = {}) {
+    this.state = begin({ epoch: options.epoch, foreign: false, backoffMax: 60_000 })
+  }
+
+  /** The commands of the last of `events`; attempts are the current one's. */
+  on(...events: Event[]): this {
+    for (const event of events) {
+      const [state, commands] = step(this.state, event)
+      this.state = state
+      this.commands = commands
+    }
+    return this
+  }
+
+  get did(): string[] {
+    return this.commands.map(command => command.do)
+  }
+
+  opened(token?: string, protocol = 'syncline.v1'): this {
+    this.on({ type: 'connect' })
+    const { attempt } = this.state
+    return this.on({ type: 'token', attempt, token }, { type: 'opened', attempt, protocol })
+  }
+
+  receives(...messages: Parameters<typeof message>[1][]): this {
+    for (const one of messages) this.on(message(this.state.attempt, one))
+    return this
+  }
+
+  closes(code: number, reason = ''): this {
+    return this.on({ type: 'closed', attempt: this.state.attempt, code, reason })
+  }
+
+  retries(token?: string): this {
+    this.on({ type: 'retry', attempt: this.state.attempt })
+    return this.on({ type: 'token', attempt: this.state.attempt, token })
+  }
+}
+
+const message = (
+  attempt: number,
+  what: Extract<Event, { type: 'received' }>['message'],
+): Event => ({
+  type: 'received',
+  attempt,
+  message: what,
+})
+const STEP_1 = { kind: 'syncStep1', stateVector: new Uint8Array([0]) } as const
+const STEP_2 = { kind: 'syncStep2', update: new Uint8Array([0, 0]) } as const
+const EDIT: Event = { type: 'changed', update: new Uint8Array([1]), local: true }
+
+describe('sending', () => {
+  test('provider_4_offline_changes_become_one_diff', () => {
+    const hand = new Hand().on(EDIT, EDIT).opened().on(EDIT)
+    expect(hand.did).toEqual([])
+    expect(unsavedOf(hand.state)).toBe(3)
+    hand.receives(STEP_1)
+    expect(hand.did).toEqual(['reconcile'])
+    expect(unsavedOf(hand.receives({ kind: 'welcome', welcome: WELCOME }).state)).toBe(1)
+    expect(hand.on(EDIT).did).toEqual(['sendUpdate'])
+  })
+
+  test('a reader that is not asked sends its changes once it is synced, to be told', () => {
+    const hand = new Hand()
+      .opened()
+      .receives({ kind: 'welcome', welcome: { ...WELCOME, access: 'read' } }, STEP_2)
+    expect(hand.on(EDIT).did).toEqual(['sendUpdate'])
+    hand.receives({ kind: 'refused', frame: 1, word: 'forbidden_write', text: 'no' })
+    expect(hand.commands).toMatchObject([
+      { notice: { refusal: { code: 'forbidden_write', frame: 1 } } },
+    ])
+    expect(unsavedOf(hand.state)).toBe(1)
+    expect(hand.state.trouble).toBeUndefined()
+  })
+
+  test('a store that fails for a while is a trouble, until what was refused is saved', () => {
+    const hand = new Hand().opened().receives({ kind: 'welcome', welcome: WELCOME }, STEP_1, STEP_2)
+    hand
+      .on(EDIT)
+      .receives({ kind: 'refused', frame: 2, word: 'store_unavailable', text: 'disk full' })
+    expect(hand.state.trouble).toEqual({ code: 'store_unavailable', text: 'disk full' })
+    hand.receives({ kind: 'saved', frames: 1 })
+    expect(hand.state.trouble).toBeDefined()
+    hand.receives(STEP_1, { kind: 'saved', frames: 3 })
+    expect(hand.state.trouble).toBeUndefined()
+    expect(unsavedOf(hand.state)).toBe(0)
+  })
+})
+
+describe('coming back', () => {
+  const ceilingOf = (hand: Hand): number =>
+    hand.commands.flatMap(c => (c.do === 'wait' ? [c.ceiling] : []))[0] ?? -1
+
+  test('provider_5_pauses_double_up_to_a_cap_and_begin_anew_after_a_sync', () => {
+    const hand = new Hand().opened()
+    const ceilings: number[] = []
+    for (let i = 0; i < 12; i++) {
+      ceilings.push(ceilingOf(hand.closes(1006)))
+      hand.retries()
+    }
+    expect(ceilings.slice(0, 4)).toEqual([200, 400, 800, 1_600])
+    expect(ceilings.at(-1)).toBe(60_000)
+    const { attempt } = hand.state
+    hand.on({ type: 'opened', attempt, protocol: 'syncline.v1' }).receives(STEP_2)
+    expect(ceilingOf(hand.closes(1006))).toBe(200)
+  })
+
+  test('a restart of the server spreads out', () => {
+    expect(ceilingOf(new Hand().opened().receives(STEP_2).closes(1012, 'draining: restart'))).toBe(
+      5_000,
+    )
+  })
+
+  test('the network that is back ends the pause', () => {
+    expect(new Hand().opened().closes(1006).on({ type: 'online' }).did).toEqual(['authorize'])
+  })
+
+  test.each([4400, 4403, 4404, 4413, 4499])('provider_6_after_%i_nothing_is_tried_again', code => {
+    const hand = new Hand().opened().closes(code, 'word: why')
+    expect(hand.did).toEqual(['tell'])
+    expect(hand.state.phase).toBe('stopped')
+    expect(hand.on({ type: 'online' }, { type: 'retry', attempt: hand.state.attempt }).did).toEqual(
+      [],
+    )
+    expect(hand.on({ type: 'connect' }).did).toEqual(['authorize'])
+  })
+})
+
+describe('tokens', () => {
+  test('provider_7_a_refused_token_is_replaced_once', () => {
+    const hand = new Hand().opened('old').closes(4401, 'token_expired: 42 s ago')
+    expect(hand.did).toEqual(['wait'])
+    expect(hand.retries('new').commands).toMatchObject([{ do: 'open', token: 'new' }])
+    const again = hand.closes(4401, 'token_expired: still')
+    expect(again.state.phase).toBe('stopped')
+    expect(again.commands).toMatchObject([
+      { notice: { closed: { code: 4401, reason: 'token_expired: still' } } },
+    ])
+  })
+
+  test('the same token is not tried again', () => {
+    const hand = new Hand().opened('old').closes(4401, 'token_invalid: no').retries('old')
+    expect(hand.state.phase).toBe('stopped')
+    expect(hand.commands).toMatchObject([{ notice: { closed: { code: 4401 } } }])
+  })
+
+  test('a failure on the way does not make a new token an old one', () => {
+    const hand = new Hand().opened('old').closes(4401).retries('new').closes(1006).retries('new')
+    expect(hand.did).toEqual(['open'])
+  })
+
+  test('a token that has proved itself may expire', () => {
+    const hand = new Hand().opened('one').closes(4401).retries('two')
+    const { attempt } = hand.state
+    hand.on({ type: 'opened', attempt, protocol: 'syncline.v1' }).receives(STEP_2).closes(4401)
+    expect(hand.retries('three').did).toEqual(['open'])
+  })
+
+  test('provider_8_a_token_that_is_asked_for_is_sent_if_it_is_another', () => {
+    const hand = new Hand().opened('one').receives({ kind: 'tokenWanted', secondsLeft: 30 })
+    expect(hand.did).toEqual(['authorize'])
+    const { attempt } = hand.state
+    expect(hand.on({ type: 'token', attempt, token: 'one' }).did).toEqual([])
+    expect(hand.on({ type: 'token', attempt, token: 'two' }).commands).toEqual([
+      { do: 'sendToken', token: 'two' },
+    ])
+    expect(hand.state.phase).toBe('open')
+  })
+})
+
+describe('epochs', () => {
+  const held = '00000000000000aa'
+  const other = '00000000000000bb'
+
+  test('provider_9_the_epoch_of_the_first_welcome_is_sent_with_every_later_attempt', () => {
+    const hand = new Hand()
+      .opened()
+      .receives({ kind: 'welcome', welcome: { ...WELCOME, epoch: held } })
+    hand.closes(1006).retries()
+    expect(hand.commands).toMatchObject([{ do: 'open', epoch: held }])
+  })
+
+  test('provider_10_a_mismatch_stops_and_tells_both_epochs', () => {
+    const hand = new Hand({ epoch: held })
+      .opened()
+      .closes(4409, `epoch_mismatch: it is ${other} now, not ${held}`)
+    expect(hand.commands).toMatchObject([
+      { notice: { event: 'epoch-mismatch', mismatch: { held, offered: other } } },
+      { notice: { event: 'closed' } },
+    ])
+    expect(hand.state.phase).toBe('stopped')
+  })
+
+  test('provider_10_a_server_that_does_not_compare_is_left_before_anything_is_merged', () => {
+    const hand = new Hand({ epoch: held })
+      .opened()
+      .receives({ kind: 'welcome', welcome: { ...WELCOME, epoch: other } })
+    expect(hand.commands[0]).toEqual({ do: 'close', code: 4409 })
+    expect(hand.commands[1]).toMatchObject({ notice: { mismatch: { held, offered: other } } })
+    expect(hand.receives(STEP_1, STEP_2).did).toEqual([])
+  })
+
+  test('a server that keeps no identity is not compared with', () => {
+    const hand = new Hand({ epoch: held }).opened().receives({ kind: 'welcome', welcome: WELCOME })
+    expect(hand.state.epoch).toBe(held)
+    expect(hand.state.phase).toBe('open')
+  })
+})
+
+describe('dialects', () => {
+  test('provider_11_without_our_subprotocol_nothing_is_said_of_saving', () => {
+    const hand = new Hand()
+      .opened(undefined, '')
+      .receives(STEP_1, STEP_2, { kind: 'saved', frames: 1 })
+    expect(hand.state.dialect).toBe('y-websocket')
+    expect(unsavedOf(hand.state)).toBeUndefined()
+  })
+
+  test('provider_11_a_server_that_selects_anything_is_known_by_its_first_frame', () => {
+    const hand = new Hand().opened().receives(STEP_1)
+    expect(hand.state.dialect).toBe('y-websocket')
+    expect(
+      new Hand().opened().receives({ kind: 'welcome', welcome: WELCOME }, STEP_1).state.dialect,
+    ).toBe('syncline.v1')
+  })
+})

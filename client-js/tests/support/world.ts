@@ -1,0 +1,278 @@
+// A world for the machine: a server with a disk, a network that may do anything, and no clock.
+// It does what the machine's commands ask for, and checks that they may be asked for.
+
+import { begin, type Command, type Event, type State, step, unsavedOf } from '../../src/machine.ts'
+import type { Message } from '../../src/wire.ts'
+import { WELCOME } from './frames.ts'
+
+/** What the network and the user can do next; `pick` chooses among what is under way. */
+export type Move =
+  | { readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'noToken' }
+  | { readonly do: 'open' | 'retry' | 'silence' | 'ask' | 'answer' | 'store' | 'acknowledge' }
+  | { readonly do: 'refuse'; readonly word: string }
+  | { readonly do: 'overpromise' | 'stale' }
+  | { readonly do: 'close'; readonly code: number }
+
+/** A change, as a number; a frame holds some. */
+type Change = number
+
+interface Frame {
+  readonly changes: readonly Change[]
+  refused: boolean
+  /** It builds on nothing that is missing: it is a diff, or everything before it was taken. */
+  readonly isDiff: boolean
+}
+
+/** One connection, as the server sees it. */
+interface Session {
+  readonly attempt: number
+  /** Whether the socket has opened. */
+  open: boolean
+  readonly frames: Frame[]
+  /** The first so many frames are acknowledged. */
+  acknowledged: number
+  asked: boolean
+}
+
+export class World {
+  state: State
+  /** Sockets that exist: the machine has opened them and neither side has closed them. */
+  readonly sockets = new Set<number>()
+  /** Tokens that are being fetched, by attempt. */
+  readonly fetching = new Set<number>()
+  /** The pause under way. */
+  waiting: number | undefined
+  session: Session | undefined
+  /** What is on the server's disk. */
+  readonly disk = new Set<Change>()
+  /** What our copy holds. */
+  readonly copy = new Set<Change>()
+  readonly log: string[] = []
+  attempts = 0
+
+  readonly extended: boolean
+
+  constructor(extended = true) {
+    this.extended = extended
+    this.state = begin({ epoch: undefined, foreign: false, backoffMax: 1_000 })
+  }
+
+  dispatch(event: Event): void {
+    const [state, commands] = step(this.state, event)
+    this.log.push(`${event.type} -> ${state.phase} [${commands.map(command => command.do)}]`)
+    this.state = state
+    for (const command of commands) this.#carryOut(command)
+    this.#check()
+  }
+
+  #carryOut(command: Command): void {
+    switch (command.do) {
+      case 'authorize':
+        this.fetching.add(command.attempt)
+        return
+      case 'open':
+        this.sockets.add(command.attempt)
+        this.attempts += 1
+        this.session = {
+          attempt: command.attempt,
+          open: false,
+          frames: [],
+          acknowledged: 0,
+          asked: false,
+        }
+        return
+      case 'close':
+        this.sockets.delete(this.session?.attempt ?? -1)
+        this.session = undefined
+        return
+      case 'wait':
+        this.waiting = command.attempt
+        return
+      case 'reconcile': {
+        // The diff holds what the server lacks of our copy now.
+        this.session?.frames.push({ changes: [...this.copy], refused: false, isDiff: true })
+        return
+      }
+      case 'sendUpdate':
+        this.session?.frames.push({
+          changes: [command.update[0] ?? 0],
+          refused: false,
+          isDiff: false,
+        })
+        return
+    }
+  }
+
+  #check(): void {
+    const { state, sockets, fetching, waiting } = this
+    if (sockets.size > 1) throw new Error(`two sockets: ${[...sockets]}`)
+    // A destroyed machine listens to nothing, and says what it knew.
+    if (state.phase === 'destroyed') return
+    if (unsavedOf(state) === 0 && state.dialect === 'syncline.v1') {
+      const lacking = [...this.copy].filter(change => !this.disk.has(change))
+      if (lacking.length > 0) throw new Error(`saved is claimed, and ${lacking} are not on disk`)
+    }
+    // Whoever wants to be connected always waits for something that will come.
+    const { phase, wanted, attempt } = state
+    const hasNext = {
+      idle: !wanted,
+      authorizing: fetching.has(attempt),
+      connecting: sockets.has(attempt),
+      open: sockets.has(attempt),
+      waiting: waiting === attempt,
+      stopped: !wanted,
+    }[phase]
+    if (!hasNext) throw new Error(`stuck in ${phase}`)
+    const isConnected = phase === 'connecting' || phase === 'open'
+    if (!isConnected && sockets.size > 0) throw new Error(`a socket without an owner in ${phase}`)
+  }
+
+  /** Does what can be done; a move that does not apply does nothing. */
+  move(move: Move): void {
+    const { attempt } = this.state
+    const session = this.session
+    const isOpen = session?.open === true
+    switch (move.do) {
+      case 'connect':
+      case 'disconnect':
+      case 'online':
+        return this.dispatch({ type: move.do })
+      case 'edit':
+      case 'load': {
+        const change = this.copy.size + 1
+        this.copy.add(change)
+        return this.dispatch({
+          type: 'changed',
+          update: new Uint8Array([change]),
+          local: move.do === 'edit',
+        })
+      }
+      case 'token':
+      case 'noToken': {
+        const [fetched] = this.fetching
+        if (fetched === undefined) return
+        this.fetching.delete(fetched)
+        if (move.do === 'noToken') return this.dispatch({ type: 'failed', attempt: fetched })
+        return this.dispatch({ type: 'token', attempt: fetched, token: `token ${fetched}` })
+      }
+      case 'open':
+        if (session === undefined || session.open) return
+        session.open = true
+        this.dispatch({
+          type: 'opened',
+          attempt: session.attempt,
+          protocol: this.extended ? 'syncline.v1' : '',
+        })
+        if (this.extended) this.#say({ kind: 'welcome', welcome: WELCOME })
+        return
+      case 'retry':
+        if (this.waiting === undefined) return
+        this.dispatch({ type: 'retry', attempt: this.waiting })
+        return
+      case 'silence':
+        return this.dispatch({ type: 'failed', attempt })
+      case 'ask':
+        if (!isOpen || session === undefined) return
+        session.asked = true
+        return this.#say({ kind: 'syncStep1', stateVector: new Uint8Array([0]) })
+      case 'answer':
+        if (isOpen) this.#say({ kind: 'syncStep2', update: new Uint8Array([0, 0]) })
+        return
+      case 'store':
+        // The disk takes what it may: the frames before the first that was refused, and any diff.
+        for (const frame of this.#takeable())
+          for (const change of frame.changes) this.disk.add(change)
+        return
+      case 'acknowledge': {
+        if (session === undefined || !isOpen || !this.extended) return
+        const frames = this.#watermark()
+        if (frames > session.acknowledged) {
+          session.acknowledged = frames
+          this.#say({ kind: 'saved', frames })
+        }
+        return
+      }
+      case 'overpromise':
+        // A frame behind a refused one that added nothing: a careless server counts it.
+        if (session === undefined || !isOpen || !session.frames.some(frame => frame.refused)) return
+        if (session.frames.every(frame => frame.refused || this.#isStored(frame))) {
+          this.#say({ kind: 'saved', frames: session.frames.length })
+        }
+        return
+      case 'refuse': {
+        if (session === undefined || !isOpen || !this.extended) return
+        const index = session.frames.findIndex(
+          (frame, i) => i >= session.acknowledged && !frame.refused && !this.#isStored(frame),
+        )
+        const frame = session.frames[index]
+        if (frame === undefined) return
+        frame.refused = true
+        return this.#say({ kind: 'refused', frame: index + 1, word: move.word, text: 'no' })
+      }
+      case 'close': {
+        if (session === undefined) return
+        this.sockets.delete(session.attempt)
+        this.session = undefined
+        return this.dispatch({
+          type: 'closed',
+          attempt: session.attempt,
+          code: move.code,
+          reason: 'word: why',
+        })
+      }
+      case 'stale':
+        this.dispatch({ type: 'token', attempt: attempt - 1, token: 'late' })
+        this.dispatch({ type: 'opened', attempt: attempt - 1, protocol: 'syncline.v1' })
+        this.dispatch({
+          type: 'received',
+          attempt: attempt - 1,
+          message: { kind: 'saved', frames: 99 },
+        })
+        return this.dispatch({ type: 'closed', attempt: attempt - 1, code: 1006, reason: '' })
+    }
+  }
+
+  /** A network, a server and a disk that work, until nothing is left to do. */
+  calm(): void {
+    for (let round = 0; round < 4; round++) {
+      // Old attempts may have left many fetches under way; every one of them ends.
+      while (this.fetching.size > 1) this.move({ do: 'token' })
+      for (const name of [
+        'retry',
+        'token',
+        'open',
+        'ask',
+        'answer',
+        'store',
+        'acknowledge',
+      ] as const) {
+        this.move({ do: name })
+      }
+    }
+  }
+
+  #say(message: Message): void {
+    const attempt = this.session?.attempt
+    if (attempt !== undefined) this.dispatch({ type: 'received', attempt, message })
+  }
+
+  #isStored(frame: Frame): boolean {
+    return frame.changes.every(change => this.disk.has(change))
+  }
+
+  #takeable(): Frame[] {
+    let isBroken = false
+    return (this.session?.frames ?? []).filter(frame => {
+      if (frame.isDiff && !frame.refused) isBroken = false
+      else if (frame.refused) isBroken = true
+      return !isBroken
+    })
+  }
+
+  /** A true watermark: everything up to it is on disk. */
+  #watermark(): number {
+    const frames = this.session?.frames ?? []
+    const missing = frames.findIndex(frame => !this.#isStored(frame))
+    return missing < 0 ? frames.length : missing
+  }
+}
