@@ -1,0 +1,52 @@
+import type { Awareness } from 'y-protocols/awareness'
+import type { Doc } from 'yjs'
+import type { UserFields } from './presence.ts'
+import type { SynclineProvider } from './provider.ts'
+import type { SocketClass } from './socket.ts'
+
+/** A token, or where to get one. A function is called before every connect and when it is asked for. */
+export type TokenSource = string | (() => string | undefined | PromiseLike<string | undefined>)
+
+/** The options of y-websocket, and ours. */
+export interface ProviderOptions {
+  /** Connect at once. By default true, but not on a server. */
+  readonly connect?: boolean
+  /** An awareness of your own, for `doc`. */
+  readonly awareness?: Awareness
+  /** Query parameters. Written to logs by proxies: a token belongs in `token`. */
+  readonly params?: Record<string, string>
+  /** Further WebSocket subprotocols to offer. */
+  readonly protocols?: readonly string[]
+  /** The class of sockets, where the platform has none or another one is wanted. */
+  readonly WebSocketPolyfill?: SocketClass
+  /** Ask the server every so many milliseconds for what was missed. By default never. */
+  readonly resyncInterval?: number
+  /** The longest pause between attempts, in milliseconds. By default 10,000. */
+  readonly maxBackoffTime?: number
+  /** Do not talk to other tabs. */
+  readonly disableBc?: boolean
+  /** Whether to try again after a close, where the code alone does not decide it for you. */
+  readonly shouldReconnect?: (event: CloseEvent, provider: SynclineProvider) => boolean
+  /** Who we are, to the server. */
+  readonly token?: TokenSource
+  /** Who we are, to others. */
+  readonly user?: UserFields
+  /**
+   * Offers no subprotocol and sends the token as `?token=`, as y-websocket does. For servers that
+   * answer no offer at all, with which browsers then refuse to connect. By default ours is offered,
+   * and a server that does not know it is spoken to as y-websocket would.
+   */
+  readonly dialect?: 'y-websocket'
+  /** The history that `doc` belongs to, if it was stored: as `provider.epoch` was then. */
+  readonly epoch?: string
+}
+
+/** Everything in one object. */
+export interface CreateOptions extends ProviderOptions {
+  /** Where editors connect to: `wss://your.host/ws`. */
+  readonly url: string
+  /** The document's name. */
+  readonly name: string
+  /** The document, which stays yours. */
+  readonly doc: Doc
+}

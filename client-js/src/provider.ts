@@ -1,0 +1,441 @@
+import { ObservableV2 } from 'lib0/observable'
+import { Awareness, removeAwarenessStates } from 'y-protocols/awareness'
+import type { Doc, Transaction } from 'yjs'
+import { address, documentUrl } from './address.ts'
+import { type Reaction, reactionTo } from './close-code.ts'
+import { Connection, type Port } from './connection.ts'
+import { Copy } from './copy.ts'
+import { SynclineError } from './error.ts'
+import * as machine from './machine.ts'
+import type { CreateOptions, ProviderOptions } from './options.ts'
+import * as people from './presence.ts'
+import { isUntouched } from './seed.ts'
+import { isServer, platformSocket, type Socket } from './socket.ts'
+import { Tabs } from './tabs.ts'
+import { type Access, presence, syncStep1, update, type Welcome } from './wire.ts'
+
+const BACKOFF_MAX_MS = 10_000
+
+/** Whether there is a connection, in the words of y-websocket. */
+export type Status = 'connecting' | 'connected' | 'disconnected'
+
+/** Where the connection is, and what is in its way. */
+export interface StatusEvent {
+  /** Whether there is a connection. */
+  readonly status: Status
+  /** Why it does not work as it should, though it is being tried: for example `store_unavailable`. */
+  readonly detail?: machine.Trouble
+}
+
+/** How much of what was changed here is on disk. */
+export interface SavedEvent {
+  /** Everything is. Undefined if the server does not say. */
+  readonly saved: boolean | undefined
+  /** Frames that are not known to be on disk, and changes that are not sent. */
+  readonly unsaved: number | undefined
+}
+
+/** What a provider emits, and with what. Those of y-websocket have its arguments. */
+export type ProviderEvents = {
+  /** Connecting, connected or disconnected, or something else is in the way now. */
+  readonly status: (event: StatusEvent) => void
+  /** Whether the server's state has arrived on this connection. */
+  readonly sync: (synced: boolean) => void
+  /** The same as `sync`. */
+  readonly synced: (synced: boolean) => void
+  /** A socket closed; null if it was closed from here. */
+  readonly 'connection-close': (event: CloseEvent | null, provider: SynclineProvider) => void
+  /** A socket failed, or no token could be had. It is tried again, unless `closed` follows. */
+  readonly 'connection-error': (error: unknown, provider: SynclineProvider) => void
+  /** Trying again is pointless: the provider has stopped. */
+  readonly closed: (closed: machine.Closed, provider: SynclineProvider) => void
+  /** `saved` or `unsaved` is another one. */
+  readonly saved: (event: SavedEvent) => void
+  /** The server does not take a frame. The change stays in the document. */
+  readonly refused: (refusal: machine.Refusal) => void
+  /** The server has said what it is; `provider.epoch` is known from here. */
+  readonly welcome: (welcome: Welcome) => void
+  /** The server has another history of the document: `startAfresh`. */
+  readonly 'epoch-mismatch': (mismatch: machine.EpochMismatch) => void
+  /** Somebody came, went, or changed. */
+  readonly users: (users: readonly people.Participant[]) => void
+  /** The provider has ended. */
+  readonly destroy: (provider: SynclineProvider) => void
+}
+
+/** An awareness update's clients, as y-protocols emits them. */
+interface AwarenessChange {
+  readonly added: number[]
+  readonly updated: number[]
+  readonly removed: number[]
+}
+
+/**
+ * Keeps a Yjs document in sync with a Syncline server: in place of y-websocket's
+ * `WebsocketProvider`, with its constructor, properties and events, and with what Syncline adds:
+ * tokens that are renewed, refusals that say why, and `saved`, which means on disk.
+ */
+export class SynclineProvider extends ObservableV2<ProviderEvents> {
+  /** The document. */
+  readonly doc: Doc
+  /** Presence. */
+  readonly awareness: Awareness
+  /** Where editors connect to, without a slash at its end. */
+  readonly serverUrl: string
+  /** The document's name. */
+  readonly roomname: string
+  /** Query parameters, read at the next connect. */
+  params: Record<string, string>
+  readonly #options: ProviderOptions
+  readonly #copy: Copy
+  readonly #connection: Connection
+  readonly #tabs: Tabs
+  readonly #undo: (() => void)[] = []
+  #users: readonly people.Participant[] = []
+
+  /** A provider for `name` at `serverUrl`, in the shape of y-websocket. */
+  constructor(serverUrl: string, name: string, doc: Doc, options: ProviderOptions = {}) {
+    super()
+    this.doc = doc
+    this.awareness = options.awareness ?? new Awareness(doc)
+    this.serverUrl = serverUrl.replace(/\/+$/, '')
+    this.roomname = name
+    this.params = options.params ?? {}
+    this.#options = options
+    const backoffMax = options.maxBackoffTime ?? BACKOFF_MAX_MS
+    const state = machine.begin({ epoch: options.epoch, foreign: !isUntouched(doc), backoffMax })
+    this.#copy = new Copy(doc, this.awareness, this)
+    this.#connection = new Connection(state, this.#copy, this.#port())
+    this.#tabs = new Tabs(`${this.serverUrl}/${name}`, this.#copy, {
+      epoch: () => this.epoch,
+      learn: epoch => this.#connection.dispatch({ type: 'learnt', epoch }),
+    })
+    this.#users = people.participants(this.awareness)
+    this.#listen()
+    if (options.user !== undefined) this.setUser(options.user)
+    if (options.connect ?? (!isServer() || options.WebSocketPolyfill !== undefined)) this.connect()
+  }
+
+  /** The document, as Hocuspocus calls it. */
+  get document(): Doc {
+    return this.doc
+  }
+
+  /** The document's name, as Hocuspocus calls it. */
+  get name(): string {
+    return this.roomname
+  }
+
+  /** The document's address, with `params`. */
+  get url(): string {
+    return documentUrl(this.serverUrl, this.roomname, this.params)
+  }
+
+  /** The socket, while there is one. */
+  get ws(): Socket | null {
+    return this.#connection.socket
+  }
+
+  /** Whether there is a connection. */
+  get status(): Status {
+    return statusOf(this.#connection.state)
+  }
+
+  /** What is in the way, if something is. */
+  get detail(): machine.Trouble | undefined {
+    return this.#connection.state.trouble
+  }
+
+  /** Whether frames flow. */
+  get wsconnected(): boolean {
+    return this.status === 'connected'
+  }
+
+  /** Whether an attempt is under way. */
+  get wsconnecting(): boolean {
+    return this.status === 'connecting'
+  }
+
+  /** Whether frames flow. */
+  get isConnected(): boolean {
+    return this.wsconnected
+  }
+
+  /** Whether the server's state has arrived on this connection. */
+  get synced(): boolean {
+    return this.#connection.state.synced
+  }
+
+  /** Whether the server's state has arrived on this connection. */
+  get isSynced(): boolean {
+    return this.synced
+  }
+
+  /** Whether to come back after a loss. */
+  get shouldConnect(): boolean {
+    return this.#connection.state.wanted
+  }
+
+  /** Setting it to false leaves an open connection open. */
+  set shouldConnect(wanted: boolean) {
+    this.#connection.dispatch({ type: 'want', wanted })
+  }
+
+  /** Whether everything here is on disk at the server. Undefined if the server does not say. */
+  get saved(): boolean | undefined {
+    return this.unsaved === undefined ? undefined : this.unsaved === 0
+  }
+
+  /** Frames that are not known to be on disk, and changes that are not sent. */
+  get unsaved(): number | undefined {
+    return machine.unsavedOf(this.#connection.state)
+  }
+
+  /** The history that the document belongs to: store it beside the document, and give it back. */
+  get epoch(): string | undefined {
+    return this.#connection.state.epoch
+  }
+
+  /** What the server said of itself, last. */
+  get welcome(): Welcome | undefined {
+    return this.#connection.state.welcome
+  }
+
+  /** What we may do, if the server has said so. */
+  get access(): Access | undefined {
+    return this.welcome?.access
+  }
+
+  /** What the server speaks. Undefined until one has spoken. */
+  get dialect(): machine.Dialect | undefined {
+    return this.#connection.state.dialect
+  }
+
+  /** Everybody who is here, ourselves first. The same array until somebody changes. */
+  get users(): readonly people.Participant[] {
+    return this.#users
+  }
+
+  /** Says who we are to others. The colour follows from the name, unless it is given. */
+  setUser(fields: people.UserFields): void {
+    const state = this.awareness.getLocalState() ?? {}
+    this.awareness.setLocalState({ ...state, user: people.makeUser(fields) })
+  }
+
+  /** Connects, and keeps coming back. Also after a refusal, once its cause is gone. */
+  connect(): void {
+    this.#connection.dispatch({ type: 'connect' })
+  }
+
+  /** Leaves, and stays away. What is not saved stays in the document. */
+  disconnect(): void {
+    this.#connection.send(presence(this.#copy.farewell()))
+    this.#connection.dispatch({ type: 'disconnect' })
+  }
+
+  /** Ends everything that the constructor began. The document stays yours. */
+  override destroy(): void {
+    this.disconnect()
+    this.#connection.dispatch({ type: 'destroy' })
+    for (const undo of this.#undo.splice(0).reverse()) undo()
+    this.emit('destroy', [this])
+    super.destroy()
+  }
+
+  /**
+   * Resolves once the server's state is here.
+   *
+   * @throws SynclineError if the provider stopped for good or was destroyed.
+   */
+  whenSynced(options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.#when(() => this.synced, options.signal)
+  }
+
+  /**
+   * Resolves once everything that was changed until then is on disk at the server.
+   *
+   * @throws SynclineError if the provider stopped for good or was destroyed, or if the server does
+   *   not say what it saved.
+   */
+  whenSaved(options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.#when(() => {
+      if (this.dialect === 'y-websocket' && this.synced) {
+        throw new SynclineError('not_supported', 'this server does not say what it has saved')
+      }
+      return this.saved === true
+    }, options.signal)
+  }
+
+  /**
+   * A new provider for an empty document, in place of this one, which is destroyed: after
+   * `epoch-mismatch`, when this copy belongs to a history that the server no longer has.
+   */
+  startAfresh(doc: Doc): SynclineProvider {
+    const { awareness: _, epoch: __, ...options } = this.#options
+    const presenceState = this.awareness.getLocalState()
+    this.destroy()
+    const next = new SynclineProvider(this.serverUrl, this.roomname, doc, {
+      ...options,
+      params: this.params,
+      connect: false,
+    })
+    if (presenceState?.user !== undefined) next.setUser(presenceState.user)
+    next.connect()
+    return next
+  }
+
+  #port(): Port {
+    const { token, protocols = [], dialect, WebSocketPolyfill } = this.#options
+    return {
+      token: () => (typeof token === 'function' ? token() : token),
+      socketClass: () => WebSocketPolyfill ?? platformSocket(),
+      address: (token, epoch) =>
+        address(this.url, token, epoch, protocols, dialect === 'y-websocket'),
+      reactionTo: event => this.#reactionTo(event),
+      moved: (before, after) => this.#publish(before, after),
+      tell: notice => this.#tell(notice),
+      socketClosed: event => this.emit('connection-close', [event, this]),
+      socketFailed: error => this.emit('connection-error', [error, this]),
+    }
+  }
+
+  #listen(): void {
+    const { doc, awareness } = this
+    const changed = (bytes: Uint8Array, origin: unknown, _: Doc, { local }: Transaction): void => {
+      if (origin === this) return
+      this.#connection.dispatch({ type: 'changed', update: bytes, local })
+      this.#tabs.publish(update(bytes))
+    }
+    const moved = ({ added, updated, removed }: AwarenessChange): void => {
+      // Everybody speaks for themselves: what others said is not said again.
+      if (![...added, ...updated, ...removed].includes(awareness.clientID)) return
+      const entries = this.#copy.presence() ?? this.#copy.farewell()
+      this.#connection.send(presence(entries))
+      this.#tabs.publish(presence(entries))
+    }
+    const counted = (): void => {
+      this.#users = people.participants(awareness)
+      this.emit('users', [this.#users])
+    }
+    const destroyed = (): void => this.destroy()
+    const online = (): void => this.#connection.dispatch({ type: 'online' })
+
+    doc.on('update', changed)
+    doc.on('destroy', destroyed)
+    awareness.on('update', moved)
+    awareness.on('change', counted)
+    this.#undo.push(() => {
+      doc.off('update', changed)
+      doc.off('destroy', destroyed)
+      awareness.off('update', moved)
+      awareness.off('change', counted)
+      if (this.#options.awareness === undefined) awareness.destroy()
+    })
+    this.#undo.push(people.leaveWithPage(awareness))
+    if (typeof addEventListener !== 'undefined') {
+      addEventListener('online', online)
+      this.#undo.push(() => removeEventListener('online', online))
+    }
+    const interval = this.#options.resyncInterval ?? -1
+    if (interval > 0) {
+      const resync = (): void => this.#connection.send(syncStep1(this.#copy.stateVector()))
+      const timer = setInterval(resync, interval)
+      this.#undo.push(() => clearInterval(timer))
+    }
+  }
+
+  #reactionTo(event: CloseEvent): Reaction | undefined {
+    const { shouldReconnect } = this.#options
+    const usual = reactionTo(event.code)
+    if (shouldReconnect === undefined || usual === 'mismatch') return usual
+    if (!shouldReconnect(event, this)) return 'stop'
+    return usual === 'stop' ? 'retry' : usual
+  }
+
+  /** Emits what differs. */
+  #publish(before: machine.State, after: machine.State): void {
+    this.#joinTabs(before, after)
+    if (before.phase === 'open' && after.phase !== 'open') this.#forgetOthers()
+    if (statusOf(before) !== statusOf(after) || before.trouble !== after.trouble) {
+      const status = statusOf(after)
+      this.emit('status', [after.trouble ? { status, detail: after.trouble } : { status }])
+    }
+    if (before.synced !== after.synced) {
+      this.emit('synced', [after.synced])
+      this.emit('sync', [after.synced])
+      this.doc.emit('sync', [after.synced, this.doc])
+    }
+    const unsaved = machine.unsavedOf(after)
+    if (machine.unsavedOf(before) !== unsaved) {
+      this.emit('saved', [{ saved: unsaved === undefined ? undefined : unsaved === 0, unsaved }])
+    }
+  }
+
+  #joinTabs(before: machine.State, after: machine.State): void {
+    if (this.#options.disableBc || talks(before) === talks(after)) return
+    if (talks(after)) this.#tabs.open()
+    else this.#tabs.close()
+  }
+
+  /** Nobody tells us any more when they leave. */
+  #forgetOthers(): void {
+    const { awareness } = this
+    const others = [...awareness.getStates().keys()].filter(id => id !== awareness.clientID)
+    removeAwarenessStates(awareness, others, this)
+  }
+
+  #tell(notice: machine.Notice): void {
+    switch (notice.event) {
+      case 'welcome':
+        return this.emit('welcome', [notice.welcome])
+      case 'refused':
+        return this.emit('refused', [notice.refusal])
+      case 'closed':
+        return this.emit('closed', [notice.closed, this])
+      case 'epoch-mismatch':
+        return this.emit('epoch-mismatch', [notice.mismatch])
+    }
+  }
+
+  /** Resolves when `isTrue`, and rejects when that can no longer be. */
+  async #when(isTrue: () => boolean, signal: AbortSignal | undefined): Promise<void> {
+    const isSettled = (): boolean => {
+      signal?.throwIfAborted()
+      const { phase, trouble } = this.#connection.state
+      if (isTrue()) return true
+      if (phase === 'destroyed') throw new SynclineError('destroyed', 'the provider was destroyed')
+      if (phase === 'stopped') {
+        throw new SynclineError(trouble?.code ?? 'unknown', trouble?.text ?? 'refused')
+      }
+      return false
+    }
+    const events = ['status', 'sync', 'saved', 'closed', 'destroy'] as const
+    let wake = (): void => {}
+    const listener = (): void => wake()
+    for (const event of events) this.on(event, listener)
+    signal?.addEventListener('abort', listener)
+    try {
+      while (!isSettled()) {
+        await new Promise<void>(resolve => {
+          wake = resolve
+        })
+      }
+    } finally {
+      for (const event of events) this.off(event, listener)
+      signal?.removeEventListener('abort', listener)
+    }
+  }
+}
+
+/** A provider from one object. */
+export function createProvider({ url, name, doc, ...options }: CreateOptions): SynclineProvider {
+  return new SynclineProvider(url, name, doc, options)
+}
+
+function statusOf({ phase }: machine.State): Status {
+  if (phase === 'open') return 'connected'
+  return phase === 'authorizing' || phase === 'connecting' ? 'connecting' : 'disconnected'
+}
+
+/** Whether the other tabs are talked with: as long as a server would be. */
+const talks = (state: machine.State): boolean => state.wanted || machine.isLive(state)

@@ -1,0 +1,87 @@
+/** What tabs of one origin tell each other over a BroadcastChannel, with or without a server. */
+
+import type { Copy } from './copy.ts'
+import { decode, type Message, presence, queryPresence, syncStep1, syncStep2 } from './wire.ts'
+
+/** What travels: one frame, and which history its sender's copy belongs to. */
+interface Envelope {
+  readonly frame: Uint8Array
+  readonly epoch: string | undefined
+  /** A tab has just come, and wants to know what the others have. */
+  readonly isNew: boolean
+}
+
+/** What the tabs need to know of the history that our copy belongs to. */
+export interface TabsPort {
+  epoch(): string | undefined
+  /** Our copy now holds content of this history. */
+  learn(epoch: string): void
+}
+
+/** The other tabs that show the same document of the same server. */
+export class Tabs {
+  readonly #name: string
+  readonly #copy: Copy
+  readonly #port: TabsPort
+  #channel: BroadcastChannel | undefined
+
+  constructor(name: string, copy: Copy, port: TabsPort) {
+    this.#name = name
+    this.#copy = copy
+    this.#port = port
+  }
+
+  /** Begins to listen, and asks. Idempotent. */
+  open(): void {
+    if (this.#channel !== undefined || typeof BroadcastChannel === 'undefined') return
+    this.#channel = new BroadcastChannel(`syncline:${this.#name}`)
+    this.#channel.onmessage = ({ data }: MessageEvent<Envelope>) => this.#receive(data)
+    // In Node a channel would keep the process alive.
+    ;(this.#channel as { unref?: () => void }).unref?.()
+    this.publish(syncStep1(this.#copy.stateVector()), true)
+    this.publish(queryPresence())
+    this.#sayPresence()
+  }
+
+  /** Says goodbye and stops to listen. Idempotent. */
+  close(): void {
+    this.publish(presence(this.#copy.farewell()))
+    this.#channel?.close()
+    this.#channel = undefined
+  }
+
+  /** Tells every other tab. */
+  publish(frame: Uint8Array, isNew = false): void {
+    const envelope: Envelope = { frame, epoch: this.#port.epoch(), isNew }
+    this.#channel?.postMessage(envelope)
+  }
+
+  #receive({ frame, epoch, isNew }: Envelope): void {
+    const own = this.#port.epoch()
+    // A tab that was left behind by a replaced history must not bring it back through us.
+    if (own !== undefined && epoch !== undefined && own !== epoch) return
+    this.#answer(decode(frame), epoch, isNew)
+  }
+
+  #answer(message: Message, epoch: string | undefined, isNew: boolean): void {
+    switch (message.kind) {
+      case 'syncStep1':
+        this.publish(syncStep2(this.#copy.diff(message.stateVector)))
+        if (isNew) this.publish(syncStep1(this.#copy.stateVector()))
+        return
+      case 'syncStep2':
+      case 'update':
+        if (epoch !== undefined) this.#port.learn(epoch)
+        return this.#copy.apply(message.update)
+      case 'presence':
+        return this.#copy.applyPresence(message.entries)
+      case 'queryPresence':
+        return this.#sayPresence()
+    }
+  }
+
+  #sayPresence(): void {
+    const entries = this.#copy.presence()
+    if (entries !== undefined) this.publish(presence(entries))
+  }
+}

@@ -1,0 +1,168 @@
+// The provider against the real server: what it promises must be so.
+
+import { describe, expect, test, vi } from 'vitest'
+import * as Y from 'yjs'
+import { never } from '../../../tests/npm/support/wait.mjs'
+import { Client, type ClientOptions, soon } from '../support/client.ts'
+import { type RealServer, startServer, tokenFor } from '../support/real-server.ts'
+
+const NAME = 'notes/today'
+
+const join = (server: RealServer, options: Partial<ClientOptions> = {}): Promise<Client> =>
+  new Client({ url: server.wsUrl, name: NAME, token: () => tokenFor(NAME), ...options }).synced()
+
+test('provider_21_clients_converge_and_what_is_saved_survives_kill_9', async () => {
+  const server = await startServer()
+  const a = await join(server)
+  const b = await join(server)
+  for (let i = 0; i < 50; i++) {
+    a.text.insert(0, 'a')
+    b.text.insert(b.text.length, 'b')
+  }
+  await Promise.all([a.saved(), b.saved()])
+  await soon(() => a.text.length === 100 && b.text.toString() === a.text.toString(), 'converged')
+  const before = a.text.toString()
+  await server.kill9()
+  for (const client of [a, b]) client.end()
+  await server.start()
+  await (await join(server)).reads(before)
+})
+
+test('provider_16_saved_is_true_whenever_it_is_claimed', async () => {
+  const server = await startServer()
+  const doc = new Y.Doc()
+  for (let round = 0; round < 3; round++) {
+    const client = await join(server, { doc: round === 0 ? doc : new Y.Doc() })
+    const mark = `round ${round}`
+    client.text.insert(0, mark)
+    expect(client.provider.saved).toBe(false)
+    await soon(() => client.provider.saved, 'saved')
+    // At once: nothing that happens after the claim may be needed for it.
+    await server.kill9()
+    client.provider.destroy()
+    await server.start()
+    const late = await join(server)
+    expect(late.text.toString().startsWith(mark)).toBe(true)
+    late.end()
+  }
+})
+
+test('provider_4_offline_work_of_both_sides_merges', async () => {
+  const server = await startServer()
+  const a = await join(server)
+  const b = await join(server)
+  a.text.insert(0, 'shared.')
+  await b.reads('shared.')
+  a.provider.disconnect()
+  a.text.insert(0, 'from a. ')
+  b.text.insert(b.text.length, ' from b.')
+  expect(a.provider.unsaved).toBe(1)
+  const before = a.sent.length
+  a.provider.connect()
+  await soon(
+    () => a.text.toString() === 'from a. shared. from b.',
+    () => a.text.toString(),
+  )
+  await b.reads('from a. shared. from b.')
+  await a.saved()
+  const diffs = a.sent.slice(before).filter(frame => frame[0] === 0 && frame[1] === 1)
+  expect(diffs).toHaveLength(1)
+})
+
+test.each(['stop', 'kill9'] as const)(
+  'what was written while the server was away (%s) arrives',
+  async how => {
+    const server = await startServer()
+    const a = await join(server)
+    const b = await join(server)
+    await server[how]()
+    a.text.insert(0, 'a')
+    b.doc.getMap('map').set('b', 1)
+    await soon(() => !a.provider.wsconnected && !b.provider.wsconnected, 'noticed')
+    await server.start()
+    await b.reads('a')
+    await soon(() => a.doc.getMap('map').get('b') === 1, 'b arrived at a')
+    await Promise.all([a.saved(), b.saved()])
+  },
+)
+
+describe('rights', () => {
+  test('provider_22_a_reader_is_told_of_every_frame_that_is_refused', async () => {
+    const server = await startServer()
+    const writer = await join(server)
+    const reader = await join(server, { token: tokenFor(NAME, 'read') })
+    writer.text.insert(0, 'one')
+    await reader.reads('one')
+    reader.text.insert(3, ' reader')
+    await soon(() => reader.refusals.length === 1, 'refused')
+    expect(reader.refusals[0]).toMatchObject({ code: 'forbidden_write', frame: 1 })
+    expect(reader.refusals[0]?.hint).not.toBe('')
+    expect(reader.provider.saved).toBe(false)
+    expect(reader.closes).toEqual([])
+    writer.text.insert(0, 'zero ')
+    await soon(() => reader.text.toString().startsWith('zero '), 'still receives')
+    await never(() => writer.text.toString() !== 'zero one', {
+      during: 300,
+      what: 'the edit of a reader arrived',
+    })
+  })
+
+  test('provider_6_who_may_not_come_in_tries_once', async () => {
+    const server = await startServer()
+    const client = new Client({ url: server.wsUrl, name: NAME, token: () => tokenFor('another') })
+    await soon(() => client.closed.length === 1, 'stopped')
+    expect(client.closed[0]?.code).toBe(4403)
+    await never(() => client.sockets.length > 1, { during: 1_500, what: 'another attempt' })
+  })
+
+  test('provider_7_an_expired_token_is_renewed_at_the_next_connect', async () => {
+    const server = await startServer()
+    // What a backend that caches would hand out: minted an hour ago, for half an hour.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 3_600_000 })
+    const expired = tokenFor(NAME, 'write', '30m')
+    vi.useRealTimers()
+    let calls = 0
+    const token = async () => (++calls === 2 ? expired : tokenFor(NAME))
+    const client = await join(server, { token })
+    client.text.insert(0, 'kept')
+    await client.saved()
+    await server.restart()
+    await soon(() => calls === 3 && client.provider.synced, 'back with the third')
+    expect(client.closes.map(event => event?.reason)).toContainEqual(
+      expect.stringMatching(/^token_expired: /),
+    )
+    expect(client.closed).toEqual([])
+    await client.saved()
+  })
+
+  test('without a token the server says what is missing', async () => {
+    const server = await startServer()
+    const client = new Client({ url: server.wsUrl, name: NAME })
+    await soon(() => client.closed.length === 1, 'stopped')
+    expect(client.closed[0]?.reason).toMatch(/^token_missing: ./)
+  })
+})
+
+test('provider_19_presence_reaches_the_others_and_ends_with_its_owner', async () => {
+  const server = await startServer()
+  const a = await join(server, { user: { name: 'Ada' } })
+  const b = await join(server, { user: { name: 'Bob' } })
+  const names = (client: Client) => client.provider.users.map(({ user }) => user.name)
+  await soon(() => names(a).includes('Bob') && names(b).includes('Ada'), 'both see both')
+  b.drop()
+  await soon(() => b.closes.length === 1 && b.provider.synced, 'back')
+  await soon(() => names(a).includes('Bob') && names(b).includes('Ada'), 'both see both again')
+  b.provider.destroy()
+  await soon(() => !names(a).includes('Bob'), 'gone')
+})
+
+test.each([`a b/ü?#`, 'plain', 'x'.repeat(255)])(
+  'the document %s is found under its name',
+  async name => {
+    const server = await startServer()
+    const a = await join(server, { name, token: tokenFor(name) })
+    a.text.insert(0, 'here')
+    await a.saved()
+    await (await join(server, { name, token: tokenFor(name) })).reads('here')
+  },
+)

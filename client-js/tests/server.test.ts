@@ -1,0 +1,44 @@
+// Tokens, judged by another implementation of JWT. The binary judges them in tests/e2e.
+
+import { jwtVerify } from 'jose'
+import { expect, test } from 'vitest'
+import { mintToken } from '../src/server.ts'
+
+const SECRET = 'a secret of at least 32 bytes, here'
+const verify = (token: string) =>
+  jwtVerify(token, new TextEncoder().encode(SECRET), { algorithms: ['HS256'] })
+
+test('provider_24_a_token_says_who_may_do_what_for_how_long', async () => {
+  const access = { 'notes/today': 'write', 'team/*': 'read' } as const
+  const before = Math.floor(Date.now() / 1_000)
+  const { payload, protectedHeader } = await verify(
+    mintToken(SECRET, { access, sub: 'ada', name: 'Ada', ttl: '1h' }),
+  )
+  expect(protectedHeader).toEqual({ alg: 'HS256', typ: 'JWT' })
+  expect(payload).toEqual({ exp: payload.exp, sub: 'ada', name: 'Ada', access })
+  expect((payload.exp ?? 0) - before - 3_600).toBeOneOf([0, 1])
+})
+
+test.each([
+  [undefined, 600],
+  [90, 90],
+  ['45s', 45],
+  ['10m', 600],
+  ['2d', 172_800],
+] as const)('a duration of %s is %i seconds', async (ttl, seconds) => {
+  const before = Math.floor(Date.now() / 1_000)
+  const { payload } = await verify(
+    mintToken(Buffer.from(SECRET), { access: {}, ...(ttl === undefined ? {} : { ttl }) }),
+  )
+  expect((payload.exp ?? 0) - before - seconds).toBeOneOf([0, 1])
+  expect(Object.keys(payload)).toEqual(['exp', 'access'])
+})
+
+test('a short secret and a strange duration are errors', () => {
+  expect(() => mintToken('short', { access: {} })).toThrow(
+    'the secret is 5 bytes, at least 32 are needed',
+  )
+  expect(() => mintToken(SECRET, { access: {}, ttl: '1 hour' as '1h' })).toThrow(
+    '1 hour is no duration',
+  )
+})

@@ -1,0 +1,23 @@
+// The binary under test, as tests/npm starts it, and tokens for it that this package mints.
+
+import { onTestFinished } from 'vitest'
+import { SECRET, startServer as start } from '../../../tests/npm/support/server.mjs'
+import { type Duration, mintToken } from '../../src/server.ts'
+import type { Access } from '../../src/wire.ts'
+
+/** A running binary: `stop`, `kill9`, `start` and `restart` keep its port and its data. */
+export interface RealServer {
+  readonly wsUrl: string
+  start(): Promise<void>
+  stop(): Promise<void>
+  kill9(): Promise<void>
+  restart(how?: 'stop' | 'kill9'): Promise<void>
+}
+
+/** Runs the binary until the test ends. */
+export const startServer = (): Promise<RealServer> =>
+  start({ after: onTestFinished }) as Promise<RealServer>
+
+/** A token that the binary takes. */
+export const tokenFor = (name: string, access: Access = 'write', ttl: Duration = '1h'): string =>
+  mintToken(SECRET, { access: { [name]: access }, sub: 'tester', name: 'Tester', ttl })

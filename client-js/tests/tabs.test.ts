@@ -1,0 +1,102 @@
+// Tabs of one origin, with the BroadcastChannel that Node has too.
+
+import { expect, onTestFinished, test } from 'vitest'
+import * as Y from 'yjs'
+import { never } from '../../tests/npm/support/wait.mjs'
+import { Client, type ClientOptions, soon } from './support/client.ts'
+import { FakeServer } from './support/fake-server.ts'
+
+const HELD = '00000000000000aa'
+const OTHER = '00000000000000bb'
+
+/** Nobody answers there. */
+const NOWHERE = 'ws://127.0.0.1:9'
+
+let documents = 0
+/** A document that no other test talks about. */
+const unheard = (): string => `tabs/${++documents}`
+
+const tab = (name: string, options: Partial<ClientOptions> = {}): Client =>
+  new Client({ url: NOWHERE, name, disableBc: false, ...options })
+
+test('provider_25_tabs_share_their_work_without_a_server', async () => {
+  const name = unheard()
+  const a = tab(name, { user: { name: 'Ada' } })
+  a.text.insert(0, 'a')
+  const b = tab(name, { user: { name: 'Bob' } })
+  await b.reads('a')
+  b.text.insert(1, 'b')
+  await a.reads('ab')
+  await soon(() => a.provider.users.length === 2 && b.provider.users.length === 2, 'both see both')
+  a.provider.disconnect()
+  a.text.insert(2, '!')
+  await soon(() => b.provider.users.length === 1, 'a is gone')
+  await never(() => b.text.toString() !== 'ab', {
+    during: 200,
+    what: 'a tab that has left was heard',
+  })
+  a.provider.connect()
+  await b.reads('ab!')
+})
+
+test('what one tab had before the other came goes both ways', async () => {
+  const name = unheard()
+  const a = tab(name)
+  const b = tab(name, { connect: false })
+  a.doc.getMap('map').set('a', 1)
+  b.doc.getMap('map').set('b', 2)
+  b.provider.connect()
+  for (const { doc } of [a, b]) {
+    await soon(() => doc.getMap('map').size === 2, 'both')
+  }
+})
+
+test('other documents, and tabs that do not want to, hear nothing', async () => {
+  const name = unheard()
+  const others = [tab(unheard()), tab(name, { disableBc: true })]
+  const a = tab(name)
+  const b = tab(name)
+  a.text.insert(0, 'a')
+  await b.reads('a')
+  expect(others.map(other => other.text.toString())).toEqual(['', ''])
+})
+
+test('provider_10_a_tab_of_another_history_is_not_listened_to', async () => {
+  const name = unheard()
+  const stale = tab(name, { epoch: HELD })
+  const fresh = tab(name, { epoch: OTHER })
+  const third = tab(name, { epoch: OTHER })
+  stale.text.insert(0, 'stale')
+  fresh.text.insert(0, 'fresh')
+  await third.reads('fresh')
+  await never(() => fresh.text.toString() !== 'fresh', { during: 200, what: 'histories merged' })
+  expect(stale.text.toString()).toBe('stale')
+})
+
+test('a tab that took content of a history belongs to it', async () => {
+  const name = unheard()
+  const stale = tab(name, { epoch: HELD })
+  stale.text.insert(0, 'stale')
+  const server = await FakeServer.start({ welcome: { epoch: OTHER } })
+  // It shares the tabs' channel only if it names the same server.
+  const innocent = tab(name)
+  await innocent.reads('stale')
+  expect(innocent.provider.epoch).toBe(HELD)
+  const channel = new BroadcastChannel(`syncline:${server.url}/${name}`)
+  onTestFinished(() => channel.close())
+  const connected = await tab(name, { url: server.url }).synced()
+  expect(connected.provider.epoch).toBe(OTHER)
+  const doc = new Y.Doc()
+  doc.getText('text').insert(0, 'x')
+  channel.postMessage({
+    frame: new Uint8Array([
+      0,
+      2,
+      ...[Y.encodeStateAsUpdate(doc).length],
+      ...Y.encodeStateAsUpdate(doc),
+    ]),
+    epoch: HELD,
+    isNew: false,
+  })
+  await never(() => connected.text.toString() !== '', { during: 200, what: 'histories merged' })
+})
