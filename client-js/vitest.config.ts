@@ -10,6 +10,7 @@ export default defineConfig({
     hookTimeout: 30_000,
     // The tests say themselves what they run against what; two cores need no more.
     maxWorkers: 3,
+    env: { SYNCLINE_BIN: process.env.SYNCLINE_BIN ?? here('../target/debug/syncline') },
   },
   resolve: {
     alias: {

@@ -1,0 +1,143 @@
+'use client'
+/**
+ * Hooks for React 18.2 and newer.
+ *
+ * @module react
+ */
+
+import { useCallback, useEffect, useReducer, useRef, useSyncExternalStore } from 'react'
+import type { Doc } from 'yjs'
+import type { Trouble } from './machine.ts'
+import type { CreateOptions } from './options.ts'
+import type { Participant } from './presence.ts'
+import {
+  createProvider,
+  type ProviderEvents,
+  type Status,
+  type SynclineProvider,
+} from './provider.ts'
+import { isServer } from './socket.ts'
+
+/** A provider that components share, and how many of them are mounted. */
+interface Shared {
+  readonly provider: SynclineProvider
+  mounted: number
+}
+
+/** By document, address and name. A render that React throws away leaves nothing but an entry. */
+const shared = new WeakMap<Doc, Map<string, Shared>>()
+
+/**
+ * A provider for `doc`, which components with the same `url`, `name` and `doc` share. It connects
+ * when the first of them is mounted and is destroyed one tick after the last has gone, so that
+ * StrictMode's second mount finds it alive. Other options are read when it is made; `token` and
+ * `user` may change.
+ *
+ * `doc` must stay the same between renders: `const [doc] = useState(() => new Y.Doc())`.
+ */
+export function useProvider(options: CreateOptions): SynclineProvider {
+  const latest = useRef(options)
+  const [, renderAgain] = useReducer((count: number) => count + 1, 0)
+  const { provider } = lookUp(options, latest)
+  const { user, connect = true } = options
+
+  useEffect(() => {
+    latest.current = options
+  })
+  useEffect(() => {
+    const entry = lookUp(latest.current, latest)
+    // The effects ran again without a render, after the provider was destroyed.
+    if (entry.provider !== provider) return renderAgain()
+    entry.mounted += 1
+    if (connect) provider.connect()
+    return () => {
+      entry.mounted -= 1
+      setTimeout(() => end(entry))
+    }
+  }, [provider, connect])
+  const who = JSON.stringify(user)
+  useEffect(() => {
+    if (who !== undefined) provider.setUser(JSON.parse(who))
+  }, [provider, who])
+  return provider
+}
+
+function lookUp(options: CreateOptions, latest: { readonly current: CreateOptions }): Shared {
+  const { url, name, doc } = options
+  const byAddress = shared.get(doc) ?? new Map<string, Shared>()
+  shared.set(doc, byAddress)
+  const address = JSON.stringify([url, name])
+  const known = byAddress.get(address)
+  if (known !== undefined) return known
+  const { token, ...rest } = options
+  const current = () => {
+    const { token } = latest.current
+    return typeof token === 'function' ? token() : token
+  }
+  const provider = createProvider({
+    ...rest,
+    ...(token === undefined ? {} : { token: current }),
+    connect: false,
+  })
+  provider.once('destroy', () => byAddress.delete(address))
+  const entry = { provider, mounted: 0 }
+  byAddress.set(address, entry)
+  // On a server no effect ever runs, and nothing may be left behind.
+  if (isServer()) provider.destroy()
+  return entry
+}
+
+function end({ provider, mounted }: Shared): void {
+  if (mounted === 0) provider.destroy()
+}
+
+/** What `read` returns, read again at each of `events`. It must be the same until they come. */
+function useLive<Value>(
+  provider: SynclineProvider,
+  events: readonly (keyof ProviderEvents & string)[],
+  read: () => Value,
+  onServer: Value,
+): Value {
+  const subscribe = useCallback(
+    (wake: () => void) => {
+      for (const event of events) provider.on(event, wake)
+      return () => {
+        for (const event of events) provider.off(event, wake)
+      }
+    },
+    [provider, events],
+  )
+  return useSyncExternalStore(subscribe, read, () => onServer)
+}
+
+// One array each: a new one at every render would mean to subscribe anew.
+const STATUS = ['status'] as const
+const SYNC = ['sync'] as const
+const SAVED = ['saved'] as const
+const USERS = ['users'] as const
+
+/** Whether there is a connection. */
+export const useStatus = (provider: SynclineProvider): Status =>
+  useLive(provider, STATUS, () => provider.status, 'disconnected')
+
+/** What is in the way, if something is: for example `store_unavailable`. */
+export const useDetail = (provider: SynclineProvider): Trouble | undefined =>
+  useLive(provider, STATUS, () => provider.detail, undefined)
+
+/** Whether the server's state has arrived. */
+export const useSynced = (provider: SynclineProvider): boolean =>
+  useLive(provider, SYNC, () => provider.synced, false)
+
+/** Whether everything changed here is on disk. Undefined if the server does not say. */
+export const useSaved = (provider: SynclineProvider): boolean | undefined =>
+  useLive(provider, SAVED, () => provider.saved, undefined)
+
+/** How much of what was changed here is not known to be on disk. */
+export const useUnsaved = (provider: SynclineProvider): number | undefined =>
+  useLive(provider, SAVED, () => provider.unsaved, undefined)
+
+const NOBODY: readonly Participant[] = []
+
+/** Everybody who is here, ourselves first. */
+export const useUsers = (provider: SynclineProvider): readonly Participant[] =>
+  useLive(provider, USERS, () => provider.users, NOBODY)

@@ -1,0 +1,103 @@
+// Welcome and epochs, as the real server gives them.
+
+import { expect, test } from 'vitest'
+import * as Y from 'yjs'
+import type { EpochMismatch, Welcome } from '../../src/index.ts'
+import { Client, soon } from '../support/client.ts'
+import { startServer, tokenFor } from '../support/real-server.ts'
+
+const NAME = 'notes/today'
+const OTHER = '00000000000000bb'
+
+test('provider_9_the_server_names_the_history_and_its_limits_and_keeps_the_name', async () => {
+  const server = await startServer()
+  const client = new Client({
+    url: server.wsUrl,
+    name: NAME,
+    token: tokenFor(NAME),
+    connect: false,
+  })
+  const welcomes: Welcome[] = []
+  client.provider.on('welcome', welcome => welcomes.push(welcome))
+  client.provider.connect()
+  await client.synced()
+  expect(client.provider.dialect).toBe('syncline.v1')
+  const [first] = welcomes
+  expect(first).toMatchObject({ access: 'write', durability: 'fsync', quarantined: false })
+  expect(first?.epoch).toMatch(/^[0-9a-f]{16}$/)
+  expect(first?.limits.message).toBeGreaterThan(first?.limits.presence ?? 0)
+  expect(Math.abs((first?.serverTime ?? 0) - Date.now())).toBeLessThan(60_000)
+  client.text.insert(0, 'kept')
+  await client.saved()
+  await server.restart('kill9')
+  await soon(() => welcomes.length === 2 && client.provider.synced, 'back')
+  expect(welcomes[1]?.epoch).toBe(first?.epoch)
+  expect(client.sockets.at(-1)?.url).toContain(`epoch=${first?.epoch}`)
+  await client.saved()
+})
+
+test('provider_10_a_copy_of_another_history_takes_and_gives_nothing', async () => {
+  const server = await startServer()
+  const token = tokenFor(NAME)
+  const writer = await new Client({ url: server.wsUrl, name: NAME, token }).synced()
+  writer.text.insert(0, 'this history')
+  await writer.saved()
+
+  const doc = new Y.Doc()
+  doc.getText('text').insert(0, 'another history')
+  const client = new Client({
+    url: server.wsUrl,
+    name: NAME,
+    token,
+    doc,
+    epoch: OTHER,
+    connect: false,
+  })
+  const mismatches: EpochMismatch[] = []
+  client.provider.on('epoch-mismatch', mismatch => mismatches.push(mismatch))
+  client.provider.connect()
+  await soon(() => client.closed.length === 1, 'stopped')
+  expect(client.closed[0]).toMatchObject({
+    code: 4409,
+    reason: expect.stringMatching(/^epoch_mismatch: /),
+  })
+  expect(mismatches).toMatchObject([{ held: OTHER }])
+  expect([client.text.toString(), writer.text.toString()]).toEqual([
+    'another history',
+    'this history',
+  ])
+  expect(client.provider.saved).toBe(false)
+
+  const fresh = new Y.Doc()
+  const next = client.provider.startAfresh(fresh)
+  await next.whenSynced()
+  expect(fresh.getText('text').toString()).toBe('this history')
+  expect(next.epoch).toBe(writer.provider.epoch)
+  fresh.destroy()
+})
+
+test('provider_22_a_reader_owes_nothing_until_it_writes', async () => {
+  const server = await startServer()
+  const token = tokenFor(NAME)
+  const writer = await new Client({ url: server.wsUrl, name: NAME, token }).synced()
+  writer.text.insert(0, 'one')
+  await writer.saved()
+  // A copy that was kept from an earlier visit: the server has all of it.
+  const doc = new Y.Doc()
+  Y.applyUpdate(doc, Y.encodeStateAsUpdate(writer.doc))
+  const reader = new Client({ url: server.wsUrl, name: NAME, doc, token: tokenFor(NAME, 'read') })
+  expect(reader.provider.unsaved).toBe(1)
+  await reader.synced()
+  expect([reader.provider.access, reader.provider.unsaved, reader.provider.saved]).toEqual([
+    'read',
+    0,
+    true,
+  ])
+  // What it wrote while it was away is refused as soon as it is back.
+  reader.provider.disconnect()
+  reader.text.insert(0, 'mine ')
+  reader.provider.connect()
+  await soon(() => reader.refusals.length === 1, 'refused')
+  expect(reader.refusals[0]).toMatchObject({ code: 'forbidden_write' })
+  expect(reader.provider.saved).toBe(false)
+})
