@@ -30,6 +30,12 @@ npm:
     npm --prefix tests/npm ci --ignore-scripts --no-audit --no-fund
     npm --prefix tests/npm test
 
+# The provider: lint, types, build, size, package, documentation; then its tests
+client:
+    npm --prefix client-js ci --ignore-scripts --no-audit --no-fund
+    npm --prefix client-js run check
+    npm --prefix client-js test
+
 # Dependencies: who may use what, licences, advisories
 deny:
     cargo deny check

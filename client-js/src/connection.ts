@@ -3,8 +3,9 @@
 import type { Address } from './address.ts'
 import type { Reaction } from './close-code.ts'
 import type { Copy } from './copy.ts'
-import { type Command, type Event, isLive, type Notice, type State, step } from './machine.ts'
+import { isLive, step } from './machine.ts'
 import { OPEN, type Socket, type SocketClass } from './socket.ts'
+import type { Command, Event, Notice, State } from './state.ts'
 import * as wire from './wire.ts'
 
 /** A connection on which nothing was heard for so long is given up. The server speaks every 20 s. */

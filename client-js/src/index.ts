@@ -6,17 +6,11 @@
 
 export { hintFor, isPassing, type Reaction, reactionTo } from './close-code.ts'
 export { SynclineError } from './error.ts'
-export type { Closed, Dialect, EpochMismatch, Refusal, Trouble } from './machine.ts'
+export type { ProviderEvents, SavedEvent, Status, StatusEvent } from './events.ts'
 export type { CreateOptions, ProviderOptions, TokenSource } from './options.ts'
 export { colorOf, type Participant, type User, type UserFields } from './presence.ts'
-export {
-  createProvider,
-  type ProviderEvents,
-  type SavedEvent,
-  type Status,
-  type StatusEvent,
-  SynclineProvider,
-} from './provider.ts'
+export { createProvider, SynclineProvider } from './provider.ts'
 export { isUntouched, makeSeed, SEED_ORIGIN, type SeedOptions, seed } from './seed.ts'
 export type { Socket, SocketClass } from './socket.ts'
+export type { Closed, Dialect, EpochMismatch, Refusal, Trouble } from './state.ts'
 export { type Access, type Durability, type Limits, SUBPROTOCOL, type Welcome } from './wire.ts'

@@ -6,62 +6,17 @@ import { type Reaction, reactionTo } from './close-code.ts'
 import { Connection, type Port } from './connection.ts'
 import { Copy } from './copy.ts'
 import { SynclineError } from './error.ts'
-import * as machine from './machine.ts'
+import type { ProviderEvents, Status } from './events.ts'
+import { isLive, unsavedOf } from './machine.ts'
 import type { CreateOptions, ProviderOptions } from './options.ts'
 import * as people from './presence.ts'
 import { isUntouched } from './seed.ts'
 import { isServer, platformSocket, type Socket } from './socket.ts'
+import { begin, type Dialect, type Notice, type State, type Trouble } from './state.ts'
 import { Tabs } from './tabs.ts'
 import { type Access, presence, syncStep1, update, type Welcome } from './wire.ts'
 
 const BACKOFF_MAX_MS = 10_000
-
-/** Whether there is a connection, in the words of y-websocket. */
-export type Status = 'connecting' | 'connected' | 'disconnected'
-
-/** Where the connection is, and what is in its way. */
-export interface StatusEvent {
-  /** Whether there is a connection. */
-  readonly status: Status
-  /** Why it does not work as it should, though it is being tried: for example `store_unavailable`. */
-  readonly detail?: machine.Trouble
-}
-
-/** How much of what was changed here is on disk. */
-export interface SavedEvent {
-  /** Everything is. Undefined if the server does not say. */
-  readonly saved: boolean | undefined
-  /** Frames that are not known to be on disk, and changes that are not sent. */
-  readonly unsaved: number | undefined
-}
-
-/** What a provider emits, and with what. Those of y-websocket have its arguments. */
-export type ProviderEvents = {
-  /** Connecting, connected or disconnected, or something else is in the way now. */
-  readonly status: (event: StatusEvent) => void
-  /** Whether the server's state has arrived on this connection. */
-  readonly sync: (synced: boolean) => void
-  /** The same as `sync`. */
-  readonly synced: (synced: boolean) => void
-  /** A socket closed; null if it was closed from here. */
-  readonly 'connection-close': (event: CloseEvent | null, provider: SynclineProvider) => void
-  /** A socket failed, or no token could be had. It is tried again, unless `closed` follows. */
-  readonly 'connection-error': (error: unknown, provider: SynclineProvider) => void
-  /** Trying again is pointless: the provider has stopped. */
-  readonly closed: (closed: machine.Closed, provider: SynclineProvider) => void
-  /** `saved` or `unsaved` is another one. */
-  readonly saved: (event: SavedEvent) => void
-  /** The server does not take a frame. The change stays in the document. */
-  readonly refused: (refusal: machine.Refusal) => void
-  /** The server has said what it is; `provider.epoch` is known from here. */
-  readonly welcome: (welcome: Welcome) => void
-  /** The server has another history of the document: `startAfresh`. */
-  readonly 'epoch-mismatch': (mismatch: machine.EpochMismatch) => void
-  /** Somebody came, went, or changed. */
-  readonly users: (users: readonly people.Participant[]) => void
-  /** The provider has ended. */
-  readonly destroy: (provider: SynclineProvider) => void
-}
 
 /** An awareness update's clients, as y-protocols emits them. */
 interface AwarenessChange {
@@ -92,6 +47,8 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   readonly #tabs: Tabs
   readonly #undo: (() => void)[] = []
   #users: readonly people.Participant[] = []
+  /** A history that was given up. Other tabs may still hold it. */
+  #shunned: string | undefined
 
   /** A provider for `name` at `serverUrl`, in the shape of y-websocket. */
   constructor(serverUrl: string, name: string, doc: Doc, options: ProviderOptions = {}) {
@@ -103,11 +60,12 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     this.params = options.params ?? {}
     this.#options = options
     const backoffMax = options.maxBackoffTime ?? BACKOFF_MAX_MS
-    const state = machine.begin({ epoch: options.epoch, foreign: !isUntouched(doc), backoffMax })
+    const state = begin({ epoch: options.epoch, foreign: !isUntouched(doc), backoffMax })
     this.#copy = new Copy(doc, this.awareness, this)
     this.#connection = new Connection(state, this.#copy, this.#port())
     this.#tabs = new Tabs(`${this.serverUrl}/${name}`, this.#copy, {
       epoch: () => this.epoch,
+      shuns: epoch => epoch === this.#shunned,
       learn: epoch => this.#connection.dispatch({ type: 'learnt', epoch }),
     })
     this.#users = people.participants(this.awareness)
@@ -142,7 +100,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /** What is in the way, if something is. */
-  get detail(): machine.Trouble | undefined {
+  get detail(): Trouble | undefined {
     return this.#connection.state.trouble
   }
 
@@ -188,7 +146,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
 
   /** Frames that are not known to be on disk, and changes that are not sent. */
   get unsaved(): number | undefined {
-    return machine.unsavedOf(this.#connection.state)
+    return unsavedOf(this.#connection.state)
   }
 
   /** The history that the document belongs to: store it beside the document, and give it back. */
@@ -207,7 +165,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /** What the server speaks. Undefined until one has spoken. */
-  get dialect(): machine.Dialect | undefined {
+  get dialect(): Dialect | undefined {
     return this.#connection.state.dialect
   }
 
@@ -279,6 +237,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
       params: this.params,
       connect: false,
     })
+    next.#shunned = this.epoch
     if (presenceState?.user !== undefined) next.setUser(presenceState.user)
     next.connect()
     return next
@@ -353,7 +312,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /** Emits what differs. */
-  #publish(before: machine.State, after: machine.State): void {
+  #publish(before: State, after: State): void {
     this.#joinTabs(before, after)
     if (before.phase === 'open' && after.phase !== 'open') this.#forgetOthers()
     if (statusOf(before) !== statusOf(after) || before.trouble !== after.trouble) {
@@ -365,13 +324,13 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
       this.emit('sync', [after.synced])
       this.doc.emit('sync', [after.synced, this.doc])
     }
-    const unsaved = machine.unsavedOf(after)
-    if (machine.unsavedOf(before) !== unsaved) {
+    const unsaved = unsavedOf(after)
+    if (unsavedOf(before) !== unsaved) {
       this.emit('saved', [{ saved: unsaved === undefined ? undefined : unsaved === 0, unsaved }])
     }
   }
 
-  #joinTabs(before: machine.State, after: machine.State): void {
+  #joinTabs(before: State, after: State): void {
     if (this.#options.disableBc || talks(before) === talks(after)) return
     if (talks(after)) this.#tabs.open()
     else this.#tabs.close()
@@ -384,7 +343,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     removeAwarenessStates(awareness, others, this)
   }
 
-  #tell(notice: machine.Notice): void {
+  #tell(notice: Notice): void {
     switch (notice.event) {
       case 'welcome':
         return this.emit('welcome', [notice.welcome])
@@ -432,10 +391,10 @@ export function createProvider({ url, name, doc, ...options }: CreateOptions): S
   return new SynclineProvider(url, name, doc, options)
 }
 
-function statusOf({ phase }: machine.State): Status {
+function statusOf({ phase }: State): Status {
   if (phase === 'open') return 'connected'
   return phase === 'authorizing' || phase === 'connecting' ? 'connecting' : 'disconnected'
 }
 
 /** Whether the other tabs are talked with: as long as a server would be. */
-const talks = (state: machine.State): boolean => state.wanted || machine.isLive(state)
+const talks = (state: State): boolean => state.wanted || isLive(state)

@@ -7,16 +7,12 @@
 
 import { useCallback, useEffect, useReducer, useRef, useSyncExternalStore } from 'react'
 import type { Doc } from 'yjs'
-import type { Trouble } from './machine.ts'
+import type { ProviderEvents, Status } from './events.ts'
 import type { CreateOptions } from './options.ts'
 import type { Participant } from './presence.ts'
-import {
-  createProvider,
-  type ProviderEvents,
-  type Status,
-  type SynclineProvider,
-} from './provider.ts'
+import { createProvider, type SynclineProvider } from './provider.ts'
 import { isServer } from './socket.ts'
+import type { Trouble } from './state.ts'
 
 /** A provider that components share, and how many of them are mounted. */
 interface Shared {

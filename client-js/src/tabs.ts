@@ -14,6 +14,8 @@ interface Envelope {
 /** What the tabs need to know of the history that our copy belongs to. */
 export interface TabsPort {
   epoch(): string | undefined
+  /** Whether this history was given up. */
+  shuns(epoch: string): boolean
   /** Our copy now holds content of this history. */
   learn(epoch: string): void
 }
@@ -59,7 +61,7 @@ export class Tabs {
   #receive({ frame, epoch, isNew }: Envelope): void {
     const own = this.#port.epoch()
     // A tab that was left behind by a replaced history must not bring it back through us.
-    if (own !== undefined && epoch !== undefined && own !== epoch) return
+    if (epoch !== undefined && (this.#port.shuns(epoch) || (own ?? epoch) !== epoch)) return
     this.#answer(decode(frame), epoch, isNew)
   }
 

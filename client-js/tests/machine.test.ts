@@ -3,7 +3,8 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { begin, type Command, type Event, type State, step, unsavedOf } from '../src/machine.ts'
+import { step, unsavedOf } from '../src/machine.ts'
+import { begin, type Command, type Event, type State } from '../src/state.ts'
 import { WELCOME } from './support/frames.ts'
 import { type Move, World } from './support/world.ts'
 
@@ -184,6 +185,12 @@ describe('sending', () => {
     expect(hand.state.trouble).toBeUndefined()
     expect(unsavedOf(hand.state)).toBe(0)
   })
+})
+
+test('whoever leaves by themselves has no trouble', () => {
+  const hand = new Hand().opened().closes(4503, 'overloaded: too many documents')
+  expect(hand.state.trouble).toEqual({ code: 'overloaded', text: 'too many documents' })
+  expect(hand.on({ type: 'disconnect' }).state).toMatchObject({ phase: 'idle', trouble: undefined })
 })
 
 describe('coming back', () => {

@@ -3,6 +3,7 @@
 import { expect, onTestFinished, test } from 'vitest'
 import * as Y from 'yjs'
 import { never } from '../../tests/npm/support/wait.mjs'
+import { update } from '../src/wire.ts'
 import { Client, type ClientOptions, soon } from './support/client.ts'
 import { FakeServer } from './support/fake-server.ts'
 
@@ -86,17 +87,35 @@ test('a tab that took content of a history belongs to it', async () => {
   onTestFinished(() => channel.close())
   const connected = await tab(name, { url: server.url }).synced()
   expect(connected.provider.epoch).toBe(OTHER)
-  const doc = new Y.Doc()
-  doc.getText('text').insert(0, 'x')
-  channel.postMessage({
-    frame: new Uint8Array([
-      0,
-      2,
-      ...[Y.encodeStateAsUpdate(doc).length],
-      ...Y.encodeStateAsUpdate(doc),
-    ]),
-    epoch: HELD,
-    isNew: false,
-  })
+  channel.postMessage(staleUpdate())
   await never(() => connected.text.toString() !== '', { during: 200, what: 'histories merged' })
+})
+
+/** What a tab of the history `HELD` says when it writes. */
+function staleUpdate(): object {
+  const doc = new Y.Doc()
+  doc.getText('text').insert(0, 'stale')
+  return { frame: update(Y.encodeStateAsUpdate(doc)), epoch: HELD, isNew: false }
+}
+
+test('provider_10_who_starts_afresh_does_not_take_the_old_history_from_a_tab', async () => {
+  const name = unheard()
+  const server = await FakeServer.start({ welcome: { epoch: OTHER } })
+  const client = tab(name, { url: server.url, epoch: HELD })
+  await soon(() => client.closed.length === 1, 'stopped')
+  // A tab that has not heard yet answers everybody who comes.
+  const channel = new BroadcastChannel(`syncline:${server.url}/${name}`)
+  let answers = 0
+  channel.onmessage = () => {
+    answers += 1
+    channel.postMessage(staleUpdate())
+  }
+  onTestFinished(() => channel.close())
+  const doc = new Y.Doc()
+  onTestFinished(() => doc.destroy())
+  const next = client.provider.startAfresh(doc)
+  await next.whenSynced()
+  await soon(() => answers > 2, 'the tab has answered')
+  await never(() => doc.getText('text').length > 0, { during: 200, what: 'histories merged' })
+  expect(next.epoch).toBe(OTHER)
 })

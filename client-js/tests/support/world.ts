@@ -1,7 +1,8 @@
 // A world for the machine: a server with a disk, a network that may do anything, and no clock.
 // It does what the machine's commands ask for, and checks that they may be asked for.
 
-import { begin, type Command, type Event, type State, step, unsavedOf } from '../../src/machine.ts'
+import { step, unsavedOf } from '../../src/machine.ts'
+import { begin, type Command, type Event, type State } from '../../src/state.ts'
 import type { Message } from '../../src/wire.ts'
 import { WELCOME } from './frames.ts'
 
