@@ -39,7 +39,7 @@ export function step(state: State, event: Event): Step {
     case 'destroy':
       return leave({ ...state, wanted: false }, 'destroyed')
     case 'want':
-      return [{ ...state, wanted: event.wanted }, []]
+      return event.wanted ? connect(state) : stayAway(state)
     case 'token':
       return authorized(state, event.token)
     case 'failed':
@@ -69,6 +69,12 @@ function connect(state: State): Step {
   return attempt(
     state.phase === 'stopped' ? { ...wanted, failures: 0, rejected: undefined } : wanted,
   )
+}
+
+/** What is open stays open, but is not come back to. */
+function stayAway(state: State): Step {
+  const unwanted = { ...state, wanted: false }
+  return state.phase === 'waiting' ? leave(unwanted, 'idle') : [unwanted, []]
 }
 
 function attempt(state: State): Step {
@@ -233,7 +239,9 @@ function extension(state: State, message: Message): Step {
 
 function refused(state: State, frame: number | undefined, why: Trouble): Step {
   const refusal = { ...why, hint: hintFor(why.code), frame }
-  const trouble = isPassing(why.code) ? why : state.trouble
+  // Every keystroke is refused while it lasts, but it is one trouble.
+  const isNew = isPassing(why.code) && why.code !== state.trouble?.code
+  const trouble = isNew ? why : state.trouble
   return [{ ...state, trouble }, [{ do: 'tell', notice: { event: 'refused', refusal } }]]
 }
 

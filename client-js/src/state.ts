@@ -90,7 +90,7 @@ export type Event =
   | { readonly type: 'connect' }
   | { readonly type: 'disconnect' }
   | { readonly type: 'destroy' }
-  /** Whether to come back after the next loss; what is open stays open. */
+  /** Whether to come back after the next loss. If not, what is open stays open. */
   | { readonly type: 'want'; readonly wanted: boolean }
   | { readonly type: 'token'; readonly attempt: number; readonly token: string | undefined }
   /** No token could be had, the bytes made no sense, or nothing was heard for too long. */

@@ -20,6 +20,7 @@ const anyMove: fc.Arbitrary<Move> = fc.oneof(
   often(6, { do: 'connect' }, { do: 'retry' }, { do: 'ask' }, { do: 'answer' }),
   often(4, { do: 'refuse', word: 'store_unavailable' }, { do: 'overpromise' }),
   often(1, { do: 'refuse', word: 'forbidden_write' }, { do: 'load' }, { do: 'stale' }),
+  often(1, { do: 'want', wanted: true }, { do: 'want', wanted: false }),
   often(1, { do: 'disconnect' }, { do: 'online' }, { do: 'noToken' }, { do: 'silence' }),
   often(1, ...CODES.map(code => ({ do: 'close', code }) as const)),
 )
@@ -185,6 +186,25 @@ describe('sending', () => {
     expect(hand.state.trouble).toBeUndefined()
     expect(unsavedOf(hand.state)).toBe(0)
   })
+})
+
+test('what is not wanted any more is not come back to, and not closed', () => {
+  const away: Event = { type: 'want', wanted: false }
+  const hand = new Hand().opened().on(away)
+  expect([hand.state.phase, hand.did]).toEqual(['open', []])
+  expect(hand.closes(1006).state.phase).toBe('idle')
+  expect(new Hand().opened().closes(1006).on(away).state.phase).toBe('idle')
+})
+
+test('a stall is one trouble, however many frames are refused', () => {
+  const hand = new Hand()
+    .opened()
+    .receives({ kind: 'welcome', welcome: WELCOME }, STEP_1)
+    .on(EDIT, EDIT)
+  const refusal = { kind: 'refused', word: 'store_unavailable', text: 'full' } as const
+  const { trouble } = hand.receives({ ...refusal, frame: 2 }).state
+  expect(hand.receives({ ...refusal, frame: 3 }).state.trouble).toBe(trouble)
+  expect(hand.did).toEqual(['tell'])
 })
 
 test('whoever leaves by themselves has no trouble', () => {

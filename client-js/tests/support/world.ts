@@ -11,6 +11,7 @@ export type Move =
   | { readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'noToken' }
   | { readonly do: 'open' | 'retry' | 'silence' | 'ask' | 'answer' | 'store' | 'acknowledge' }
   | { readonly do: 'refuse'; readonly word: string }
+  | { readonly do: 'want'; readonly wanted: boolean }
   | { readonly do: 'overpromise' | 'stale' }
   | { readonly do: 'close'; readonly code: number }
 
@@ -138,6 +139,8 @@ export class World {
       case 'disconnect':
       case 'online':
         return this.dispatch({ type: move.do })
+      case 'want':
+        return this.dispatch({ type: 'want', wanted: move.wanted })
       case 'edit':
       case 'load': {
         const change = this.copy.size + 1
