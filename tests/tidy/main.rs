@@ -107,8 +107,14 @@ fn no_committed_file_is_large() {
 #[test]
 fn licences_and_locks_are_committed() {
     let paths = paths();
-    let wanted =
-        ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "Cargo.lock", "tests/npm/package-lock.json"];
+    let wanted = [
+        "LICENSE",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "Cargo.lock",
+        "client-js/package-lock.json",
+        "tests/npm/package-lock.json",
+    ];
     let absent = wanted.iter().filter(|wanted| !paths.iter().any(|path| path == *wanted));
     assert_none(&absent.map(|path| format!("{path} must be committed")).collect::<Vec<_>>());
 }
