@@ -421,10 +421,8 @@ impl Document {
     /// wait; everything relayed so far is in the log, so they lose nothing.
     fn rebuild(&mut self, error: &ApplyError, turn: &mut Turn<'_>) {
         if self.rebuilds == REBUILDS_MAX {
-            let cause = format!("it was rebuilt {REBUILDS_MAX} times, and failed again: {error}");
-            turn.effects.push(Effect::Quarantine { cause });
-            let text = "the document failed repeatedly; reconnect to read it";
-            return self.lose(CloseCode::Internal, text, turn);
+            let text = format!("the document failed repeatedly and is loaded afresh: {error}");
+            return self.lose(CloseCode::Internal, &text, turn);
         }
         self.rebuilds += 1;
         self.log.abandon_snapshot();

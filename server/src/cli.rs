@@ -24,7 +24,7 @@ use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::memory::Memory;
 use crate::store::{OpenError, Store};
 use crate::tools::{self, ToolError};
-use crate::trouble::{Trouble, TroubleError};
+use crate::trouble::Trouble;
 
 /// Why a subcommand failed. The exit codes are those of sysexits.h.
 #[derive(Debug, Error)]
@@ -35,8 +35,6 @@ enum CliError {
     LogFilter { filter: String },
     #[error("the documents cannot be opened")]
     Store(#[from] OpenError),
-    #[error("the data folder cannot be used")]
-    Trouble(#[from] TroubleError),
     #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(
@@ -64,7 +62,7 @@ impl CliError {
             Self::Runtime(_) | Self::Stop(_) | Self::Sign(_) => 70,
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
-            Self::Store(_) | Self::Trouble(_) => 73,
+            Self::Store(_) => 73,
             Self::Output(_) => 74,
             Self::Config(_) | Self::LogFilter { .. } => 78,
         }
@@ -156,7 +154,8 @@ fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble), CliError> {
         EmbeddedOptions { durability: config.durability, ..EmbeddedOptions::new(&config.data) };
     let store = Embedded::open(options)?;
     // After the folder is held: the notes are this process's from here on.
-    Ok((Arc::new(store), Trouble::open(&config.data)?))
+    let trouble = Trouble::open(&config.data, config.file.as_deref());
+    Ok((Arc::new(store), trouble))
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {

@@ -36,6 +36,8 @@ pub enum Mode {
 pub struct Config {
     /// Where documents are kept.
     pub data: PathBuf,
+    /// The configuration file, if one was named.
+    pub file: Option<PathBuf>,
     /// What an acknowledged edit survives.
     pub durability: Durability,
     /// Its bounds.
@@ -211,6 +213,7 @@ impl Config {
     fn merge(args: ServeArgs, file: FileConfig, mode: Mode, secret: Secret) -> Self {
         Self {
             data: data_folder(&args.keys.folder, &file),
+            file: args.keys.folder.config.clone(),
             durability: args.durability.or(file.durability).unwrap_or(Durability::Fsync),
             limits: file.limits,
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),

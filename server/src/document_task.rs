@@ -1,21 +1,20 @@
 //! Drives one document: mail and completions in, effects out.
 
-use std::collections::BTreeMap;
+mod background;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use syncline_protocol::document::{
-    CheckOutcome, Delivery, Document, Effect, Input, Limits, SnapshotOutcome,
-};
+use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,12 +24,10 @@ use crate::hub::{Hub, Mail};
 use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
 use crate::outbox::{Outbox, Pushed};
+use crate::quarantine::Interrupted;
 use crate::store::Record;
-use crate::store::writer::{Durable, Progress, StoreState};
-use crate::stored_document::{self, Opened, Watch};
-
-/// How often a document in quarantine looks whether it has been released.
-const RELEASE_POLL: Duration = Duration::from_secs(2);
+use crate::store::writer::{Durable, Progress, StoreState, StoreWriter, WriterStopped};
+use crate::stored_document::{Opened, Watch};
 
 /// The one task that touches a document.
 pub(crate) struct DocumentTask {
@@ -50,6 +47,9 @@ pub(crate) struct DocumentTask {
     /// Ends when an operator has released the document from quarantine.
     release: Option<AbortOnDropHandle<()>>,
     work: Vec<Work>,
+    /// Updates that the store's queue had no room for yet, in order.
+    unsent: VecDeque<Record>,
+    store_state: StoreState,
     draining: bool,
 }
 
@@ -70,6 +70,7 @@ struct Seat {
 }
 
 enum Event {
+    Sent(Result<(), WriterStopped>),
     Mail(usize),
     Durable(Durable),
     Store(StoreState),
@@ -99,6 +100,8 @@ impl DocumentTask {
             watch: Watch::Nothing,
             release: None,
             work: Vec::new(),
+            unsent: VecDeque::new(),
+            store_state: StoreState::Writable,
             draining: false,
         }
     }
@@ -125,7 +128,11 @@ impl DocumentTask {
                 () = released(&mut self.release) => Event::Released,
                 // Before the mail, which may never end.
                 () = until(&hub, self.document.next_deadline()) => Event::Deadline,
-                received = self.mail.recv_many(&mut batch, MAIL_BATCH) => Event::Mail(received),
+                sent = send_first(&hub.writer, &self.unsent, &self.progress) => Event::Sent(sent),
+                // A full queue slows the document's writers down. While nothing is stored no
+                // updates are accepted, and everything else goes on.
+                received = self.mail.recv_many(&mut batch, MAIL_BATCH),
+                    if self.unsent.is_empty() || !self.stores() => Event::Mail(received),
             };
             match event {
                 // Every sender is gone, and the hub's own goes last.
@@ -138,9 +145,14 @@ impl DocumentTask {
                     error!(document = %self.name, reason, "Updates could not be stored.");
                     self.handle(Input::PersistFailed);
                 }
-                Event::Store(StoreState::Writable) => self.handle(Input::StoreResumed),
-                Event::Store(StoreState::Stalled(_) | StoreState::Failed(_)) => {
-                    self.handle(Input::StoreStalled);
+                Event::Store(state) => {
+                    self.store_state = state;
+                    let stores = self.stores();
+                    self.handle(if stores { Input::StoreResumed } else { Input::StoreStalled });
+                }
+                Event::Sent(sent) => {
+                    self.unsent.pop_front();
+                    self.sent(sent);
                 }
                 Event::Blocking(opened) => self.opened(opened),
                 Event::Released => {
@@ -154,7 +166,7 @@ impl DocumentTask {
                     self.handle(Input::Drain);
                 }
             }
-            if self.carry_out().await {
+            if self.carry_out() {
                 return;
             }
         }
@@ -172,7 +184,12 @@ impl DocumentTask {
             self.watch = opened.watch;
             self.release = (self.watch == Watch::Release).then(|| self.await_release());
         }
+        let hub = Arc::clone(&self.hub);
+        // Applies what arrived meanwhile, the first syncs of sessions among it.
+        let mark = matches!(opened.input, Input::Loaded(_))
+            .then(|| hub.trouble.mark(&self.name, &first_sync("", &[])));
         self.handle(opened.input);
+        drop(mark);
     }
 
     fn deliver(&mut self, mail: Mail) {
@@ -206,22 +223,28 @@ impl DocumentTask {
     /// Until a session's first sync is done, what it sends may be what ended a process before.
     fn receive(&mut self, session: SessionId, message: ClientMessage) {
         let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
-        let author = match self.sessions.get_mut(&session) {
-            Some(seat) if is_sync && !seat.synced => {
+        // What arrives before the document is there is applied by `opened`.
+        let is_applied = is_sync && self.stores() && self.document.known().is_some();
+        let step = match (self.sessions.get_mut(&session), &message) {
+            (Some(seat), ClientMessage::SyncStep2 { update }) if is_applied && !seat.synced => {
                 seat.synced = true;
-                Arc::clone(&seat.author)
+                first_sync(&seat.author, update)
             }
-            Some(_) | None => return self.handle(Input::Received { session, message }),
+            _ => return self.handle(Input::Received { session, message }),
         };
         let hub = Arc::clone(&self.hub);
-        let mark = hub.trouble.mark_first_sync(&self.name, &author);
+        let mark = hub.trouble.mark(&self.name, &step);
         self.handle(Input::Received { session, message });
         drop(mark);
-        if self.watch == Watch::Suspect(first_sync(&author)) {
+        if self.watch == Watch::Suspect(step.clone()) {
             self.watch = Watch::Nothing;
-            let name = self.name.clone();
-            hub.clone().tasks.spawn_blocking(move || hub.trouble.clear(&name));
+            self.clear_suspicion(step);
         }
+    }
+
+    fn clear_suspicion(&self, step: Interrupted) {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        self.hub.tasks.spawn_blocking(move || hub.trouble.clear(&name, &step));
     }
 
     /// Applies an input and sends what it asks for. What touches the store is left for `carry_out`,
@@ -254,9 +277,6 @@ impl DocumentTask {
                     self.work.push(Work::Snapshot { snapshot, known });
                 }
                 Effect::Compare { live, known } => self.work.push(Work::Compare { live, known }),
-                Effect::Quarantine { cause } => {
-                    error!(document = %self.name, cause, "A document gave itself up.");
-                }
                 Effect::Unload => self.work.push(Work::Unload),
             }
         }
@@ -281,19 +301,39 @@ impl DocumentTask {
         seat.outbox.close(close);
     }
 
+    /// Whether the store takes updates at the moment.
+    fn stores(&self) -> bool {
+        self.store_state == StoreState::Writable
+    }
+
+    /// Hands an update to the store's queue, or keeps it until there is room.
+    fn append(&mut self, record: Record) {
+        if self.unsent.is_empty() {
+            match self.hub.writer.append(record.clone(), &self.progress).now_or_never() {
+                Some(sent) => self.sent(sent),
+                None => self.unsent.push_back(record),
+            }
+        } else {
+            self.unsent.push_back(record);
+        }
+    }
+
+    fn sent(&mut self, sent: Result<(), WriterStopped>) {
+        if sent.is_err() {
+            self.unsent.clear();
+            self.handle(Input::PersistFailed);
+        }
+    }
+
     /// Carries out what touches the store. Returns whether the document is released.
-    async fn carry_out(&mut self) -> bool {
+    fn carry_out(&mut self) -> bool {
         let mut unload = false;
         while !self.work.is_empty() {
             for work in std::mem::take(&mut self.work) {
                 // Whatever follows a wish to unload takes it back.
                 unload = matches!(work, Work::Unload);
                 match work {
-                    Work::Append(record) => {
-                        if self.hub.writer.append(record, &self.progress).await.is_err() {
-                            self.handle(Input::PersistFailed);
-                        }
-                    }
+                    Work::Append(record) => self.append(record),
                     Work::Load => self.blocking = Some(self.load()),
                     Work::Snapshot { snapshot, known } => {
                         self.blocking = Some(self.write_snapshot(snapshot, known));
@@ -313,68 +353,18 @@ impl DocumentTask {
         }
         unload && self.hub.release(&self.name, &self.mail)
     }
+}
 
-    fn load(&self) -> JoinHandle<Opened> {
-        let hub = Arc::clone(&self.hub);
-        let name = self.name.clone();
-        let work = move || stored_document::open(&hub, &name);
-        self.spawn_blocking(Opened::nothing(Input::LoadFailed), work)
-    }
-
-    fn write_snapshot(&self, snapshot: Snapshot, known: StateVector) -> JoinHandle<Opened> {
-        let hub = Arc::clone(&self.hub);
-        let name = self.name.clone();
-        let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
-        self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
-            ended(stored_document::write_snapshot(&hub, &name, &snapshot, &known))
-        })
-    }
-
-    fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<Opened> {
-        let hub = Arc::clone(&self.hub);
-        let name = self.name.clone();
-        let ended = |outcome| Opened::nothing(Input::Compared(outcome));
-        self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
-            ended(stored_document::check(&hub, &name, &live, &known))
-        })
-    }
-
-    fn await_release(&self) -> AbortOnDropHandle<()> {
-        let hub = Arc::clone(&self.hub);
-        let name = self.name.clone();
-        AbortOnDropHandle::new(self.hub.tasks.spawn(async move {
-            loop {
-                sleep(RELEASE_POLL).await;
-                let (hub, name) = (Arc::clone(&hub), name.clone());
-                let look = move || hub.trouble.is_released(&name);
-                if matches!(tokio::task::spawn_blocking(look).await, Ok(true)) {
-                    return;
-                }
-            }
-        }))
-    }
-
-    fn spawn_blocking(
-        &self,
-        on_failure: Opened,
-        work: impl FnOnce() -> Opened + Send + 'static,
-    ) -> JoinHandle<Opened> {
-        let hub = Arc::clone(&self.hub);
-        self.hub.tasks.spawn(async move {
-            let _permit = tokio::select! {
-                // The semaphore is never closed, so this only ever waits.
-                permit = hub.blocking.acquire() => permit,
-                // A stop does not wait for work that has not begun: the log holds everything.
-                () = hub.draining.cancelled() => return on_failure,
-            };
-            match tokio::task::spawn_blocking(work).await {
-                Ok(opened) => opened,
-                Err(failure) => {
-                    error!(%failure, "Loading, comparing or writing a document panicked.");
-                    on_failure
-                }
-            }
-        })
+/// Completes when the first of `unsent` is in the store's queue. Dropped before that, it has done
+/// nothing.
+async fn send_first(
+    writer: &StoreWriter,
+    unsent: &VecDeque<Record>,
+    progress: &Progress,
+) -> Result<(), WriterStopped> {
+    match unsent.front() {
+        Some(record) => writer.append(record.clone(), progress).await,
+        None => std::future::pending().await,
     }
 }
 

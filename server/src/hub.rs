@@ -103,6 +103,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     /// Bounds loads and snapshots, which hold a second copy of a document.
     pub(crate) blocking: Semaphore,
+    /// Lets one suspect at a time be read by a process of its own.
+    pub(crate) suspects: Semaphore,
     /// Cancelled when the server stops.
     pub(crate) draining: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -134,6 +136,7 @@ impl Hub {
             limits,
             clock: Clock::start(),
             blocking: Semaphore::new(BLOCKING_DOCUMENTS),
+            suspects: Semaphore::new(1),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
             next_session: AtomicU64::new(1),

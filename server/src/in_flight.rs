@@ -56,18 +56,22 @@ struct Note {
 }
 
 impl InFlight {
-    /// Notes in the data folder, and what the process before this one left.
-    pub(crate) fn open(data: &Path) -> io::Result<(Self, Vec<(DocumentName, Interrupted)>)> {
+    /// What the process before this one left in the data folder.
+    pub(crate) fn left(data: &Path) -> io::Result<Vec<(DocumentName, Interrupted)>> {
+        match std::fs::read(data.join(FILE)) {
+            Ok(notes) => Ok(notes.chunks(SLOT_BYTES).filter_map(interrupted).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Empty notes in the data folder. Overwritten in place and reserved in full, so that a full
+    /// disk keeps no note from being written.
+    pub(crate) fn open(data: &Path) -> io::Result<Self> {
         let path = data.join(FILE);
-        let before = match std::fs::read(&path) {
-            Ok(notes) => notes.chunks(SLOT_BYTES).filter_map(interrupted).collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let file = File::create(path)?;
-        // Reserved now, so that a full disk cannot keep a note from being written.
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
         file.write_all_at(&vec![0; SLOT_BYTES * usize::from(SLOTS)], 0)?;
-        Ok((Self { file: Some(file), free: Mutex::new((0..SLOTS).collect()) }, before))
+        Ok(Self { file: Some(file), free: Mutex::new((0..SLOTS).collect()) })
     }
 
     /// For a server that keeps nothing on disk.
@@ -76,9 +80,9 @@ impl InFlight {
     }
 
     /// Notes that `step` begins. None if there is nowhere to note it, which changes nothing else.
-    pub(crate) fn mark(&self, document: &DocumentName, step: Interrupted) -> Option<Mark<'_>> {
+    pub(crate) fn mark(&self, document: &DocumentName, step: &Interrupted) -> Option<Mark<'_>> {
         let file = self.file.as_ref()?;
-        let note = Note { document: document.as_str().to_owned(), step };
+        let note = Note { document: document.as_str().to_owned(), step: step.clone() };
         let note = serde_json::to_vec(&note).ok().filter(|note| note.len() < SLOT_BYTES)?;
         let slot = self.free().pop()?;
         let mark = Mark { notes: self, slot };
@@ -101,9 +105,10 @@ impl Drop for Mark<'_> {
     }
 }
 
-/// The step of applying what `author` sent first.
-pub(crate) fn first_sync(author: &str) -> Interrupted {
-    Interrupted::FirstSync { author: author.chars().take(AUTHOR_CHARS).collect() }
+/// The step of applying `update`, which `author` sent first.
+pub(crate) fn first_sync(author: &str, update: &[u8]) -> Interrupted {
+    let author = author.chars().take(AUTHOR_CHARS).collect();
+    Interrupted::FirstSync { author, crc: crc32c::crc32c(update) }
 }
 
 fn offset(slot: u16) -> u64 {
@@ -127,31 +132,31 @@ mod tests {
     #[test]
     fn trouble_1_what_was_under_way_is_found_after_the_process() {
         let data = tempfile::tempdir().unwrap();
-        let (notes, before) = InFlight::open(data.path()).unwrap();
-        assert_eq!(before, []);
-        let long = notes.mark(&name("a/long name of a document"), Interrupted::Load);
+        assert_eq!(InFlight::left(data.path()).unwrap(), []);
+        let notes = InFlight::open(data.path()).unwrap();
+        let long = notes.mark(&name("a/long name of a document"), &Interrupted::Load);
         drop(long);
-        let ended = notes.mark(&name("done"), first_sync("ada"));
-        let open = notes.mark(&name("b"), first_sync("bob"));
+        let ended = notes.mark(&name("done"), &first_sync("ada", b"update"));
+        let bob = first_sync("bob", b"update");
+        let open = notes.mark(&name("b"), &bob);
         drop(ended);
         // What a killed process leaves: nothing is wiped.
         std::mem::forget(open);
-        let (_, found) = InFlight::open(data.path()).unwrap();
-        assert_eq!(found, [(name("b"), first_sync("bob"))]);
-        let (_, again) = InFlight::open(data.path()).unwrap();
-        assert_eq!(again, [], "told once");
+        assert_eq!(InFlight::left(data.path()).unwrap(), [(name("b"), bob)]);
+        InFlight::open(data.path()).unwrap();
+        assert_eq!(InFlight::left(data.path()).unwrap(), [], "told once");
     }
 
     #[test]
     fn trouble_1_notes_are_bounded_and_running_out_changes_nothing() {
         let data = tempfile::tempdir().unwrap();
-        let (notes, _) = InFlight::open(data.path()).unwrap();
+        let notes = InFlight::open(data.path()).unwrap();
         let name = name("a");
         let marks: Vec<_> =
-            (0..SLOTS).map(|_| notes.mark(&name, Interrupted::Load).unwrap()).collect();
-        assert!(notes.mark(&name, Interrupted::Load).is_none());
+            (0..SLOTS).map(|_| notes.mark(&name, &Interrupted::Load).unwrap()).collect();
+        assert!(notes.mark(&name, &Interrupted::Load).is_none());
         drop(marks);
-        assert!(notes.mark(&name, Interrupted::Load).is_some());
+        assert!(notes.mark(&name, &Interrupted::Load).is_some());
         let bytes = std::fs::metadata(data.path().join(FILE)).unwrap().len();
         assert_eq!(bytes, u64::from(SLOTS) * SLOT_BYTES as u64);
     }
@@ -159,11 +164,10 @@ mod tests {
     #[test]
     fn trouble_1_names_and_authors_of_every_kind_fit() {
         let data = tempfile::tempdir().unwrap();
-        let (notes, _) = InFlight::open(data.path()).unwrap();
+        let notes = InFlight::open(data.path()).unwrap();
         let longest = name(&"\"\\".repeat(127));
-        let step = first_sync(&"\u{1}\u{10ffff}".repeat(1000));
-        std::mem::forget(notes.mark(&longest, step.clone()).unwrap());
-        let (_, found) = InFlight::open(data.path()).unwrap();
-        assert_eq!(found, [(longest, step)]);
+        let step = first_sync(&"\u{1}\u{10ffff}".repeat(1000), b"update");
+        std::mem::forget(notes.mark(&longest, &step).unwrap());
+        assert_eq!(InFlight::left(data.path()).unwrap(), [(longest, step)]);
     }
 }

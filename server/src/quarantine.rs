@@ -45,9 +45,26 @@ pub enum Interrupted {
     Load,
     /// A session's first SyncStep2 was applied.
     FirstSync {
-        /// The beginning of the identity that sent it; empty when it had none.
+        /// The beginning of the identity that sent it; empty when it had none, or several had sent
+        /// something.
         author: String,
+        /// CRC-32C of what was sent.
+        crc: u32,
     },
+}
+
+impl Interrupted {
+    /// Whether both may have the same cause. A client that goes on typing sends the same poison in
+    /// other bytes.
+    fn resembles(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Load, Self::Load) => true,
+            (Self::FirstSync { author: one, .. }, Self::FirstSync { author: other, .. }) => {
+                one == other
+            }
+            (Self::Load, Self::FirstSync { .. }) | (Self::FirstSync { .. }, Self::Load) => false,
+        }
+    }
 }
 
 /// A document in trouble.
@@ -104,7 +121,10 @@ impl Quarantine {
     /// If its file is there and cannot be read.
     pub fn find(&self, document: &DocumentName) -> Result<Option<Entry>, QuarantineError> {
         match &self.0 {
-            Place::Folder(folder) => read(&file(folder, document)),
+            // Two long names could share a file.
+            Place::Folder(folder) => {
+                Ok(read(&file(folder, document))?.filter(|entry| entry.document == *document))
+            }
             Place::Memory(entries) => Ok(lock(entries).get(document).cloned()),
         }
     }
@@ -170,13 +190,13 @@ impl Quarantine {
             }
             (Some((Standing::ReadOnly, _)), Interrupted::FirstSync { .. }) => return Ok(()),
             (Some((Standing::Suspect(earlier), since)), step)
-                if earlier == step && now - since < SUSPICION =>
+                if earlier.resembles(&step) && now - since < SUSPICION =>
             {
                 match step {
                     Interrupted::Load => {
                         (Standing::Closed, "the process ended twice while it was read".to_owned())
                     }
-                    Interrupted::FirstSync { author } => {
+                    Interrupted::FirstSync { author, .. } => {
                         let cause = format!(
                             "the process ended twice while it took over what {author:?} had written"
                         );
@@ -317,7 +337,7 @@ mod tests {
     #[test]
     fn trouble_3_once_is_chance_and_twice_is_not() {
         let at = |seconds: u64| Timestamp::from_unix_ms(1_700_000_000_000 + seconds * 1000);
-        let sync = |author: &str| Interrupted::FirstSync { author: author.to_owned() };
+        let sync = |author: &str| Interrupted::FirstSync { author: author.to_owned(), crc: 7 };
         both(|quarantine| {
             let (a, b) = (name("a"), name("b"));
             let standing = |name: &DocumentName| quarantine.find(name).unwrap().unwrap().standing;

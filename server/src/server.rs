@@ -92,7 +92,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     hub.tasks.close();
     let drained = timeout(patience, hub.tasks.wait()).await;
     // What is queued by now was accepted before; a disk that hangs must not keep the process.
-    let unfinished = |_| StopError::Unfinished { tasks: hub.tasks.len(), waited: DRAIN };
+    let unfinished = |_| StopError::Unfinished { tasks: hub.tasks.len(), waited: patience };
     timeout(DRAIN, writer_thread.stop()).await.map_err(unfinished)??;
     drained.map_err(unfinished)?;
     let close = timeout(DRAIN, tokio::task::spawn_blocking(move || store.close()));

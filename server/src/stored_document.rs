@@ -1,7 +1,10 @@
 //! The work on stored documents that takes its time: opening one, writing and comparing its
 //! states. All of it blocks and runs on threads of its own.
 
+use std::sync::Arc;
+
 use syncline_protocol::document::replay::DecodeError;
+use syncline_protocol::document::verify::CompareError;
 use syncline_protocol::document::{
     CheckOutcome, Input, LoadedDocument, SnapshotOutcome, compare, verify_snapshot,
 };
@@ -12,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::hub::Hub;
 use crate::quarantine::Interrupted;
+use crate::store::disk::is_lasting;
 use crate::store::{Generation, LoadError, SnapshotError};
 use crate::trouble::Admittance;
 
@@ -50,9 +54,32 @@ enum OpenError {
     Replay(#[source] DecodeError),
 }
 
+/// How a document may be opened. One that ended the process while it was read is read by a process
+/// of its own first: one such document at a time, and nobody else waits for it.
+pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> Admittance {
+    let admittance = {
+        let (hub, name) = (Arc::clone(hub), name.clone());
+        tokio::task::spawn_blocking(move || hub.trouble.admit(&name)).await
+    };
+    let admittance = admittance.unwrap_or_else(|failure| Admittance::Closed(failure.to_string()));
+    if admittance != Admittance::Watched(Interrupted::Load) {
+        return admittance;
+    }
+    // Never closed, so this only ever waits.
+    let _one = hub.suspects.acquire().await;
+    if !hub.trouble.kills_its_reader(name).await {
+        return admittance;
+    }
+    let cause = "reading it ends the process that does";
+    let (hub, name) = (Arc::clone(hub), name.clone());
+    let close = move || hub.trouble.close(&name, cause);
+    drop(tokio::task::spawn_blocking(close).await);
+    Admittance::Closed(cause.to_owned())
+}
+
 /// Reads and replays a document, or as much of it as is good.
-pub(crate) fn open(hub: &Hub, name: &DocumentName) -> Opened {
-    match try_open(hub, name) {
+pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: Admittance) -> Opened {
+    match try_open(hub, name, admittance) {
         Ok((loaded, watch)) => Opened { input: Input::Loaded(Box::new(loaded)), watch },
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -62,17 +89,33 @@ pub(crate) fn open(hub: &Hub, name: &DocumentName) -> Opened {
     }
 }
 
-fn try_open(hub: &Hub, name: &DocumentName) -> Result<(LoadedDocument, Watch), OpenError> {
-    let watch = match hub.trouble.admit(name) {
-        Admittance::Open => Watch::Nothing,
-        Admittance::Watched(step) => Watch::Suspect(step),
+fn try_open(
+    hub: &Hub,
+    name: &DocumentName,
+    admittance: Admittance,
+) -> Result<(LoadedDocument, Watch), OpenError> {
+    let suspicion = match admittance {
+        Admittance::Open => None,
+        Admittance::Watched(step) => Some(step),
         Admittance::ReadOnly(cause) => return Ok((salvage(hub, name, &cause)?, Watch::Release)),
         Admittance::Closed(cause) => return Err(OpenError::Closed { cause }),
     };
-    let _mark = hub.trouble.mark_load(name);
-    match load(hub, name) {
-        Ok(loaded) => Ok((loaded, watch)),
-        Err(error @ (OpenError::Replay(_) | OpenError::Read(LoadError::Damaged { .. }))) => {
+    let mark = hub.trouble.mark(name, &Interrupted::Load);
+    let loaded = load(hub, name);
+    drop(mark);
+    match loaded {
+        Ok(loaded) => {
+            let watch = match suspicion {
+                Some(Interrupted::Load) => {
+                    hub.trouble.clear(name, &Interrupted::Load);
+                    Watch::Nothing
+                }
+                Some(step @ Interrupted::FirstSync { .. }) => Watch::Suspect(step),
+                None => Watch::Nothing,
+            };
+            Ok((loaded, watch))
+        }
+        Err(error) if error.is_lasting() => {
             let cause = match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
@@ -80,8 +123,8 @@ fn try_open(hub: &Hub, name: &DocumentName) -> Result<(LoadedDocument, Watch), O
             hub.trouble.quarantine(name, &cause);
             Ok((salvage(hub, name, &cause)?, Watch::Release))
         }
-        // A disk that refuses now may answer later.
-        Err(error @ (OpenError::Read(_) | OpenError::Closed { .. })) => Err(error),
+        // A system that refuses now may answer later.
+        Err(error) => Err(error),
     }
 }
 
@@ -100,16 +143,39 @@ fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
 
 /// The last good state, to be read and not changed.
 fn salvage(hub: &Hub, name: &DocumentName, cause: &str) -> Result<LoadedDocument, OpenError> {
-    let _mark = hub.trouble.mark_load(name);
+    let _mark = hub.trouble.mark(name, &Interrupted::Load);
+    let limits = hub.limits.for_document();
     let salvaged = hub.store.salvage(name).map_err(OpenError::Read)?;
-    let (mut loaded, error) = LoadedDocument::salvage(&salvaged.log, &hub.limits.for_document());
+    let stored = |generation| hub.store.load(name, generation).ok();
+    // A state that can be read and not decoded hides the one before it from a salvage.
+    let logs = [Some(salvaged.log), stored(Generation::Newest), stored(Generation::Previous)];
+    let replayed = logs.iter().flatten().map(|log| LoadedDocument::salvage(log, &limits).0);
+    let best = replayed.max_by_key(LoadedDocument::last);
+    let mut loaded = best.unwrap_or_else(|| LoadedDocument::empty(&limits));
     loaded.quarantine(cause);
-    let stopped = error.map(|error| error.to_string()).or(salvaged.reason);
-    warn!(
-        document = %name, shown = %loaded.last(), last = %salvaged.last, stopped,
-        "A document in quarantine is shown as far as it is good."
-    );
+    let (shown, last, reason) = (loaded.last(), salvaged.last, salvaged.reason);
+    warn!(document = %name, %shown, %last, reason, "A document is shown as far as it is good.");
     Ok(loaded)
+}
+
+impl OpenError {
+    /// Whether the document itself is at fault, and trying again will not help.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Replay(_) => true,
+            Self::Read(error) => is_damage(error),
+            Self::Closed { .. } => false,
+        }
+    }
+}
+
+/// Whether a document's bytes are lost. A disk that has gone bad says so by an I/O error.
+fn is_damage(error: &LoadError) -> bool {
+    match error {
+        LoadError::Damaged { .. } => true,
+        LoadError::Io { source } => is_lasting(source),
+        LoadError::NoPrevious { .. } => false,
+    }
 }
 
 /// Reads a snapshot back, compares it, and stores it.
@@ -153,26 +219,46 @@ pub(crate) fn check(
     live: &Snapshot,
     known: &StateVector,
 ) -> CheckOutcome {
-    let stored = match hub.store.load(name, Generation::Newest) {
-        Ok(stored) => stored,
-        Err(error) => {
-            let damaged = matches!(error, LoadError::Damaged { .. });
+    let limits = hub.limits.for_document();
+    let newest = match hub.store.load(name, Generation::Newest) {
+        Ok(stored) => compare(live, known, &stored, &limits),
+        Err(error) if is_damage(&error) => {
             let error = &error as &dyn std::error::Error;
             error!(document = %name, error, "The log of a live document cannot be read.");
-            let heal = || hub.store.replace_log(name, live);
-            if damaged && write_verified(hub, name, (live, known), heal) == SnapshotOutcome::Written
-            {
-                info!(document = %name, "A snapshot of the live document made its log whole.");
-                return CheckOutcome::Same;
-            }
+            return heal(hub, name, live, known);
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            warn!(document = %name, error, "A live document was not compared with its log.");
             return CheckOutcome::Unknown;
         }
     };
-    match compare(live, known, &stored, &hub.limits.for_document()) {
+    match newest {
         Ok(()) => CheckOutcome::Same,
+        Err(CompareError::Unreadable(error)) if previous_agrees(hub, name, live, known) => {
+            error!(document = %name, %error, "The newest snapshot of a live document is unusable.");
+            heal(hub, name, live, known)
+        }
         Err(error) => {
             hub.trouble.quarantine(name, &format!("its live copy and its log differ: {error}"));
             CheckOutcome::Different
         }
+    }
+}
+
+fn previous_agrees(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> bool {
+    let previous = hub.store.load(name, Generation::Previous);
+    previous.is_ok_and(|log| compare(live, known, &log, &hub.limits.for_document()).is_ok())
+}
+
+/// Writes the live state in the place of a log that cannot be read.
+fn heal(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> CheckOutcome {
+    let write = || hub.store.replace_log(name, live);
+    match write_verified(hub, name, (live, known), write) {
+        SnapshotOutcome::Written => {
+            info!(document = %name, "A snapshot of the live document made its log whole.");
+            CheckOutcome::Same
+        }
+        SnapshotOutcome::Failed => CheckOutcome::Unknown,
     }
 }

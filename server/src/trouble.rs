@@ -3,48 +3,33 @@
 //!
 //! Why it is done this way: `docs/decisions/0008-documents-in-trouble.md`.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use syncline_protocol::{DocumentName, Timestamp};
-use thiserror::Error;
+use syncline_protocol::DocumentName;
 use tokio::process::Command;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::clock;
-use crate::in_flight::{InFlight, Mark, first_sync};
-use crate::quarantine::{Entry, Interrupted, Quarantine, QuarantineError, Standing};
+use crate::in_flight::{InFlight, Mark};
+use crate::quarantine::{Entry, Interrupted, Quarantine, Standing};
 
 /// For a child process to read one document. The largest take seconds.
 const CHILD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why what an earlier process left cannot be taken over.
-#[derive(Debug, Error)]
-pub enum TroubleError {
-    /// The notes of what was under way.
-    #[error("cannot use the notes of what was under way in {}", .data.display())]
-    InFlight {
-        /// The data folder.
-        data: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The list of documents in trouble.
-    #[error("the quarantine cannot be used")]
-    Quarantine(#[from] QuarantineError),
-}
+/// Documents whose trouble cannot be written down that are remembered.
+const UNWRITTEN_MAX: usize = 10_000;
 
 /// How a document may be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Admittance {
     /// As any other.
     Open,
-    /// As any other; it is a suspect until this author has synced.
+    /// As any other, with an eye on this: it ended the process before.
     Watched(Interrupted),
     /// To be shown as far as it is good, for this cause.
     ReadOnly(String),
@@ -57,128 +42,157 @@ pub(crate) enum Admittance {
 pub struct Trouble {
     quarantine: Quarantine,
     in_flight: InFlight,
+    /// What could not be written down, on a full disk say.
+    unwritten: Mutex<BTreeMap<DocumentName, Entry>>,
     /// Where a child process finds the documents. None: they are in this one's memory.
-    data: Option<PathBuf>,
+    folder: Option<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    data: PathBuf,
+    config: Option<PathBuf>,
 }
 
 impl Trouble {
-    /// Takes over what the process before this one left in the data folder.
-    ///
-    /// # Errors
-    /// If the folder cannot be used.
-    pub fn open(data: &Path) -> Result<Self, TroubleError> {
-        let (in_flight, interrupted) = InFlight::open(data)
-            .map_err(|source| TroubleError::InFlight { data: data.to_owned(), source })?;
+    /// Takes over what the process before this one left in the data folder. A disk that refuses
+    /// costs the notes, not the start. `config` is the configuration file, if there is one.
+    #[must_use]
+    pub fn open(data: &Path, config: Option<&Path>) -> Self {
         let quarantine = Quarantine::in_folder(data);
-        for (document, step) in interrupted {
+        let left = InFlight::left(data).unwrap_or_else(|error| {
+            error!(%error, "What the process before this one was at cannot be read.");
+            Vec::new()
+        });
+        for (document, step) in left {
             warn!(%document, ?step, "The process before this one ended while it was at this.");
-            quarantine.interrupted(document, step, clock::now())?;
+            if let Err(error) = quarantine.interrupted(document, step, clock::now()) {
+                let error = &error as &dyn std::error::Error;
+                error!(error, "A suspect cannot be written down.");
+            }
         }
-        Ok(Self { quarantine, in_flight, data: Some(data.to_owned()) })
+        let in_flight = InFlight::open(data).unwrap_or_else(|error| {
+            error!(%error, "What is under way cannot be noted.");
+            InFlight::none()
+        });
+        let place = Place { data: data.to_owned(), config: config.map(Path::to_owned) };
+        Self { quarantine, in_flight, unwritten: Mutex::default(), folder: Some(place) }
     }
 
     /// For a server that keeps nothing on disk.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { quarantine: Quarantine::in_memory(), in_flight: InFlight::none(), data: None }
+        Self {
+            quarantine: Quarantine::in_memory(),
+            in_flight: InFlight::none(),
+            unwritten: Mutex::default(),
+            folder: None,
+        }
     }
 
-    /// How `document` may be opened. A suspect that ended the process while it was read is read by
-    /// a child process first, so this may take as long as that.
+    /// How `document` may be opened.
     pub(crate) fn admit(&self, document: &DocumentName) -> Admittance {
-        let entry = match self.quarantine.find(document) {
+        let unwritten = self.unwritten().get(document).cloned();
+        let entry = match unwritten.map_or_else(|| self.quarantine.find(document), |e| Ok(Some(e)))
+        {
             Ok(Some(entry)) => entry,
             Ok(None) => return Admittance::Open,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                error!(%document, error, "Cannot read what is held against a document.");
-                return Admittance::Open;
+                let cause = format!("what is held against it cannot be read: {error}");
+                return Admittance::Closed(cause);
             }
         };
         match entry.standing {
             Standing::ReadOnly => Admittance::ReadOnly(entry.cause),
             Standing::Closed => Admittance::Closed(entry.cause),
-            Standing::Suspect(step @ Interrupted::FirstSync { .. }) => Admittance::Watched(step),
-            Standing::Suspect(Interrupted::Load) if self.child_survives(document) => {
-                self.clear(document);
-                Admittance::Open
-            }
-            Standing::Suspect(Interrupted::Load) => {
-                let cause = "reading it ends the process that does".to_owned();
-                self.put(document, Standing::Closed, cause.clone());
-                Admittance::Closed(cause)
-            }
+            Standing::Suspect(step) => Admittance::Watched(step),
         }
     }
 
-    /// Notes that a document is being loaded, for as long as the mark lives.
-    pub(crate) fn mark_load(&self, document: &DocumentName) -> Option<Mark<'_>> {
-        self.in_flight.mark(document, Interrupted::Load)
-    }
-
-    /// Notes that what `author` sent first is being applied, for as long as the mark lives.
-    pub(crate) fn mark_first_sync(
-        &self,
-        document: &DocumentName,
-        author: &str,
-    ) -> Option<Mark<'_>> {
-        self.in_flight.mark(document, first_sync(author))
+    /// Notes that `step` is under way, for as long as the mark lives.
+    pub(crate) fn mark(&self, document: &DocumentName, step: &Interrupted) -> Option<Mark<'_>> {
+        self.in_flight.mark(document, step)
     }
 
     /// Puts a document in quarantine: it is shown as far as it is good, from its next opening on.
     pub(crate) fn quarantine(&self, document: &DocumentName, cause: &str) {
-        error!(%document, cause, "A document is in quarantine; see syncline quarantine list.");
-        self.put(document, Standing::ReadOnly, cause.to_owned());
+        self.put(document, Standing::ReadOnly, cause);
     }
 
-    /// Holds nothing against `document` any more.
-    pub(crate) fn clear(&self, document: &DocumentName) {
-        if let Err(error) = self.quarantine.release(document) {
+    /// Lets nobody into a document.
+    pub(crate) fn close(&self, document: &DocumentName, cause: &str) {
+        self.put(document, Standing::Closed, cause);
+    }
+
+    /// No longer suspects `document` of what `step` has turned out not to do.
+    pub(crate) fn clear(&self, document: &DocumentName, step: &Interrupted) {
+        let suspected = match self.quarantine.find(document) {
+            Ok(Some(entry)) => entry.standing == Standing::Suspect(step.clone()),
+            Ok(None) | Err(_) => false,
+        };
+        if suspected && let Err(error) = self.quarantine.release(document) {
             let error = &error as &dyn std::error::Error;
             error!(%document, error, "A document that did no harm stays a suspect.");
         }
     }
 
-    /// Whether an operator has released `document`.
+    /// Whether an operator has released `document`. What could not be written down is tried again.
     pub(crate) fn is_released(&self, document: &DocumentName) -> bool {
-        matches!(self.quarantine.find(document), Ok(None))
-    }
-
-    fn put(&self, document: &DocumentName, standing: Standing, cause: String) {
-        let since: Timestamp = clock::now();
-        let entry = Entry { document: document.clone(), standing, since, cause };
-        if let Err(error) = self.quarantine.put(&entry) {
-            let error = &error as &dyn std::error::Error;
-            error!(%document, error, "A document in trouble cannot be written down.");
+        let unwritten = self.unwritten().get(document).cloned();
+        match unwritten {
+            None => matches!(self.quarantine.find(document), Ok(None)),
+            Some(entry) => {
+                if self.quarantine.put(&entry).is_ok() {
+                    self.unwritten().remove(document);
+                }
+                false
+            }
         }
     }
 
-    /// Has a child process read a document. What it finds does not matter, only that it ends by
-    /// itself. Called on a thread that may block.
-    fn child_survives(&self, document: &DocumentName) -> bool {
-        let Some(data) = &self.data else { return true };
-        Handle::current().block_on(async {
-            let child = std::env::current_exe().and_then(|program| {
-                Command::new(program)
-                    .args(["verify", "--doc", document.as_str(), "--data"])
-                    .arg(data)
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .kill_on_drop(true)
-                    .spawn()
-            });
-            match child {
-                Ok(mut child) => match timeout(CHILD_PATIENCE, child.wait()).await {
-                    // Ended by a signal: there is no code.
-                    Ok(Ok(status)) => status.code().is_some(),
-                    Ok(Err(_)) | Err(_) => false,
-                },
-                Err(error) => {
-                    warn!(%document, %error, "A suspect cannot be read by a process of its own.");
-                    true
-                }
+    fn put(&self, document: &DocumentName, standing: Standing, cause: &str) {
+        error!(%document, ?standing, cause, "A document is in quarantine; see syncline quarantine list.");
+        let cause = cause.to_owned();
+        let entry = Entry { document: document.clone(), standing, since: clock::now(), cause };
+        if let Err(error) = self.quarantine.put(&entry) {
+            let error = &error as &dyn std::error::Error;
+            error!(%document, error, "A document in trouble cannot be written down.");
+            let mut unwritten = self.unwritten();
+            if unwritten.len() < UNWRITTEN_MAX {
+                unwritten.insert(document.clone(), entry);
             }
-        })
+        }
+    }
+
+    /// Changed in steps that cannot fail, so a panic elsewhere leaves it whole.
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<DocumentName, Entry>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a child process read a document, and tells whether that killed it. A child that says
+    /// nothing in time, or cannot be started, proves nothing.
+    pub(crate) async fn kills_its_reader(&self, document: &DocumentName) -> bool {
+        let Some(Place { data, config }) = &self.folder else { return false };
+        let child = std::env::current_exe().and_then(|program| {
+            let mut command = Command::new(program);
+            command.arg("verify").arg(format!("--doc={document}")).arg("--data").arg(data);
+            if let Some(config) = config {
+                command.arg("--config").arg(config);
+            }
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.kill_on_drop(true).spawn()
+        });
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                warn!(%document, %error, "A suspect cannot be read by a process of its own.");
+                return false;
+            }
+        };
+        match timeout(CHILD_PATIENCE, child.wait()).await {
+            // Ended by a signal, there is no code.
+            Ok(Ok(status)) => status.code().is_none(),
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use syncline_protocol::Access;
+use syncline_protocol::{Access, Sequence, Snapshot};
+use syncline_server::store::Store;
+use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_tests::client::{Client, ending, new_doc};
 use syncline_tests::server::{Server, binary, token};
 use yrs::updates::decoder::Decode;
@@ -158,7 +160,8 @@ fn leave_note(data: &Path, document: &str, step: &str) {
     fs::write(data.join("in-flight"), note).unwrap();
 }
 
-const FIRST_SYNC: &str = r#""step":"first_sync","author":"tester""#;
+/// A first sync that brings nothing, as a client sends that has nothing.
+const FIRST_SYNC: &str = r#""step":"first_sync","author":"tester","crc":4049696722"#;
 const LOAD: &str = r#""step":"load""#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,6 +262,38 @@ async fn trouble_6_a_log_that_goes_bad_under_a_live_document_is_made_whole() {
     drop(server);
     let server = Server::start(&store);
     assert_eq!(content(&server, "a").await, "still here before the flip ");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_6_a_snapshot_that_cannot_be_decoded_costs_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let config = data.path().join("syncline.toml");
+    fs::write(&config, "[limits]\ncheck_seconds = 1\n").unwrap();
+    let store = data.path().join("data");
+    let mut server = Server::start(&store);
+    write(&server, "a", "one ").await;
+    write(&server, "a", "two ").await;
+    assert!(server.stop("TERM").success());
+    let embedded = Embedded::open(EmbeddedOptions::new(&store)).unwrap();
+    let state = b"no update".as_slice().into();
+    let lie = Snapshot { through: Sequence::new(2), state };
+    embedded.write_snapshot(&"a".parse().unwrap(), &lie).unwrap();
+    embedded.close().unwrap();
+    drop(embedded);
+    fail(&store, &["verify"], 65);
+
+    let config = config.to_str().unwrap();
+    let server = Server::start_with(&store, "127.0.0.1:0", &[("SYNCLINE_CONFIG", config)]);
+    let mut client = Client::join_v1(&url(&server, "a")).await;
+    assert_eq!(client.content(), "one two ");
+    let deadline = std::time::Instant::now() + syncline_tests::PATIENCE;
+    while !syncline(&store, &["verify", "--doc", "a"]).status.success() {
+        assert!(std::time::Instant::now() < deadline, "the snapshot stays");
+    }
+    client.splice(client.length(), 0, "three ").await;
+    client.until("saved", |client| client.saved == client.sent).await;
+    drop(server);
+    assert_eq!(content(&Server::start(&store), "a").await, "one two three ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -198,7 +198,6 @@ impl World {
                     self.schedule(delay, Event::SnapshotDone(life));
                 }
                 Effect::Compare { live, known } => self.start_compare(live, known),
-                Effect::Quarantine { cause } => self.quarantine(cause),
                 Effect::Unload => self.unload(),
             }
         }

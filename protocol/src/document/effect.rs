@@ -47,12 +47,6 @@ pub enum Effect {
         /// Its clocks.
         known: StateVector,
     },
-    /// The document failed too often and gives itself up. It should be opened read-only from here
-    /// on, until somebody has looked at it.
-    Quarantine {
-        /// What went wrong, for the log.
-        cause: String,
-    },
     /// Close a session's socket. The document has already forgotten the session.
     Close {
         /// The session.

@@ -147,7 +147,7 @@ impl WriteFailure {
 }
 
 /// Whether reading the same again will fail the same.
-pub(super) fn is_lasting(error: &io::Error) -> bool {
+pub(crate) fn is_lasting(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::Interrupted
         && error.raw_os_error().is_none_or(|number| ![ENOMEM, ENFILE, EMFILE].contains(&number))
 }

@@ -1,0 +1,98 @@
+//! The work of a document that takes its time, away from its task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use syncline_protocol::Snapshot;
+use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
+use syncline_protocol::gate::StateVector;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::error;
+
+use crate::document_task::DocumentTask;
+use crate::hub::Hub;
+use crate::stored_document::{self, Opened};
+
+/// How often a document in quarantine looks whether it has been released.
+const RELEASE_POLL: Duration = Duration::from_secs(2);
+
+impl DocumentTask {
+    pub(super) fn load(&self) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        self.hub.tasks.spawn(async move {
+            let admittance = stored_document::admit(&hub, &name).await;
+            let work = {
+                let hub = Arc::clone(&hub);
+                move || stored_document::open(&hub, &name, admittance)
+            };
+            in_background(hub, Opened::nothing(Input::LoadFailed), work).await
+        })
+    }
+
+    pub(super) fn write_snapshot(
+        &self,
+        snapshot: Snapshot,
+        known: StateVector,
+    ) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
+        self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
+            ended(stored_document::write_snapshot(&hub, &name, &snapshot, &known))
+        })
+    }
+
+    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let ended = |outcome| Opened::nothing(Input::Compared(outcome));
+        self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
+            ended(stored_document::check(&hub, &name, &live, &known))
+        })
+    }
+
+    fn spawn_blocking(
+        &self,
+        on_failure: Opened,
+        work: impl FnOnce() -> Opened + Send + 'static,
+    ) -> JoinHandle<Opened> {
+        self.hub.tasks.spawn(in_background(Arc::clone(&self.hub), on_failure, work))
+    }
+
+    /// Ends when an operator has released the document.
+    pub(super) fn await_release(&self) -> AbortOnDropHandle<()> {
+        let hub = Arc::clone(&self.hub);
+        let name = self.name.clone();
+        AbortOnDropHandle::new(self.hub.tasks.spawn(async move {
+            loop {
+                sleep(RELEASE_POLL).await;
+                let (hub, name) = (Arc::clone(&hub), name.clone());
+                let look = move || hub.trouble.is_released(&name);
+                if matches!(tokio::task::spawn_blocking(look).await, Ok(true)) {
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+/// Runs `work` on a thread that may block, when it is its turn.
+async fn in_background(
+    hub: Arc<Hub>,
+    on_failure: Opened,
+    work: impl FnOnce() -> Opened + Send + 'static,
+) -> Opened {
+    let _permit = tokio::select! {
+        // The semaphore is never closed, so this only ever waits.
+        permit = hub.blocking.acquire() => permit,
+        // A stop does not wait for work that has not begun: the log holds everything.
+        () = hub.draining.cancelled() => return on_failure,
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            error!(%failure, "Loading, comparing or writing a document panicked.");
+            on_failure
+        }
+    }
+}
