@@ -21,6 +21,8 @@ use syncline_protocol::{
 };
 use thiserror::Error;
 
+use crate::fields::{take, text};
+
 const MAGIC: [u8; 8] = *b"SYNCBACK";
 const FORMAT: u16 = 1;
 const HEADER_BYTES: usize = 8 + 2 + 2 + 8 + 8 + 4;
@@ -160,7 +162,6 @@ pub struct BackupReader<R> {
     input: R,
     offset: u64,
     epoch: Epoch,
-    time: Timestamp,
     /// A document whose beginning has been read while looking for the end of the one before.
     next: Option<Archived>,
     count: Count,
@@ -189,13 +190,14 @@ impl<R: Read> BackupReader<R> {
         }
         let _reserved: Option<[u8; 2]> = take(&mut rest);
         let epoch = Epoch::new(take(&mut rest).map_or(0, u64::from_le_bytes));
-        let time = Timestamp::from_unix_ms(take(&mut rest).map_or(0, u64::from_le_bytes));
+        // For a person who looks into the file.
+        let _time: Option<[u8; 8]> = take(&mut rest);
         if take(&mut rest).map(u32::from_le_bytes) != Some(crc32c::crc32c(body)) {
             return Err(BackupError::Damaged { offset: 0, reason: "its header does not add up" });
         }
         let offset = HEADER_BYTES as u64;
         let count = Count::default();
-        Ok(Self { input, offset, epoch, time, next: None, count, ended: false })
+        Ok(Self { input, offset, epoch, next: None, count, ended: false })
     }
 
     /// The epoch of the store that it was taken of.
@@ -204,22 +206,10 @@ impl<R: Read> BackupReader<R> {
         self.epoch
     }
 
-    /// When it was begun.
-    #[must_use]
-    pub fn time(&self) -> Timestamp {
-        self.time
-    }
-
     /// What has been read so far.
     #[must_use]
     pub fn count(&self) -> Count {
         self.count
-    }
-
-    /// Bytes read so far.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
     }
 
     /// The next document, or `None` behind the last one. Nothing read before that is worth
@@ -330,18 +320,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-fn text<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a str> {
-    let (head, tail) = rest.split_at_checked(bytes)?;
-    *rest = tail;
-    std::str::from_utf8(head).ok()
-}
-
 /// Fills `into` as far as the input lasts.
 fn read_up_to(input: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
@@ -404,7 +382,7 @@ mod tests {
         let (documents, bytes) = sample();
         assert_eq!(read(&bytes).unwrap(), documents);
         let reader = BackupReader::new(&*bytes).unwrap();
-        assert_eq!((reader.epoch(), reader.time()), (Epoch::new(7), Timestamp::from_unix_ms(1)));
+        assert_eq!(reader.epoch(), Epoch::new(7));
         let (empty, _) = BackupWriter::new(Vec::new(), Epoch::new(7), Timestamp::from_unix_ms(1))
             .unwrap()
             .finish()

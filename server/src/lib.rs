@@ -14,6 +14,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod document_task;
+mod fields;
 mod http;
 mod hub;
 mod in_flight;
