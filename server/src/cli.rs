@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use syncline_protocol::Durability;
@@ -44,6 +45,10 @@ enum CliError {
     Listen { listen: SocketAddr, source: io::Error },
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
+    #[error("the command cannot be given a thread")]
+    Thread(#[source] io::Error),
+    #[error("the command failed by a fault of its own; please report what stands above")]
+    Panicked,
     #[error("the server did not stop cleanly")]
     Stop(#[from] StopError),
     #[error("the token cannot be signed")]
@@ -59,7 +64,9 @@ impl CliError {
         match self {
             Self::Listen { .. } | Self::NotReady { .. } => 69,
             Self::Stop(StopError::Unstored(_) | StopError::Close(_)) => 74,
-            Self::Runtime(_) | Self::Stop(_) | Self::Sign(_) => 70,
+            Self::Runtime(_) | Self::Thread(_) | Self::Panicked | Self::Stop(_) | Self::Sign(_) => {
+                70
+            }
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
             Self::Store(_) => 73,
@@ -78,19 +85,17 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve(args) => Config::serve(args).map_err(CliError::from).and_then(serve),
         Command::Token(args) => token(args),
         Command::Healthcheck(args) => healthcheck(&args),
-        Command::Verify(args) => tools::verify(&args).map_err(CliError::from),
-        Command::Backup(args) => tools::backup(&args).map_err(CliError::from),
-        Command::Restore(args) => tools::restore(&args).map_err(CliError::from),
-        Command::Export(args) => tools::export(&args).map_err(CliError::from),
-        Command::Import(args) => tools::import(&args).map_err(CliError::from),
-        Command::Delete(args) => tools::delete(&args).map_err(CliError::from),
-        Command::Compact(args) => tools::compact(&args).map_err(CliError::from),
-        Command::Rebuild(args) => tools::rebuild(&args).map_err(CliError::from),
-        Command::Quarantine(QuarantineCommand::List(args)) => {
-            tools::list(&args).map_err(CliError::from)
-        }
+        Command::Verify(args) => tool(move || tools::verify(&args)),
+        Command::Backup(args) => tool(move || tools::backup(&args)),
+        Command::Restore(args) => tool(move || tools::restore(&args)),
+        Command::Export(args) => tool(move || tools::export(&args)),
+        Command::Import(args) => tool(move || tools::import(&args)),
+        Command::Delete(args) => tool(move || tools::delete(&args)),
+        Command::Compact(args) => tool(move || tools::compact(&args)),
+        Command::Rebuild(args) => tool(move || tools::rebuild(&args)),
+        Command::Quarantine(QuarantineCommand::List(args)) => tool(move || tools::list(&args)),
         Command::Quarantine(QuarantineCommand::Release(args)) => {
-            tools::release(&args).map_err(CliError::from)
+            tool(move || tools::release(&args))
         }
     };
     match result {
@@ -107,6 +112,16 @@ pub fn run(command: Command) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Runs a tool with the stack of the server's threads: what they wrote, it has to read.
+fn tool<F>(run: F) -> Result<(), CliError>
+where
+    F: FnOnce() -> Result<(), ToolError> + Send + 'static,
+{
+    let thread = thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(run);
+    let ended = thread.map_err(CliError::Thread)?.join();
+    ended.map_err(|_| CliError::Panicked)?.map_err(CliError::from)
 }
 
 fn serve(config: Config) -> Result<(), CliError> {
@@ -282,4 +297,37 @@ fn ready_answer(address: SocketAddr) -> io::Result<String> {
     let mut answer = String::new();
     stream.take(4_096).read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    /// Fills a KiB of stack for each level.
+    fn descend(levels: usize) -> u8 {
+        let room = black_box([1; 1024]);
+        if levels == 0 { room[0] } else { descend(levels - 1).max(room[1023]) }
+    }
+
+    #[test]
+    fn tool_9_a_tool_has_the_stack_of_the_server() {
+        assert!(
+            tool(|| {
+                // Half of it; a thread has 2 MiB by itself and the first one 8 MiB.
+                descend(THREAD_STACK_BYTES / 2 / 4096);
+                Ok(())
+            })
+            .is_ok()
+        );
+    }
+
+    #[test]
+    #[expect(clippy::panic, reason = "what becomes of one is the question")]
+    fn tool_9_a_panic_is_an_error_with_a_code() {
+        let error = tool(|| panic!("a test")).unwrap_err();
+        assert!(matches!(error, CliError::Panicked));
+        assert_eq!(error.exit_code(), 70);
+    }
 }

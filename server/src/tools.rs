@@ -29,8 +29,9 @@ pub use verify::verify;
 use crate::backup::BackupError;
 use crate::config::ConfigError;
 use crate::quarantine::QuarantineError;
-use crate::store::restore::RestoreError;
-use crate::store::{AppendError, LoadError, OpenError, SnapshotError};
+use crate::store::embedded::{Embedded, EmbeddedOptions};
+use crate::store::restore::{RestoreError, check_finished};
+use crate::store::{AppendError, JournalReader, LoadError, OpenError, SnapshotError, Store};
 
 /// Why a subcommand on stored documents failed.
 #[derive(Debug, Error)]
@@ -41,6 +42,12 @@ pub enum ToolError {
     /// The folder cannot be opened.
     #[error("the documents cannot be opened")]
     Open(#[from] OpenError),
+    /// Nothing was ever stored there.
+    #[error("there are no documents in {}; is --data right?", .data.display())]
+    NoDocuments {
+        /// Where they were looked for.
+        data: PathBuf,
+    },
     /// A stored document cannot be read.
     #[error("{document} cannot be read; syncline verify says more")]
     Load {
@@ -138,6 +145,30 @@ pub enum ToolError {
         #[source]
         source: io::Error,
     },
+    /// A file that was given cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A backup overwrites nothing.
+    #[error("{} exists; give the backup a name of its own", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A backup lacks what cannot be read. What that is has been printed.
+    #[error(
+        "the backup is not complete: it holds everything that can be read, and {problems} problems \
+         were found"
+    )]
+    Incomplete {
+        /// How many.
+        problems: usize,
+    },
     /// A backup cannot be used.
     #[error("{} cannot be restored", .path.display())]
     Backup {
@@ -165,6 +196,39 @@ pub enum ToolError {
         /// The name.
         document: DocumentName,
     },
+    /// A document in quarantine takes no changes.
+    #[error("{document} is in quarantine; put it right and syncline quarantine release it first")]
+    InQuarantine {
+        /// The document.
+        document: DocumentName,
+    },
+    /// A suspect has lost nothing.
+    #[error("{document} is only a suspect and is served; release it without --accept-loss")]
+    OnlySuspect {
+        /// The document.
+        document: DocumentName,
+    },
+    /// What is stored may be whole under other limits.
+    #[error(
+        "{document} is refused by a limit, not damaged; pass the server's --config. Nothing was \
+         changed"
+    )]
+    Limit {
+        /// The document.
+        document: DocumentName,
+        /// The limit.
+        #[source]
+        source: DecodeError,
+    },
+    /// There is no good state to go on from.
+    #[error(
+        "no state of {document} can be read, so there is nothing to release; restore a backup, or \
+         import a copy with --replace. Nothing was changed"
+    )]
+    NothingLeft {
+        /// The document.
+        document: DocumentName,
+    },
     /// Something stored is damaged. What it is has been printed.
     #[error("{problems} problems were found in {}", .data.display())]
     Damaged {
@@ -188,22 +252,35 @@ impl ToolError {
         match self {
             Self::Config(_) => 78,
             Self::Open(OpenError::InUse { .. }) => 75,
-            Self::Damaged { .. }
-            | Self::Load { .. }
-            | Self::Replay { .. }
-            | Self::Encode { .. }
-            | Self::Import { .. }
-            | Self::Backup { .. } => 65,
-            Self::NoDocument { .. } | Self::NotQuarantined { .. } => 66,
-            Self::Open(_) | Self::NotEmpty { .. } => 73,
+            Self::Input { source, .. } | Self::Backup { source: BackupError::Io(source), .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                66
+            }
+            Self::NoDocument { .. } | Self::NoDocuments { .. } | Self::NotQuarantined { .. } => 66,
+            Self::Open(_) | Self::NotEmpty { .. } | Self::Exists { .. } => 73,
             Self::Append { .. }
             | Self::Clean(_)
             | Self::Close(_)
             | Self::Restore { .. }
             | Self::Snapshot { .. }
             | Self::File { .. }
+            | Self::Input { .. }
+            | Self::Backup { source: BackupError::Io(_), .. }
+            | Self::Load { source: LoadError::Io { .. }, .. }
             | Self::Quarantine(_)
             | Self::Output(_) => 74,
+            Self::Damaged { .. }
+            | Self::Load { .. }
+            | Self::Replay { .. }
+            | Self::Encode { .. }
+            | Self::Import { .. }
+            | Self::Incomplete { .. }
+            | Self::InQuarantine { .. }
+            | Self::OnlySuspect { .. }
+            | Self::Limit { .. }
+            | Self::NothingLeft { .. }
+            | Self::Backup { .. } => 65,
             Self::Compact { .. } | Self::Randomness(_) => 70,
         }
     }
@@ -211,4 +288,51 @@ impl ToolError {
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> ToolError {
     |source| ToolError::File { path: path.to_owned(), source }
+}
+
+/// Refuses a folder that nothing was ever stored in: a mistyped one is not to look like an empty
+/// one, or become one.
+fn check_documents(data: &Path) -> Result<(), ToolError> {
+    if data.join("journal").is_dir() {
+        Ok(())
+    } else {
+        Err(ToolError::NoDocuments { data: data.to_owned() })
+    }
+}
+
+/// Looks at a folder that a server may be running on.
+fn read(data: &Path) -> Result<JournalReader, ToolError> {
+    check_documents(data)?;
+    check_finished(data)?;
+    Ok(Embedded::read(data)?)
+}
+
+/// Does work that needs the folder to itself. However the work ends, the journal's end is recorded.
+fn with_store<T>(
+    data: &Path,
+    open: impl FnOnce(EmbeddedOptions) -> Result<Embedded, OpenError>,
+    work: impl FnOnce(&Embedded) -> Result<T, ToolError>,
+) -> Result<T, ToolError> {
+    check_documents(data)?;
+    let store = open(EmbeddedOptions::new(data))?;
+    let done = work(&store);
+    let closed = store.close().map_err(ToolError::Close);
+    // What went wrong first says more.
+    let value = done?;
+    closed.map(|()| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tool_11_a_disk_that_refuses_is_told_from_a_damaged_document() {
+        let code = |source| {
+            let document = "a".parse().unwrap();
+            ToolError::Load { document, source }.exit_code()
+        };
+        assert_eq!(code(LoadError::Io { source: io::Error::other("a test") }), 74);
+        assert_eq!(code(LoadError::Damaged { reason: "a test".to_owned() }), 65);
+    }
 }

@@ -70,7 +70,7 @@ impl Restore {
 }
 
 /// Refuses a folder that a restore did not finish.
-pub(super) fn check_finished(data: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_finished(data: &Path) -> Result<(), OpenError> {
     if data.join(UNFINISHED).exists() {
         return Err(OpenError::RestoreUnfinished { path: data.to_owned() });
     }

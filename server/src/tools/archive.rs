@@ -4,80 +4,122 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use syncline_protocol::DocumentName;
+
 use super::progress::bar;
-use super::{ToolError, file_error};
+use super::{ToolError, file_error, read};
 use crate::args::{BackupArgs, RestoreArgs};
 use crate::backup::{Archived, BackupError, BackupReader, BackupWriter, Count};
 use crate::clock;
 use crate::config;
 use crate::replace::sync_parent;
-use crate::store::JournalReader;
-use crate::store::embedded::Embedded;
 use crate::store::restore::Restore;
-use crate::store::{Generation, random_epoch};
+use crate::store::{Damage, Generation, JournalReader, LoadError, random_epoch};
 
 /// Buffer of the file.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Writes every document into one file. Whatever was acknowledged before this began is in it.
+/// Writes every document into one file. Whatever was acknowledged before this began is in it, as far
+/// as it can be read.
 ///
 /// # Errors
-/// If a document cannot be read, or the file cannot be written. There is no file then.
+/// If the file cannot be written: there is none then. If something cannot be read, the file holds
+/// all the rest, and [`ToolError::Incomplete`] says so.
 pub fn backup(args: &BackupArgs) -> Result<(), ToolError> {
     let folder = config::folder(&args.folder)?;
-    let mut reader = Embedded::read(&folder.data)?;
-    if args.file.as_os_str() == "-" {
-        let out = io::stdout().lock();
-        let (_, count) =
-            write(&mut reader, BufWriter::with_capacity(BUFFER_BYTES, out), &args.file)?;
-        return said(count, &args.file);
+    let path = &args.file;
+    let piped = path.as_os_str() == "-";
+    if !piped && path.exists() {
+        return Err(ToolError::Exists { path: path.clone() });
     }
-    if args.file.exists() {
-        let taken = io::Error::from(io::ErrorKind::AlreadyExists);
-        return Err(file_error(&args.file)(taken));
+    let mut reader = read(&folder.data)?;
+    let (count, problems) = if piped {
+        let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
+        let Written { count, problems, .. } = write(&mut reader, out, path)?;
+        (count, problems)
+    } else {
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let result = write_file(&mut reader, &partial, path);
+        if result.is_err() {
+            // It may not have come into being.
+            drop(fs::remove_file(&partial));
+        }
+        result?
+    };
+    for problem in &problems {
+        writeln!(io::stderr(), "not in the backup: {problem}").map_err(ToolError::Output)?;
     }
-    let mut partial = args.file.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let result = write_file(&mut reader, &partial, &args.file);
-    if result.is_err() {
-        // It may not have come into being.
-        drop(fs::remove_file(&partial));
-    }
-    said(result?, &args.file)
+    said(count, path)?;
+    let problems = problems.len();
+    if problems == 0 { Ok(()) } else { Err(ToolError::Incomplete { problems }) }
 }
 
-fn write_file(reader: &mut JournalReader, partial: &Path, path: &Path) -> Result<Count, ToolError> {
+/// A backup that has been written.
+struct Written<W> {
+    out: W,
+    count: Count,
+    /// What is not in it.
+    problems: Vec<String>,
+}
+
+fn write_file(
+    reader: &mut JournalReader,
+    partial: &Path,
+    path: &Path,
+) -> Result<(Count, Vec<String>), ToolError> {
     let file = File::create(partial).map_err(file_error(partial))?;
     let out = BufWriter::with_capacity(BUFFER_BYTES, file);
-    let (out, count) = write(reader, out, path)?;
+    let Written { out, count, problems } = write(reader, out, path)?;
     let file = out.into_inner().map_err(|error| file_error(partial)(error.into_error()))?;
     file.sync_all()
         .and_then(|()| fs::rename(partial, path))
         .and_then(|()| sync_parent(path))
         .map_err(file_error(path))?;
-    Ok(count)
+    Ok((count, problems))
 }
 
 fn write<W: Write>(
     reader: &mut JournalReader,
     out: W,
     path: &Path,
-) -> Result<(W, Count), ToolError> {
+) -> Result<Written<W>, ToolError> {
     let mut writer =
         BackupWriter::new(out, reader.epoch(), clock::now()).map_err(file_error(path))?;
     let documents = reader.names();
     let bar = bar(documents.len(), "Backing up");
+    let mut problems = Vec::new();
     for document in documents {
-        let log = match reader.load(&document, Generation::Newest) {
-            Ok(log) => log,
-            Err(source) => return Err(ToolError::Load { document, source }),
-        };
-        writer.document(&Archived { document, log }).map_err(file_error(path))?;
+        match reader.load(&document, Generation::Newest) {
+            Ok(log) => writer.document(&Archived { document, log }).map_err(file_error(path))?,
+            Err(error) => problems.push(unread(&document, &error)),
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    writer.finish().map_err(file_error(path))
+    problems.extend(reader.damage().iter().filter(|damage| is_loss(damage)).map(Damage::to_string));
+    let (out, count) = writer.finish().map_err(file_error(path))?;
+    Ok(Written { out, count, problems })
+}
+
+/// Why a document is left out, the system's words included.
+fn unread(document: &DocumentName, error: &LoadError) -> String {
+    match error {
+        LoadError::Io { source } => format!("{document}: {error}: {source}"),
+        LoadError::Damaged { .. } | LoadError::NoPrevious { .. } => format!("{document}: {error}"),
+    }
+}
+
+/// Whether updates may be missing of which no document knows. A damaged record that says whose it
+/// was is looked for when that document is read.
+fn is_loss(damage: &Damage) -> bool {
+    match damage {
+        Damage::Headers { .. }
+        | Damage::Shortened { .. }
+        | Damage::Record { suspect: None, .. } => true,
+        Damage::Record { suspect: Some(_), .. } | Damage::Document { .. } => false,
+    }
 }
 
 /// On standard error: standard output may be the backup.

@@ -8,44 +8,58 @@ use syncline_protocol::document::{LoadedDocument, verify_snapshot};
 use syncline_protocol::{DocumentName, Snapshot};
 
 use super::progress::bar;
-use super::{ToolError, file_error};
+use super::trouble::is_held;
+use super::{ToolError, file_error, with_store};
 use crate::args::DataArgs;
-use crate::config;
+use crate::config::{self, Folder};
 use crate::limits::Limits;
-use crate::store::embedded::{Embedded, EmbeddedOptions};
-use crate::store::{Generation, Store};
+use crate::quarantine::Quarantine;
+use crate::store::embedded::Embedded;
+use crate::store::{DocumentInfo, Generation, Store};
 
-/// Writes every document as one state and drops everything before it, then what is dead.
+/// Writes every document as one state and drops everything before it, then what is dead. Documents
+/// in quarantine are left alone: what is wrong with them is still to be looked at.
 ///
 /// # Errors
 /// If the folder is in use, or it cannot be written. A document that cannot be read or reads back
 /// differently is left as it is, and the first of them is the error.
 pub fn compact(args: &DataArgs) -> Result<(), ToolError> {
     let folder = config::folder(args)?;
-    let store = Embedded::open(EmbeddedOptions::new(&folder.data))?;
-    let before = journal_bytes(&folder.data)?;
+    let data = &folder.data;
+    let (before, left) = with_store(data, Embedded::open, |store| {
+        let before = journal_bytes(data)?;
+        let left = compact_documents(store, &folder)?;
+        let rest = bar(0, "Giving back room");
+        let cleaned = store.clean_fully(|done, of| {
+            rest.set_length(of as u64);
+            rest.set_position(done as u64);
+        });
+        cleaned.map_err(ToolError::Clean)?;
+        rest.finish_and_clear();
+        Ok((before, left))
+    })?;
+    let after = journal_bytes(data)?;
+    writeln!(io::stdout(), "{before} bytes are now {after}").map_err(ToolError::Output)?;
+    left.map_or(Ok(()), Err)
+}
+
+/// What keeps the first document from being compacted that should be.
+fn compact_documents(store: &Embedded, folder: &Folder) -> Result<Option<ToolError>, ToolError> {
+    let quarantine = Quarantine::in_folder(&folder.data);
     let documents = store.documents();
-    let documents_bar = bar(documents.len(), "Compacting");
+    let bar = bar(documents.len(), "Compacting");
     let mut left = None;
-    for info in documents {
-        if let Err(error) = compact_document(&store, &info.name, &folder.limits) {
+    for DocumentInfo { name: document, .. } in documents {
+        if is_held(&quarantine, &document)? {
+            drop(writeln!(io::stderr(), "left as it is: {document} is in quarantine"));
+        } else if let Err(error) = compact_document(store, &document, &folder.limits) {
             drop(writeln!(io::stderr(), "left as it is: {error}"));
             left.get_or_insert(error);
         }
-        documents_bar.inc(1);
+        bar.inc(1);
     }
-    documents_bar.finish_and_clear();
-    let rest = bar(0, "Giving back room");
-    let cleaned = store.clean_fully(|done, of| {
-        rest.set_length(of as u64);
-        rest.set_position(done as u64);
-    });
-    cleaned.map_err(ToolError::Clean)?;
-    rest.finish_and_clear();
-    store.close().map_err(ToolError::Close)?;
-    let after = journal_bytes(&folder.data)?;
-    writeln!(io::stdout(), "{before} bytes are now {after}").map_err(ToolError::Output)?;
-    left.map_or(Ok(()), Err)
+    bar.finish_and_clear();
+    Ok(left)
 }
 
 /// What the journal takes on disk.
@@ -81,10 +95,7 @@ fn compact_document(
 /// If the folder is in use or cannot be written.
 pub fn rebuild(args: &DataArgs) -> Result<(), ToolError> {
     let folder = config::folder(args)?;
-    let options = EmbeddedOptions::new(&folder.data);
-    let store = Embedded::rebuild(options)?;
-    let filled = store.documents().len();
-    store.close().map_err(ToolError::Close)?;
+    let filled = with_store(&folder.data, Embedded::rebuild, |store| Ok(store.documents().len()))?;
     writeln!(io::stdout(), "the cache has been filled afresh; {filled} documents are stored")
         .map_err(ToolError::Output)
 }

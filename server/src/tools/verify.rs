@@ -5,25 +5,31 @@ use std::io::{self, Write};
 use syncline_protocol::document::{LoadedDocument, compare};
 use syncline_protocol::{DocumentName, StoredLog};
 
-use super::ToolError;
 use super::progress::bar;
+use super::{ToolError, read};
 use crate::args::VerifyArgs;
 use crate::config;
 use crate::limits::Limits;
 use crate::quarantine::{Quarantine, Standing};
-use crate::store::embedded::Embedded;
 use crate::store::{Generation, JournalReader, LoadError};
 
 /// Reads everything, replays every document from each of its snapshots, and prints what is wrong.
 ///
 /// # Errors
-/// [`ToolError::Damaged`] if anything is.
+/// [`ToolError::Damaged`] if anything is; also if there is no such document.
 pub fn verify(args: &VerifyArgs) -> Result<(), ToolError> {
     let folder = config::folder(&args.folder)?;
-    let mut reader = Embedded::read(&folder.data)?;
+    let mut reader = read(&folder.data)?;
+    let quarantine = Quarantine::in_folder(&folder.data);
     let mut problems: Vec<String> = Vec::new();
     let documents = match &args.doc {
-        Some(document) => vec![document.clone()],
+        Some(document) => {
+            if !reader.names().contains(document) && quarantine.find(document)?.is_none() {
+                let (document, data) = (document.clone(), folder.data);
+                return Err(ToolError::NoDocument { document, data });
+            }
+            vec![document.clone()]
+        }
         None => {
             problems.extend(reader.damage().iter().map(ToString::to_string));
             reader.names()
@@ -36,7 +42,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), ToolError> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    for entry in Quarantine::in_folder(&folder.data).list()? {
+    for entry in quarantine.list()? {
         let named = args.doc.as_ref().is_none_or(|document| *document == entry.document);
         if named && !matches!(entry.standing, Standing::Suspect(_)) {
             problems.push(format!("{} is in quarantine: {}", entry.document, entry.cause));
