@@ -324,7 +324,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::panic, reason = "what becomes of one is the question")]
     fn tool_9_a_panic_is_an_error_with_a_code() {
         let error = tool(|| panic!("a test")).unwrap_err();
         assert!(matches!(error, CliError::Panicked));
