@@ -35,13 +35,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use syncline_protocol::{
-    DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog, Timestamp,
-};
+use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog};
 
+use crate::clock;
 use crate::store::disk::{FaultPlan, Folder};
 use crate::store::journal::apart::apart_bytes;
 use crate::store::journal::condition::Condition;
@@ -386,7 +385,9 @@ fn state<'a>(
     state: &'a [u8],
 ) -> Fields<'a> {
     let document = document.as_str();
-    Fields { kind, sequence, time: now(), document, author: "", payload: state }
+    // For whoever reads the journal by hand; nothing depends on it.
+    let time = clock::now();
+    Fields { kind, sequence, time, document, author: "", payload: state }
 }
 
 impl Record {
@@ -424,12 +425,6 @@ fn check_size(document: &DocumentName, fields: &Fields<'_>) -> Result<(), Append
         None => Ok(()),
         Some((bytes, max)) => Err(AppendError::TooLarge { document: document.clone(), bytes, max }),
     }
-}
-
-/// For whoever reads the journal by hand; nothing depends on it.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The index is changed in steps that cannot fail, so a panic elsewhere leaves it whole.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use syncline_protocol::Timestamp;
 use tracing::{info, warn};
 
-use crate::store::journal::{lock, now};
+use crate::clock;
+use crate::store::journal::lock;
 use crate::store::{AppendError, Health};
 
 /// What is known of the disk.
@@ -59,7 +60,7 @@ impl Condition {
             Ok(()) if stalled.take().is_some() => info!("The journal takes updates again."),
             Err(AppendError::Stalled { reason }) if stalled.is_none() => {
                 warn!(reason, "There is no room for updates; the journal waits for some.");
-                *stalled = Some((reason.clone(), now()));
+                *stalled = Some((reason.clone(), clock::now()));
             }
             Ok(()) | Err(_) => {}
         }
@@ -88,7 +89,7 @@ impl Condition {
             Some(busy) => {
                 let millis = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
                 let reason = format!("the disk has not answered for {} s", busy.as_secs());
-                let since = now().as_unix_ms().saturating_sub(millis);
+                let since = clock::now().as_unix_ms().saturating_sub(millis);
                 Health::Stalled { reason, since: Timestamp::from_unix_ms(since) }
             }
         }
