@@ -1,12 +1,13 @@
 //! Torn tails, flipped bits and forged bytes in a journal of the embedded store.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use syncline_protocol::StoredLog;
-use syncline_server::store::disk::FaultPlan;
+use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
-use syncline_server::store::{Generation, LoadError, OpenError, Store};
+use syncline_server::store::{Damage, Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
@@ -53,9 +54,9 @@ fn store_11_a_segment_whose_creation_was_interrupted_is_no_damage() {
     let next = last.with_file_name(format!("{:020}.wal", number(&last) + 1));
     let header = fs::read(&last).unwrap();
     for bytes in [0, 1, 39, 40, 79, 80] {
-        let folder = copy_journal(original.path());
-        let path = folder.path().join("journal").join(next.file_name().unwrap());
         for content in [vec![0; bytes], header[..bytes.min(79)].to_vec()] {
+            let folder = copy_journal(original.path());
+            let path = folder.path().join("journal").join(next.file_name().unwrap());
             fs::write(&path, content).unwrap();
             let store = open_journal(folder.path(), TINY);
             let last = newest(&store, "b").last().get();
@@ -64,6 +65,56 @@ fn store_11_a_segment_whose_creation_was_interrupted_is_no_damage() {
             assert_log(&newest(&store, "b"), "b", None, last + 20);
         }
     }
+}
+
+#[test]
+fn store_13_a_segment_in_the_middle_that_lost_its_header_is_refused_however_short() {
+    let original = TempDir::new().unwrap();
+    written(original.path()).close().unwrap();
+    let count = segments(original.path()).len();
+    assert!(count > 2, "{count}");
+    for place in 0..count - 1 {
+        for bytes in [0, 1, 39, 40, 79, 80] {
+            let folder = copy_journal(original.path());
+            let path = segments(folder.path())[place].clone();
+            edit(&path, |content| {
+                content.truncate(bytes);
+                content.iter_mut().skip(79).for_each(|byte| *byte ^= 1);
+                content.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+            });
+            let refused = Embedded::open(journal_options(folder.path(), TINY, FaultPlan::NONE));
+            let Err(OpenError::Unreadable { path: told, bytes: len }) = refused else {
+                panic!("{bytes} bytes left of {}: {refused:?}", path.display())
+            };
+            assert_eq!((&told, len), (&path, bytes as u64));
+            assert_eq!(fs::metadata(&path).unwrap().len(), len, "it is left as it is");
+            let reader = Embedded::read(folder.path()).unwrap();
+            let lost = Damage::Headers { segment: number(&path), bytes: len };
+            assert!(reader.damage().contains(&lost), "{:?}", reader.damage());
+        }
+    }
+}
+
+#[test]
+fn store_11_a_leftover_segment_is_gone_for_good_before_the_next_one_is_created() {
+    let folder = TempDir::new().unwrap();
+    drop(written(folder.path()));
+    let last = number(&segments(folder.path()).pop().unwrap());
+    let path = |number: u64| folder.path().join(format!("journal/{number:020}.wal"));
+    fs::write(path(last + 1), []).unwrap();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let plan = FaultPlan::new(move |op| {
+        seen.lock().unwrap().push((op.call, op.path.to_owned()));
+        Ok(())
+    });
+    drop(Embedded::open(journal_options(folder.path(), TINY, plan)).unwrap());
+    let calls = calls.lock().unwrap();
+    let place = |call: &(DiskCall, PathBuf)| calls.iter().position(|seen| seen == call);
+    let removed = place(&(DiskCall::Remove, path(last + 1))).unwrap();
+    let synced = place(&(DiskCall::SyncFolder, folder.path().join("journal"))).unwrap();
+    let created = place(&(DiskCall::Create, path(last + 2))).unwrap();
+    assert!(removed < synced && synced < created, "{calls:?}");
 }
 
 #[test]

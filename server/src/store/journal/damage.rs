@@ -59,7 +59,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Headers { segment, bytes } => {
-                write!(f, "segment {segment}: both headers are damaged, {bytes} bytes are lost")
+                write!(f, "segment {segment}: both headers are damaged, its {bytes} bytes are lost")
             }
             Self::Record { segment, offset, bytes, suspect } => {
                 write!(f, "segment {segment}: {bytes} bytes from byte {offset} are no record")?;

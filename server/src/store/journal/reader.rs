@@ -13,9 +13,9 @@ use crate::store::journal::end::End;
 use crate::store::journal::files::Files;
 use crate::store::journal::index::Index;
 use crate::store::journal::recover::{
-    check_epoch, index_segment, list, missing, recorded_end, tail,
+    check_epoch, index_segment, list, may_be_unborn, missing, recorded_end, tail,
 };
-use crate::store::journal::segment::{self, HEADER_BYTES, Segment};
+use crate::store::journal::segment::{self, Segment};
 use crate::store::{DocumentInfo, Generation, LoadError, OpenError, Salvaged};
 
 /// How often reading begins anew because a file was deleted meanwhile.
@@ -157,7 +157,7 @@ fn look_once(folder: &Path) -> Result<Seen, OpenError> {
         let path = segment::path(folder, number);
         let mut bytes = fs::read(&path).map_err(|source| io_error(&path, source))?;
         let Some(header) = segment::read_header(&bytes, &path)? else {
-            if bytes.len() > HEADER_BYTES {
+            if !may_be_unborn(bytes.len(), Some(number) == last) {
                 damage.push(Damage::Headers { segment: number, bytes: bytes.len() as u64 });
             }
             continue;

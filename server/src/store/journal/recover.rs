@@ -69,7 +69,7 @@ pub(super) fn recover(
         let is_last = Some(number) == last;
         let file = read(&path, is_last, &mut bytes).map_err(|source| io_error(&path, source))?;
         let Some(header) = segment::read_header(&bytes, &path)? else {
-            unreadable(&path, bytes.len(), disk)?;
+            unreadable(&path, bytes.len(), is_last, disk)?;
             continue;
         };
         let index = index.get_or_insert_with(|| Index::new(header.epoch));
@@ -184,13 +184,19 @@ fn read(path: &Path, to_write: bool, bytes: &mut Vec<u8>) -> io::Result<File> {
 }
 
 /// A file without a header is either one whose creation a crash interrupted, or damaged.
-fn unreadable(path: &Path, len: usize, disk: &FaultPlan) -> Result<(), OpenError> {
-    // The header is on disk before the first record is written behind it.
-    if len > HEADER_BYTES {
+fn unreadable(path: &Path, len: usize, is_last: bool, disk: &FaultPlan) -> Result<(), OpenError> {
+    if !may_be_unborn(len, is_last) {
         return Err(OpenError::Unreadable { path: path.to_owned(), bytes: len as u64 });
     }
     warn!(path = %path.display(), "Removed a segment that never held a record.");
     disk.remove(path).map_err(|source| io_error(path, source))
+}
+
+/// Whether a file of `len` bytes without a header may be one whose creation was interrupted. The
+/// header is on disk before a record or another segment follows it, and what is written apart has
+/// its name only when it is complete.
+pub(super) fn may_be_unborn(len: usize, is_last: bool) -> bool {
+    is_last && len <= HEADER_BYTES
 }
 
 pub(super) fn check_epoch(expected: Epoch, header: Header, path: &Path) -> Result<(), OpenError> {
