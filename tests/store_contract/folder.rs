@@ -1,12 +1,16 @@
 //! The data folder of the embedded store as a whole.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use syncline_server::store::disk::FaultPlan;
+use syncline_protocol::Epoch;
+use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::restore::Restore;
 use syncline_server::store::{OpenError, Store};
 use tempfile::TempDir;
 
@@ -29,6 +33,39 @@ fn store_15_missing_parents_of_the_folder_are_created() {
     let deep = folder.path().join("some/where");
     open(&deep, TINY).append(&records("a", 1..=1)).unwrap();
     assert_log(&newest(&open(&deep, TINY), "a"), "a", None, 1);
+}
+
+/// Opens or fills the folder at a path and is seen by the plan.
+type Begin = fn(&Path, FaultPlan) -> Result<(), OpenError>;
+
+#[test]
+fn store_15_the_folder_and_its_parents_survive_a_power_cut() {
+    let begins: [Begin; 2] = [
+        |path, plan| Embedded::open(options(path, TINY, plan)).map(drop),
+        |path, plan| Restore::begin_with(path, Epoch::new(7), plan).map(drop),
+    ];
+    for begin in begins {
+        let folder = TempDir::new().unwrap();
+        let deep = folder.path().join("some/where");
+        let synced = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&synced);
+        let plan = FaultPlan::new(move |op| {
+            if op.call == DiskCall::SyncFolder {
+                seen.lock().unwrap().push(op.path.to_owned());
+            }
+            Ok(())
+        });
+        begin(&deep, plan.clone()).unwrap();
+        let expected = [folder.path().to_owned(), folder.path().join("some")];
+        assert_eq!(synced.lock().unwrap()[..2], expected);
+        let refuses = FaultPlan::new(|op| {
+            let fails = op.call == DiskCall::SyncFolder;
+            if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        });
+        let failed = begin(&folder.path().join("another"), refuses);
+        let Err(OpenError::Io { path, .. }) = failed else { panic!("{failed:?}") };
+        assert_eq!(path, folder.path().join("another"));
+    }
 }
 
 #[test]

@@ -118,6 +118,19 @@ impl Folder {
     }
 }
 
+/// Creates a folder and the parents it lacks; all of them survive a power cut.
+pub(super) fn create_folder(path: &Path, disk: &FaultPlan) -> io::Result<()> {
+    // The parent of a relative path is the empty one, and that is no folder.
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    for folder in missing.into_iter().rev() {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Folder::open(parent.unwrap_or(Path::new(".")))?.sync(disk)?;
+    }
+    Ok(())
+}
+
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;

@@ -7,7 +7,6 @@
 //! sled/             a cache of the newest snapshots; can be deleted at any time
 //! ```
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use bytes::Bytes;
 use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog};
 use tracing::{info, warn};
 
-use crate::store::disk::FaultPlan;
+use crate::store::disk::{FaultPlan, create_folder};
 use crate::store::journal::{Before, Journal, JournalOptions};
 use crate::store::later::Syncer;
 use crate::store::lock::FolderLock;
@@ -101,12 +100,7 @@ impl Embedded {
             options;
         let durability = durability.max(Durability::Os);
         let io_error = |source| OpenError::Io { path: path.clone(), source };
-        if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(io_error)?;
-            if let Some(parent) = path.canonicalize().map_err(io_error)?.parent() {
-                File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error)?;
-            }
-        }
+        create_folder(&path, &faults).map_err(io_error)?;
         let lock = FolderLock::take(&path)?;
         check_finished(&path)?;
         prepare(&path).map_err(io_error)?;

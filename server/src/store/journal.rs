@@ -31,7 +31,6 @@ mod segment;
 mod segments;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +40,7 @@ use bytes::Bytes;
 use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog};
 
 use crate::clock;
-use crate::store::disk::{FaultPlan, Folder};
+use crate::store::disk::{FaultPlan, Folder, create_folder};
 use crate::store::journal::apart::apart_bytes;
 use crate::store::journal::condition::Condition;
 pub use crate::store::journal::damage::{Damage, TornTail};
@@ -129,10 +128,7 @@ impl Journal {
         let JournalOptions { segment_bytes, durability, patience, disk, epoch } = options;
         let path = data.join("journal");
         let io_error = |source| OpenError::Io { path: path.clone(), source };
-        if !path.is_dir() {
-            fs::create_dir(&path).map_err(io_error)?;
-            Folder::open(data).and_then(|data| data.sync(&disk)).map_err(io_error)?;
-        }
+        create_folder(&path, &disk).map_err(io_error)?;
         let recovered = recover::recover(&path, &disk, segment_bytes, epoch)?;
         let folder = Folder::open(&path).map_err(io_error)?;
         let (index, files) = (recovered.index, recovered.files);

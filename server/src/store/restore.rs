@@ -1,6 +1,5 @@
 //! A data folder that is being filled from a backup.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use syncline_protocol::{DocumentName, Epoch, StoredLog};
 use thiserror::Error;
 
 use crate::replace::{remove, replace};
+use crate::store::disk::{FaultPlan, create_folder};
 use crate::store::journal::{Journal, JournalOptions};
 use crate::store::lock::FolderLock;
 use crate::store::{AppendError, OpenError};
@@ -41,11 +41,19 @@ impl Restore {
     /// # Errors
     /// If the folder cannot be created or written.
     pub fn begin(data: &Path, epoch: Epoch) -> Result<Self, OpenError> {
+        Self::begin_with(data, epoch, FaultPlan::NONE)
+    }
+
+    /// Begins on a disk that refuses what `disk` says. Only tests ask for that.
+    ///
+    /// # Errors
+    /// As for [`Self::begin`].
+    pub fn begin_with(data: &Path, epoch: Epoch, disk: FaultPlan) -> Result<Self, OpenError> {
         let io_error = |source| OpenError::Io { path: data.to_owned(), source };
-        fs::create_dir_all(data).map_err(io_error)?;
+        create_folder(data, &disk).map_err(io_error)?;
         let lock = FolderLock::take(data)?;
         replace(&data.join(UNFINISHED), b"").map_err(io_error)?;
-        let options = JournalOptions { epoch: Some(epoch), ..JournalOptions::default() };
+        let options = JournalOptions { disk, epoch: Some(epoch), ..JournalOptions::default() };
         let journal = Journal::open(data, options)?;
         Ok(Self { data: data.to_owned(), journal, _lock: lock })
     }
