@@ -150,7 +150,7 @@ impl Embedded {
         before: Before,
     ) -> Result<(), SnapshotError> {
         self.journal.write_snapshot(document, snapshot, before)?;
-        self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())));
+        self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())), before);
         self.journal.clean();
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Embedded {
                 None
             }
         };
-        self.snapshots.write(documents.into_iter().filter_map(read));
+        self.snapshots.write(documents.into_iter().filter_map(read), Before::Kept);
     }
 }
 
@@ -217,7 +217,8 @@ impl Store for Embedded {
         state: Bytes,
     ) -> Result<Sequence, SnapshotError> {
         let through = self.journal.rewrite(document, epoch, &state)?;
-        self.snapshots.write(std::iter::once((document.clone(), Snapshot { through, state })));
+        let written = std::iter::once((document.clone(), Snapshot { through, state }));
+        self.snapshots.write(written, Before::Dropped);
         self.journal.clean();
         Ok(through)
     }

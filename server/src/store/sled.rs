@@ -24,7 +24,7 @@ use syncline_protocol::{DocumentName, Sequence, Snapshot};
 use thiserror::Error;
 use tracing::{error, warn};
 
-use crate::store::journal::Digest;
+use crate::store::journal::{Before, Digest};
 
 const CHUNK_MAGIC: [u8; 4] = *b"SLSC";
 const HEAD_MAGIC: [u8; 4] = *b"SLSH";
@@ -127,10 +127,15 @@ impl SnapshotCache {
         self.attempt(|database| database.read(document, Head { through, digest })).flatten()
     }
 
-    /// Takes over the newest snapshots of some documents.
-    pub(super) fn write(&self, snapshots: impl Iterator<Item = (DocumentName, Snapshot)>) {
+    /// Takes over the newest snapshots of some documents. Unless what was before is kept, nothing
+    /// of it is left here.
+    pub(super) fn write(
+        &self,
+        snapshots: impl Iterator<Item = (DocumentName, Snapshot)>,
+        before: Before,
+    ) {
         // Either it worked, or there is no cache any more.
-        let _: Option<()> = self.attempt(|database| database.write(snapshots));
+        let _: Option<()> = self.attempt(|database| database.write(snapshots, before));
     }
 
     fn attempt<T>(&self, call: impl FnOnce(&Database) -> Result<T, CacheError>) -> Option<T> {
@@ -196,8 +201,7 @@ impl Database {
     }
 
     fn read(&self, document: &DocumentName, wanted: Head) -> Result<Option<Bytes>, CacheError> {
-        let head = self.meta.get(document.as_str())?;
-        if head.and_then(|head| Head::decode(&head)) != Some(wanted) {
+        if self.head(document)? != Some(wanted) {
             return Ok(None);
         }
         let Digest { bytes, .. } = wanted.digest;
@@ -207,7 +211,10 @@ impl Database {
             let value = self.snap.get(chunk_key(document, wanted.through, chunk))?;
             let place = ChunkPlace { total: bytes, chunk, count };
             let Some(data) = value.as_deref().and_then(|value| place.open(value)) else {
-                warn!(%document, chunk, "A cached snapshot is damaged; the journal's is used.");
+                // Unless another has taken its place meanwhile.
+                if self.head(document)? == Some(wanted) {
+                    warn!(%document, chunk, "A cached snapshot is damaged; the journal's is used.");
+                }
                 return Ok(None);
             };
             state.extend_from_slice(data);
@@ -215,10 +222,16 @@ impl Database {
         Ok((Digest::of(&state) == wanted.digest).then(|| state.into()))
     }
 
+    fn head(&self, document: &DocumentName) -> Result<Option<Head>, CacheError> {
+        let head = self.meta.get(document.as_str())?;
+        Ok(head.and_then(|head| Head::decode(&head)))
+    }
+
     /// Chunks, sync, heads, sync: a head never stands for chunks that a power cut took.
     fn write(
         &self,
         snapshots: impl Iterator<Item = (DocumentName, Snapshot)>,
+        before: Before,
     ) -> Result<(), CacheError> {
         let mut heads = Vec::new();
         for (document, snapshot) in snapshots {
@@ -234,28 +247,38 @@ impl Database {
         self.sync()?;
         let mut kept = Vec::with_capacity(heads.len());
         for (document, head) in heads {
-            let before = self.meta.insert(document.as_str(), head.encode())?;
-            let before = before.and_then(|before| Head::decode(&before));
-            kept.push((document, [Some(head.through), before.map(|before| before.through)]));
+            let earlier = self.meta.insert(document.as_str(), head.encode())?;
+            let earlier = earlier.filter(|_| before == Before::Kept);
+            kept.push((document, [Some(head), earlier.and_then(|head| Head::decode(&head))]));
         }
         self.sync()?;
         for (document, kept) in kept {
             self.remove_others(&document, kept)?;
         }
-        Ok(())
+        match before {
+            // They are only in the way, and go with whatever is written next.
+            Before::Kept => Ok(()),
+            Before::Dropped => self.sync(),
+        }
     }
 
+    /// Removes every chunk of `document` that is no part of the states `kept`.
     fn remove_others(
         &self,
         document: &DocumentName,
-        kept: [Option<Sequence>; 2],
+        kept: [Option<Head>; 2],
     ) -> Result<(), CacheError> {
         let prefix = key_prefix(document);
         for key in self.snap.scan_prefix(&prefix).keys() {
             let key = key?;
-            let through = key.get(prefix.len()..).and_then(|rest| rest.first_chunk::<8>());
-            let through = through.map(|bytes| Sequence::new(u64::from_be_bytes(*bytes)));
-            if !kept.contains(&through) {
+            let place = key.get(prefix.len()..).and_then(chunk_place);
+            let is_of = |head: &Head| {
+                let holds = |(through, chunk)| {
+                    through == head.through && chunk < chunk_count(head.digest.bytes)
+                };
+                place.is_some_and(holds)
+            };
+            if !kept.iter().flatten().any(is_of) {
                 self.snap.remove(key)?;
             }
         }
@@ -287,6 +310,13 @@ fn chunk_key(document: &DocumentName, through: Sequence, chunk: u32) -> Vec<u8> 
     key.extend_from_slice(&through.get().to_be_bytes());
     key.extend_from_slice(&chunk.to_be_bytes());
     key
+}
+
+/// The position and the number in what follows the prefix of a key.
+fn chunk_place(rest: &[u8]) -> Option<(Sequence, u32)> {
+    let (through, rest) = rest.split_first_chunk::<8>()?;
+    let (chunk, _) = rest.split_first_chunk::<4>()?;
+    Some((Sequence::new(u64::from_be_bytes(*through)), u32::from_be_bytes(*chunk)))
 }
 
 /// Which part of which whole a chunk is.
@@ -343,5 +373,54 @@ impl Head {
         let digest = Digest { bytes, crc: u32::from_be_bytes(*crc) };
         let head = Self { through: Sequence::new(u64::from_be_bytes(*through)), digest };
         (head.encode() == value).then_some(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: usize = CHUNK_DATA_BYTES;
+
+    fn written(cache: &SnapshotCache, document: &str, through: u64, bytes: usize, before: Before) {
+        let state = vec![7; bytes].into();
+        let snapshot = Snapshot { through: Sequence::new(through), state };
+        cache.write(std::iter::once((document.parse().unwrap(), snapshot)), before);
+    }
+
+    /// The position and the number of every chunk of `document`.
+    fn chunks(cache: &SnapshotCache, document: &str) -> Vec<(u64, u32)> {
+        let prefix = key_prefix(&document.parse().unwrap());
+        let keys = |database: &Database| {
+            let keys = database.snap.scan_prefix(&prefix).keys();
+            let place = |key: ::sled::IVec| {
+                let (through, chunk) = chunk_place(&key[prefix.len()..]).unwrap();
+                (through.get(), chunk)
+            };
+            Ok(keys.map(|key| place(key.unwrap())).collect())
+        };
+        cache.attempt(keys).unwrap()
+    }
+
+    #[test]
+    fn store_24_a_replaced_state_does_not_stay_in_the_cache() {
+        let data = tempfile::tempdir().unwrap();
+        let (cache, _) = SnapshotCache::open(data.path(), 1 << 20);
+        written(&cache, "b", 5, CHUNK, Before::Kept);
+        for through in [4, 8] {
+            written(&cache, "a", through, 2 * CHUNK, Before::Kept);
+        }
+        assert_eq!(chunks(&cache, "a"), [(4, 0), (4, 1), (8, 0), (8, 1)]);
+        written(&cache, "a", 9, CHUNK + 1, Before::Dropped);
+        assert_eq!(chunks(&cache, "a"), [(9, 0), (9, 1)]);
+        // At its own position, and shorter.
+        written(&cache, "a", 9, 2, Before::Dropped);
+        assert_eq!(chunks(&cache, "a"), [(9, 0)]);
+        written(&cache, "a", 10, 0, Before::Dropped);
+        assert_eq!(chunks(&cache, "a"), []);
+        assert_eq!(chunks(&cache, "b"), [(5, 0)], "others are untouched");
+        drop(cache);
+        let (cache, contents) = SnapshotCache::open(data.path(), 1 << 20);
+        assert_eq!((contents, chunks(&cache, "a")), (Contents::Kept, vec![]));
     }
 }
