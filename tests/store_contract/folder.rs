@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,7 +15,9 @@ use syncline_server::store::restore::Restore;
 use syncline_server::store::{OpenError, Store};
 use tempfile::TempDir;
 
-use crate::subject::{TINY, assert_log, name, newest, open, options, previous, records, snapshot};
+use crate::subject::{
+    TINY, assert_log, name, newest, open, open_journal, options, previous, records, snapshot,
+};
 
 #[test]
 fn store_15_a_second_open_of_the_folder_is_refused_with_the_pid() {
@@ -66,6 +69,28 @@ fn store_15_the_folder_and_its_parents_survive_a_power_cut() {
         let Err(OpenError::Io { path, .. }) = failed else { panic!("{failed:?}") };
         assert_eq!(path, folder.path().join("another"));
     }
+}
+
+#[test]
+fn store_31_a_lock_file_that_takes_no_pid_keeps_no_folder_from_opening() {
+    let folder = TempDir::new().unwrap();
+    let lock = folder.path().join("syncline.lock");
+    // A pipe can be locked and not written at a place in it.
+    assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    open_journal(folder.path(), TINY).append(&records("a", 1..=1)).unwrap();
+}
+
+#[test]
+fn store_15_a_pid_is_written_over_a_longer_one_without_cutting_the_file() {
+    let folder = TempDir::new().unwrap();
+    let lock = folder.path().join("syncline.lock");
+    fs::write(&lock, "4294967295\n").unwrap();
+    let store = open_journal(folder.path(), TINY);
+    assert_eq!(fs::metadata(&lock).unwrap().len(), 11);
+    let second = Embedded::open(options(folder.path(), TINY, FaultPlan::NONE));
+    let Err(OpenError::InUse { pid, .. }) = second else { panic!("{second:?}") };
+    assert_eq!(pid, std::process::id());
+    drop(store);
 }
 
 #[test]

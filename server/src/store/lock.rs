@@ -9,7 +9,6 @@ use fs4::{FileExt, TryLockError};
 use tracing::warn;
 
 use crate::store::OpenError;
-use crate::store::disk::is_no_room;
 
 /// The hold on a data folder; ends with this value, or with the process however it ends.
 #[derive(Debug)]
@@ -35,20 +34,20 @@ impl FolderLock {
             }
             Err(TryLockError::Error(source)) => return Err(io_error(source)),
         }
-        match write_holder(&file) {
-            // Whoever finds the folder taken will not learn by whom.
-            Err(error) if is_no_room(&error) => warn!(%error, "The lock file cannot be written."),
-            written => written.map_err(io_error)?,
+        if let Err(error) = write_holder(&file) {
+            warn!(%error, "The lock file cannot be written; it does not name this process.");
+            // No name is better than that of an earlier holder.
+            drop(file.set_len(0));
         }
         Ok(Self { _file: file })
     }
 }
 
-/// Over what is there, which needs no room on the disk.
+/// Over what is there, which needs no room on most disks; as long as any other, so that nothing of
+/// an earlier holder is left behind it.
 fn write_holder(file: &File) -> io::Result<()> {
-    let line = format!("{}\n", std::process::id());
-    file.write_all_at(line.as_bytes(), 0)?;
-    file.set_len(line.len() as u64)
+    let line = format!("{:<10}\n", std::process::id());
+    file.write_all_at(line.as_bytes(), 0)
 }
 
 fn holder(file: &mut File) -> u32 {
