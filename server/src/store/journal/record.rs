@@ -18,6 +18,8 @@
 
 use syncline_protocol::{DocumentName, Epoch, Sequence, Timestamp};
 
+use crate::fields::{take, text};
+
 /// Bytes before the body.
 pub(super) const PREFIX_BYTES: usize = 12;
 /// Bytes of a body without its name, author and payload.
@@ -206,16 +208,4 @@ fn lineage(rest: &mut &[u8]) -> Option<Lineage> {
     let epoch = Epoch::new(u64::from_le_bytes(take(rest)?));
     let origin = Sequence::new(u64::from_le_bytes(take(rest)?));
     Some(Lineage { epoch, origin })
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-fn text<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a str> {
-    let (head, tail) = rest.split_at_checked(bytes)?;
-    *rest = tail;
-    std::str::from_utf8(head).ok()
 }
