@@ -45,6 +45,11 @@ measure:
     cargo build --release --locked --bin syncline
     cargo test --release --locked --workspace -- --ignored --nocapture --test-threads=1
 
+# Syncline beside a bare relay and its peers: docs/benchmarks.md
+bench *flags:
+    cargo build --release --locked --workspace --bins
+    target/release/bench {{flags}}
+
 # The documentation of the code, with what is private
 docs:
     cargo doc --workspace --no-deps --document-private-items --locked --open
