@@ -1,15 +1,18 @@
 //! Tokens: who somebody is and what they may do. HS256 for now; the type that holds verified
 //! claims does not know how they were verified.
 
-use std::collections::BTreeMap;
+mod claims;
+mod error;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
-use syncline_protocol::{Access, Close, CloseCode, DocumentName};
 use thiserror::Error;
+
+pub use self::claims::{Claims, Grant};
+pub use self::error::TokenError;
 
 /// RFC 7518 §3.2: an HS256 key has at least the size of the hash.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -49,127 +52,6 @@ impl std::fmt::Debug for Secret {
 pub struct SecretError {
     /// Its length.
     pub bytes: usize,
-}
-
-/// What a token says, once it is verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
-    /// When it ends, in seconds since the Unix epoch.
-    pub exp: u64,
-    /// When it begins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nbf: Option<u64>,
-    /// Who it was given to; presence and history use it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sub: Option<String>,
-    /// What they are called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Rights by document name, by prefix (`team/*`), or for everything (`*`).
-    #[serde(default)]
-    pub access: BTreeMap<String, Access>,
-}
-
-/// A right on one document, derived from verified claims.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// What may be done.
-    pub access: Access,
-    /// The token's `sub`; empty if it has none.
-    pub identity: Arc<str>,
-    /// When the token ends, seconds since the Unix epoch.
-    pub expires_at: u64,
-}
-
-impl Claims {
-    /// The right on `document`: the exact name beats the longest prefix, which beats `*`.
-    #[must_use]
-    pub fn access_to(&self, document: &DocumentName) -> Option<Access> {
-        let name = document.as_str();
-        if let Some(&access) = self.access.get(name) {
-            return Some(access);
-        }
-        let prefixes = self.access.iter().filter_map(|(pattern, &access)| {
-            let prefix = pattern.strip_suffix('*')?;
-            let matches = prefix.is_empty() || (prefix.ends_with('/') && name.starts_with(prefix));
-            matches.then_some((prefix.len(), access))
-        });
-        prefixes.max_by_key(|&(len, _)| len).map(|(_, access)| access)
-    }
-
-    /// The grant for `document`.
-    ///
-    /// # Errors
-    /// If no pattern of the token matches.
-    pub fn grant(&self, document: &DocumentName) -> Result<Grant, TokenError> {
-        let access = self.access_to(document).ok_or_else(|| TokenError::Forbidden {
-            asked: document.clone(),
-            granted: self.access.keys().cloned().collect(),
-        })?;
-        let identity = self.sub.as_deref().unwrap_or_default().into();
-        Ok(Grant { access, identity, expires_at: self.exp })
-    }
-}
-
-/// Why a token opens nothing, or not this.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TokenError {
-    /// None was presented.
-    #[error("no token was presented; put one in ?token=, a bearer subprotocol, cookie or header")]
-    Missing,
-    /// Signature, form or claims are wrong.
-    #[error("{reason}")]
-    Invalid {
-        /// Which of them.
-        reason: &'static str,
-    },
-    /// Its time is over.
-    #[error("expired {seconds} s ago; get a new one before each connect")]
-    Expired {
-        /// Since when.
-        seconds: u64,
-    },
-    /// Its time has not come.
-    #[error("starts in {seconds} s by this server's clock; check the clocks")]
-    NotYetValid {
-        /// How long to wait.
-        seconds: u64,
-    },
-    /// It is for other documents.
-    #[error("the token is for {}, you asked for {:?}", Patterns(.granted), .asked.as_str())]
-    Forbidden {
-        /// The document asked for.
-        asked: DocumentName,
-        /// What the token itself says.
-        granted: Vec<String>,
-    },
-}
-
-struct Patterns<'a>(&'a [String]);
-
-impl std::fmt::Display for Patterns<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            [] => f.write_str("no document"),
-            [only] => write!(f, "{only:?}"),
-            [first, rest @ ..] => write!(f, "{first:?} and {} more", rest.len()),
-        }
-    }
-}
-
-impl TokenError {
-    /// The close that tells a client.
-    #[must_use]
-    pub fn close(&self) -> Close {
-        let code = match self {
-            Self::Missing => CloseCode::TokenMissing,
-            Self::Invalid { .. } => CloseCode::TokenInvalid,
-            Self::Expired { .. } => CloseCode::TokenExpired,
-            Self::NotYetValid { .. } => CloseCode::TokenNotYetValid,
-            Self::Forbidden { .. } => CloseCode::ForbiddenDocument,
-        };
-        Close::new(code, self)
-    }
 }
 
 /// Checks tokens against one key. The algorithm is the key's, never the token's.
