@@ -8,6 +8,7 @@
 //! After every input `step` derives what has become due, so that no handler has to remember it.
 //! The rules are numbered in `docs/spec-document.md`.
 
+mod answer;
 mod check;
 pub mod effect;
 mod halt;
@@ -36,6 +37,7 @@ pub use verify::{compare, verify_snapshot};
 use bytes::Bytes;
 
 use crate::close::{Close, CloseCode};
+use crate::document::answer::Answer;
 use crate::document::check::Check;
 use crate::document::halt::StoreState;
 use crate::document::loading::Waiting;
@@ -69,6 +71,7 @@ pub struct Document {
     phase: Phase,
     sessions: BTreeMap<SessionId, Session>,
     presence: Presence,
+    answer: Answer,
     log: Log,
     /// The history that was loaded last.
     epoch: Epoch,
@@ -101,6 +104,7 @@ impl Document {
             phase: Phase::Loading(Waiting::default()),
             sessions: BTreeMap::new(),
             presence: Presence::default(),
+            answer: Answer::default(),
             log: Log::default(),
             epoch: Epoch::NONE,
             quarantine: None,
@@ -130,7 +134,7 @@ impl Document {
                 && !self.is_busy()
         });
         let unload_at = idle_since.map(|since| since + self.limits.idle);
-        self.tick_at.into_iter().chain(unload_at).min()
+        self.tick_at.into_iter().chain(unload_at).chain(self.answer.expires_at()).min()
     }
 
     /// How many sessions take part.
@@ -255,6 +259,7 @@ impl Document {
     }
 
     fn deadline(&mut self, turn: &mut Turn<'_>) {
+        self.answer.sweep(turn.now);
         if self.tick_at.is_none_or(|at| at > turn.now) {
             return;
         }
@@ -306,6 +311,7 @@ impl Document {
     /// Gives the document up without writing anything more.
     fn lose(&mut self, code: CloseCode, text: &str, turn: &mut Turn<'_>) {
         self.phase = Phase::Lost;
+        self.answer.forget();
         self.log.abandon_snapshot();
         self.close_all(code, text, turn);
     }
@@ -426,6 +432,7 @@ impl Document {
         }
         self.rebuilds += 1;
         self.log.abandon_snapshot();
+        self.answer.forget();
         self.phase = Phase::Loading(Waiting::default());
     }
 }

@@ -80,14 +80,8 @@ pub(crate) struct Speaker {
 
 impl Presence {
     /// Takes in a message, to be published by the next [`Self::flush`]. Entries that the speaker
-    /// has no say in are ignored, not punished. Returns whether it spoke for a state of its own.
-    pub(crate) fn hear(
-        &mut self,
-        now: Timestamp,
-        speaker: Speaker,
-        entries: Vec<PresenceEntry>,
-    ) -> bool {
-        let mut own = false;
+    /// has no say in are ignored, not punished.
+    pub(crate) fn hear(&mut self, now: Timestamp, speaker: Speaker, entries: Vec<PresenceEntry>) {
         let is_own = |state: &&State| state.owner == Some(speaker.session);
         let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
@@ -95,7 +89,6 @@ impl Presence {
         for entry in entries {
             match self.states.get_mut(&entry.client) {
                 Some(state) if state.owner == Some(speaker.session) => {
-                    own = true;
                     if state.renew(now, &entry) {
                         self.pending.insert(entry.client);
                     }
@@ -106,12 +99,10 @@ impl Presence {
                 _ if entry.state.is_none() || owned >= speaker.states_max => {}
                 _ => {
                     owned += 1;
-                    own = true;
                     self.introduce(now, speaker.session, &entry);
                 }
             }
         }
-        own
     }
 
     /// What peers must be sent now. What was published in this tick already waits for the next.

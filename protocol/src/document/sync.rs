@@ -123,11 +123,18 @@ impl Document {
         };
         let known = replica.known();
         let is_ahead = base.iter().any(|(client, clock)| known.get(client) < Some(clock));
-        match replica.diff(&base) {
-            Ok(update) => {
+        // Only clocks of known clients can shrink a diff.
+        base.retain(|client, _| known.contains_key(client));
+        let answered = match self.answer.get(turn.now, &base) {
+            Some(frame) => Ok(frame),
+            None => replica.diff(&base).map(|update| {
                 let frame = ServerMessage::SyncStep2 { update: &update }.encode();
-                // Only clocks of known clients can shrink a later diff.
-                base.retain(|client, _| replica.known().contains_key(client));
+                self.answer.keep(turn.now, base.clone(), frame.clone());
+                frame
+            }),
+        };
+        match answered {
+            Ok(frame) => {
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
                 if is_ahead {
@@ -270,6 +277,7 @@ impl Document {
     /// Gives the update its place in the log and sends the received bytes to every follower. The
     /// relay does not wait for the disk; every acknowledgement does.
     fn accept(&mut self, from: SessionId, update: &[u8], turn: &mut Turn<'_>) {
+        self.answer.forget();
         let sequence = self.log.append(update.len());
         let (frame, update) = wire::frame_update(update);
         for (&to, session) in &self.sessions {

@@ -30,13 +30,8 @@ impl Document {
             told: session.telling == Telling::Told,
             states_max: self.limits.presence_clients_max,
         };
-        let echo = ServerMessage::Presence { entries: &entries }.encode();
-        let own = self.presence.hear(turn.now, speaker, entries);
+        self.presence.hear(turn.now, speaker, entries);
         self.flush_presence(turn);
-        if own {
-            // Stock clients count this as the sign of life they need every 30 s.
-            turn.send(id, echo, Delivery::Skippable);
-        }
         self.tell(id, turn);
     }
 

@@ -247,6 +247,16 @@ impl Scene {
         self.got(session).into_iter().flat_map(presence).collect()
     }
 
+    /// The last frame a session was sent. Frames of one encoding share their memory.
+    pub(crate) fn last_frame(&self, session: u64) -> Bytes {
+        let session = SessionId::new(session);
+        let frames = self.effects.iter().filter_map(|effect| {
+            let Effect::Send { to, frame, .. } = effect else { return None };
+            (*to == session).then(|| frame.clone())
+        });
+        frames.last().unwrap()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.effects.clear();
     }

@@ -36,6 +36,32 @@ fn sync_2_a_question_is_answered_with_what_is_missing() {
 }
 
 #[test]
+fn sync_11_equal_questions_share_one_answer_until_the_document_changes_or_nobody_asks() {
+    let mut scene = Scene::ready(limits());
+    let ann = Person::new(1);
+    scene.follower(1);
+    scene.update(1, &ann.write("hello"));
+    let mut answers = Vec::new();
+    for session in 2..=7 {
+        match session {
+            4 => scene.update(1, &ann.write("more ")),
+            6 => scene.pass(Millis::from_secs(6)),
+            _ => {}
+        }
+        scene.join(session, Access::Read, Dialect::YWebsocket);
+        scene.ask(session);
+        answers.push(scene.last_frame(session));
+        let [Got::Answer(answer)] = &scene.got_sync(session)[..] else { panic!("one answer") };
+        let reader = Person::new(100 + session);
+        reader.take(answer);
+        assert_eq!(reader.text(), ann.text());
+    }
+    let shared: Vec<_> =
+        answers.windows(2).map(|pair| pair[0].as_ptr() == pair[1].as_ptr()).collect();
+    assert_eq!(shared, [true, false, true, false, true]);
+}
+
+#[test]
 fn sync_3_updates_reach_a_session_only_after_its_question() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
