@@ -1,67 +1,25 @@
 //! One socket: frames in, frames out, pings, and an end that says why.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use futures_util::StreamExt;
 use syncline_protocol::wire::{self, ClientMessage, Dialect};
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, SessionId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
 use crate::auth::{self, Grant};
 use crate::hub::{Hub, JoinError, Mail, Mailbox};
-use crate::limits::{KEEP_ALIVE, LINGER, PING, READ_BUFFER_BYTES, SILENCE, WRITE_BUFFER_BYTES};
-use crate::outbox::{Outbox, Taken};
-
-/// A WebSocket over an upgraded HTTP connection, with buffers sized for many idle ones.
-pub(crate) type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Takes over an upgraded connection.
-pub(crate) async fn accept(upgraded: Upgraded, message_bytes_max: usize) -> Socket {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(Some(message_bytes_max))
-        .max_frame_size(Some(message_bytes_max));
-    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await
-}
-
-/// Closes a socket so that its client learns why: a browser cannot read a refused handshake.
-pub(crate) async fn refuse(mut socket: Socket, close: &Close) {
-    let frame =
-        CloseFrame { code: WsCloseCode::from(close.code.number()), reason: close.reason().into() };
-    let goodbye = async {
-        if socket.send(Message::Close(Some(frame))).await.is_err() {
-            return;
-        }
-        // With unread input in the kernel, dropping the socket would send a reset, and that can
-        // overtake the close frame. So read until the peer has closed too.
-        while let Some(Ok(_)) = socket.next().await {}
-        // After a message that was too large the WebSocket reads no more, and the rest of it is
-        // still arriving.
-        let io = socket.get_mut();
-        drop(io.shutdown().await);
-        let mut rest = [0; 1_024];
-        while matches!(io.read(&mut rest).await, Ok(1..)) {}
-    };
-    // At the bound the peer is slow or hostile, and the socket is dropped either way.
-    drop(timeout(LINGER, goodbye).await);
-}
+use crate::limits::{KEEP_ALIVE, PING, SILENCE};
+use crate::outbox::{Attention, Outbox};
+use crate::socket::{Socket, refuse};
 
 /// What a verified client asked for.
 #[derive(Debug)]
@@ -74,16 +32,21 @@ pub(crate) struct Admission {
 }
 
 /// Serves one client until either side ends it.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, admission: Admission) {
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    socket: Socket,
+    outbox: Arc<Outbox>,
+    admission: Admission,
+) {
     let mailbox = match hub.open(&admission.document) {
         Ok(mailbox) => mailbox,
         Err(JoinError::TooManyDocuments) => {
             let text = "as many documents are open as this server allows; try again later";
-            return refuse(socket, &Close::new(CloseCode::Overloaded, text)).await;
+            return refuse(socket, Close::new(CloseCode::Overloaded, text)).await;
         }
         Err(JoinError::Draining) => {
             let text = "the server restarts; reconnect";
-            return refuse(socket, &Close::new(CloseCode::Draining, text)).await;
+            return refuse(socket, Close::new(CloseCode::Draining, text)).await;
         }
     };
     let session = hub.session_id();
@@ -92,7 +55,6 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, admission: Admission) {
         access = ?admission.grant.access, "A session begins."
     );
     hub.sessions.fetch_add(1, Ordering::Relaxed);
-    let outbox = Arc::new(Outbox::new(hub.limits.outbox_bytes));
     let expires_at = expiry(&hub, &admission.grant);
     let join = Mail::Join {
         session,
@@ -107,11 +69,9 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, admission: Admission) {
         mailbox: mailbox.clone(),
         session,
         outbox,
-        unsent: VecDeque::new(),
-        flushing: false,
         heard_at: now,
         pinged_at: now,
-        sent_at: now,
+        kept_alive_at: now,
         expires_at,
     };
     if mailbox.send(join).await.is_ok() {
@@ -124,7 +84,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, admission: Admission) {
                 document = %admission.document, %session, code = close.code.word(),
                 text = close.text, "A session was closed."
             );
-            refuse(socket, &close).await;
+            refuse(socket, close).await;
         }
     }
     hub.sessions.fetch_sub(1, Ordering::Relaxed);
@@ -144,21 +104,15 @@ struct Connection {
     mailbox: Mailbox,
     session: SessionId,
     outbox: Arc<Outbox>,
-    /// Taken from the outbox, not yet in the socket's buffer.
-    unsent: VecDeque<Message>,
-    /// Whether the socket's buffer holds something the kernel has not taken.
-    flushing: bool,
     heard_at: Instant,
     pinged_at: Instant,
-    sent_at: Instant,
+    kept_alive_at: Instant,
     expires_at: Instant,
 }
 
 enum Event {
     Received(Option<Result<Message, WsError>>),
-    WriteFailed,
-    Flushed,
-    Taken(Taken),
+    Attention(Attention),
     Timer,
     DocumentGone,
 }
@@ -173,33 +127,24 @@ impl Connection {
         let mut gone = pin!(mailbox.closed());
         let mut timer = pin!(sleep_until(self.next_timer()));
         loop {
-            let writing = self.flushing || !self.unsent.is_empty();
             let event = tokio::select! {
                 biased;
                 // First: a peer that never stops sending must not outlive its token.
                 () = timer.as_mut() => Event::Timer,
-                // A close must not wait for a peer that does not read.
-                taken = outbox.take(), if !writing => Event::Taken(taken),
-                close = outbox.closed(), if writing => Event::Taken(Taken::Close(close)),
-                event = poll_fn(|context| self.poll_socket(context)) => event,
+                attention = poll_fn(|context| outbox.poll_attention(context)) => Event::Attention(attention),
+                received = self.socket.next() => Event::Received(received),
                 () = gone.as_mut() => Event::DocumentGone,
             };
             let end = match event {
                 Event::Received(Some(Ok(message))) => self.received(message).await,
                 Event::Received(Some(Err(error))) => Some(reading_failed(&error)),
-                Event::Received(None) | Event::WriteFailed => Some(None),
-                Event::Flushed => None,
-                Event::Taken(Taken::Frames(frames)) => {
-                    self.sent_at = Instant::now();
-                    self.unsent.extend(frames.into_iter().map(Message::Binary));
-                    None
-                }
-                // Found only when nothing is left to write, so the document may send its diff.
-                Event::Taken(Taken::Lagging) => {
+                Event::Received(None) | Event::Attention(Attention::Broken) => Some(None),
+                // Nothing is left to write, so the document may send its diff.
+                Event::Attention(Attention::Lagging) => {
                     drop(mailbox.send(Mail::Drained { session: self.session }).await);
                     None
                 }
-                Event::Taken(Taken::Close(close)) => Some(Some(close)),
+                Event::Attention(Attention::Close(close)) => Some(Some(close)),
                 Event::Timer => {
                     let end = self.timer();
                     timer.as_mut().reset(self.next_timer());
@@ -216,42 +161,6 @@ impl Connection {
         }
     }
 
-    /// Writes what can be written without waiting, and reads the next message.
-    fn poll_socket(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        match self.poll_write(context) {
-            Poll::Ready(Ok(true)) => return Poll::Ready(Event::Flushed),
-            Poll::Ready(Err(_)) => return Poll::Ready(Event::WriteFailed),
-            Poll::Ready(Ok(false)) | Poll::Pending => {}
-        }
-        Pin::new(&mut self.socket).poll_next(context).map(Event::Received)
-    }
-
-    /// Feeds all that is unsent and flushes once. Ready with true when something went out.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, WsError>> {
-        let mut socket = Pin::new(&mut self.socket);
-        while !self.unsent.is_empty() {
-            match socket.as_mut().poll_ready(context) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => return Poll::Pending,
-            }
-            if let Some(message) = self.unsent.pop_front() {
-                self.flushing = true;
-                socket.as_mut().start_send(message)?;
-            }
-        }
-        if !self.flushing {
-            return Poll::Ready(Ok(false));
-        }
-        match socket.poll_flush(context) {
-            Poll::Ready(flushed) => {
-                flushed?;
-                self.flushing = false;
-                Poll::Ready(Ok(true))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
     async fn received(&mut self, message: Message) -> Option<Option<Close>> {
         self.heard_at = Instant::now();
         match message {
@@ -260,12 +169,12 @@ impl Connection {
                 let text = "a text frame arrived; this protocol is binary";
                 Some(Some(Close::new(CloseCode::BadFrame, text)))
             }
-            // tungstenite answers pings and closes itself; the next flush carries the answer.
-            Message::Ping(_) => {
-                self.flushing = true;
+            // tungstenite answers these at the next read. After its close nothing may follow.
+            Message::Close(_) => {
+                self.outbox.end();
                 None
             }
-            Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
         }
     }
 
@@ -284,8 +193,13 @@ impl Connection {
     fn next_timer(&self) -> Instant {
         let ping = self.pinged_at + PING;
         let silence = self.heard_at + SILENCE;
-        let keep_alive = self.sent_at + KEEP_ALIVE;
+        let keep_alive = self.sent_at() + KEEP_ALIVE;
         ping.min(silence).min(keep_alive).min(self.expires_at)
+    }
+
+    /// When the client was last sent something, or would have been if it read.
+    fn sent_at(&self) -> Instant {
+        self.outbox.written_at().max(self.kept_alive_at)
     }
 
     fn timer(&mut self) -> Option<Option<Close>> {
@@ -299,11 +213,11 @@ impl Connection {
         }
         if now >= self.pinged_at + PING {
             self.pinged_at = now;
-            self.unsent.push_back(Message::Ping(Bytes::new()));
+            self.outbox.ping();
         }
-        if now >= self.sent_at + KEEP_ALIVE {
-            self.sent_at = now;
-            self.unsent.push_back(Message::Binary(wire::keep_alive()));
+        if now >= self.sent_at() + KEEP_ALIVE {
+            self.kept_alive_at = now;
+            self.outbox.send(wire::keep_alive());
         }
         None
     }

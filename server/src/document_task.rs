@@ -1,32 +1,37 @@
 //! Drives one document: mail and completions in, effects out.
 
 mod background;
+mod pace;
+mod timer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
-use syncline_protocol::wire::ClientMessage;
-use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot, Timestamp};
+use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
 
+use self::pace::Pace;
+use self::timer::Timer;
 use crate::hub::{Hub, Mail};
 use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
 use crate::outbox::{Outbox, Pushed};
 use crate::quarantine::Interrupted;
 use crate::store::Record;
-use crate::store::writer::{Durable, Progress, StoreState, StoreWriter, WriterStopped};
+use crate::store::writer::{Durable, Progress, StoreState, StoreWriter, Urgency, WriterStopped};
 use crate::stored_document::{Opened, Watch};
 
 /// The one task that touches a document.
@@ -47,8 +52,11 @@ pub(crate) struct DocumentTask {
     /// Ends when an operator has released the document from quarantine.
     release: Option<AbortOnDropHandle<()>>,
     work: Vec<Work>,
+    /// Queues that hold something nobody is writing.
+    unflushed: Vec<Arc<Outbox>>,
+    pace: Pace,
     /// Updates that the store's queue had no room for yet, in order.
-    unsent: VecDeque<Record>,
+    unsent: VecDeque<(Record, Urgency)>,
     store_state: StoreState,
     draining: bool,
 }
@@ -56,7 +64,7 @@ pub(crate) struct DocumentTask {
 /// An effect that touches the store, and so may have to wait.
 enum Work {
     Load,
-    Append(Record),
+    Append(Record, Urgency),
     Snapshot { snapshot: Snapshot, known: StateVector },
     Compare { live: Snapshot, known: StateVector },
     Unload,
@@ -65,6 +73,8 @@ enum Work {
 struct Seat {
     outbox: Arc<Outbox>,
     author: Arc<str>,
+    /// Whether its client waits to be told what is on disk.
+    urgency: Urgency,
     /// Whether its first SyncStep2 has been applied, and the process is still there.
     synced: bool,
 }
@@ -100,6 +110,8 @@ impl DocumentTask {
             watch: Watch::Nothing,
             release: None,
             work: Vec::new(),
+            unflushed: Vec::new(),
+            pace: Pace::new(Instant::now()),
             unsent: VecDeque::new(),
             store_state: StoreState::Writable,
             draining: false,
@@ -118,16 +130,20 @@ impl DocumentTask {
     async fn drive(&mut self) {
         let hub = Arc::clone(&self.hub);
         let mut batch = Vec::with_capacity(MAIL_BATCH);
+        // Registered once, not at every turn of the loop.
+        let mut drain = pin!(hub.draining.cancelled());
+        let mut timer = Timer::default();
         loop {
+            timer.set(self.next_deadline());
             let event = tokio::select! {
                 biased;
                 Some(durable) = self.durable.next() => Event::Durable(durable),
                 Some(state) = self.store.next() => Event::Store(state),
-                () = hub.draining.cancelled(), if !self.draining => Event::Drain,
+                () = drain.as_mut(), if !self.draining => Event::Drain,
                 opened = ended(&mut self.blocking) => Event::Blocking(opened),
                 () = released(&mut self.release) => Event::Released,
                 // Before the mail, which may never end.
-                () = until(&hub, self.document.next_deadline()) => Event::Deadline,
+                () = timer.elapsed() => Event::Deadline,
                 sent = send_first(&hub.writer, &self.unsent, &self.progress) => Event::Sent(sent),
                 // A full queue slows the document's writers down. While nothing is stored no
                 // updates are accepted, and everything else goes on.
@@ -160,16 +176,45 @@ impl DocumentTask {
                     self.hub.forget(&self.name);
                     return;
                 }
-                Event::Deadline => self.handle(Input::Deadline),
+                Event::Deadline => {
+                    let now = self.hub.clock.now();
+                    if self.document.next_deadline().is_some_and(|at| at <= now) {
+                        self.handle(Input::Deadline);
+                    }
+                }
                 Event::Drain => {
                     self.draining = true;
                     self.handle(Input::Drain);
                 }
             }
-            if self.carry_out() {
+            // Before the store is asked for room: a burst of updates reaches its readers first.
+            self.flush_in_time();
+            let released = self.carry_out();
+            if released {
+                self.flush();
                 return;
             }
         }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let of_document = self.document.next_deadline().map(|at| self.hub.clock.instant(at));
+        let now = Instant::now();
+        let of_frames = || self.pace.wait_until(now).unwrap_or(now);
+        let of_frames = (!self.unflushed.is_empty()).then(of_frames);
+        of_document.into_iter().chain(of_frames).min()
+    }
+
+    /// Writes what is queued, unless it is to wait for more.
+    fn flush_in_time(&mut self) {
+        if !self.unflushed.is_empty() && self.pace.wait_until(Instant::now()).is_none() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.unflushed.drain(..).for_each(|outbox| outbox.flush());
+        self.pace.flushed(Instant::now());
     }
 
     fn opened(&mut self, opened: Opened) {
@@ -195,11 +240,16 @@ impl DocumentTask {
     fn deliver(&mut self, mail: Mail) {
         match mail {
             Mail::Join { session, grant, dialect, epoch, outbox } => {
-                let seat = Seat { outbox, author: grant.identity, synced: false };
+                let urgency = match dialect {
+                    Dialect::SynclineV1 => Urgency::Awaited,
+                    Dialect::YWebsocket => Urgency::Unwatched,
+                };
+                let seat = Seat { outbox, author: grant.identity, urgency, synced: false };
                 self.sessions.insert(session, seat);
                 self.handle(Input::Joined { session, access: grant.access, dialect, epoch });
             }
             Mail::Message { session, message, room } => {
+                self.pace.heard(Instant::now(), session);
                 self.receive(session, message);
                 drop(room);
             }
@@ -247,8 +297,8 @@ impl DocumentTask {
         self.hub.tasks.spawn_blocking(move || hub.trouble.clear(&name, &step));
     }
 
-    /// Applies an input and sends what it asks for. What touches the store is left for `carry_out`,
-    /// so a burst of updates reaches its readers before the store is asked for room.
+    /// Applies an input and queues what it asks for. What touches the store is left for
+    /// `carry_out`.
     fn handle(&mut self, input: Input) {
         let now = self.hub.clock.now();
         let mut effects = Vec::new();
@@ -256,21 +306,22 @@ impl DocumentTask {
         let mut overflowed = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Send { to, frame, delivery } => {
-                    if self.send(to, frame, delivery) == Pushed::Overflowed {
-                        overflowed.push(to);
-                    }
-                }
+                Effect::Send { to, frame, delivery } => match self.send(to, frame, delivery) {
+                    Pushed::Overflowed => overflowed.push(to),
+                    Pushed::First | Pushed::Done => {}
+                },
                 Effect::Close { session, close } => self.close(session, close),
                 Effect::Append { sequence, update, session } => {
-                    let author = self.sessions.get(&session).map(|seat| Arc::clone(&seat.author));
-                    self.work.push(Work::Append(Record {
+                    let seat = self.sessions.get(&session);
+                    let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);
+                    let record = Record {
                         document: self.name.clone(),
                         sequence,
                         time: now,
-                        author: author.unwrap_or_default(),
+                        author: seat.map(|seat| Arc::clone(&seat.author)).unwrap_or_default(),
                         update,
-                    }));
+                    };
+                    self.work.push(Work::Append(record, urgency));
                 }
                 Effect::Load => self.work.push(Work::Load),
                 Effect::Snapshot { snapshot, known } => {
@@ -286,8 +337,13 @@ impl DocumentTask {
         }
     }
 
-    fn send(&self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
-        self.sessions.get(&to).map_or(Pushed::Done, |seat| seat.outbox.push(frame, delivery))
+    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
+        let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
+        let pushed = seat.outbox.push(frame, delivery);
+        if pushed == Pushed::First {
+            self.unflushed.push(Arc::clone(&seat.outbox));
+        }
+        pushed
     }
 
     fn close(&mut self, session: SessionId, close: Close) {
@@ -307,14 +363,15 @@ impl DocumentTask {
     }
 
     /// Hands an update to the store's queue, or keeps it until there is room.
-    fn append(&mut self, record: Record) {
+    fn append(&mut self, record: Record, urgency: Urgency) {
         if self.unsent.is_empty() {
-            match self.hub.writer.append(record.clone(), &self.progress).now_or_never() {
+            let append = self.hub.writer.append(record.clone(), urgency, &self.progress);
+            match append.now_or_never() {
                 Some(sent) => self.sent(sent),
-                None => self.unsent.push_back(record),
+                None => self.unsent.push_back((record, urgency)),
             }
         } else {
-            self.unsent.push_back(record);
+            self.unsent.push_back((record, urgency));
         }
     }
 
@@ -333,7 +390,7 @@ impl DocumentTask {
                 // Whatever follows a wish to unload takes it back.
                 unload = matches!(work, Work::Unload);
                 match work {
-                    Work::Append(record) => self.append(record),
+                    Work::Append(record, urgency) => self.append(record, urgency),
                     Work::Load => self.blocking = Some(self.load()),
                     Work::Snapshot { snapshot, known } => {
                         self.blocking = Some(self.write_snapshot(snapshot, known));
@@ -359,11 +416,11 @@ impl DocumentTask {
 /// nothing.
 async fn send_first(
     writer: &StoreWriter,
-    unsent: &VecDeque<Record>,
+    unsent: &VecDeque<(Record, Urgency)>,
     progress: &Progress,
 ) -> Result<(), WriterStopped> {
     match unsent.front() {
-        Some(record) => writer.append(record.clone(), progress).await,
+        Some((record, urgency)) => writer.append(record.clone(), *urgency, progress).await,
         None => std::future::pending().await,
     }
 }
@@ -379,13 +436,6 @@ async fn released(release: &mut Option<AbortOnDropHandle<()>>) {
 async fn ended(blocking: &mut Option<JoinHandle<Opened>>) -> Opened {
     match blocking {
         Some(work) => work.await.unwrap_or_else(|_| Opened::nothing(Input::LoadFailed)),
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(hub: &Hub, deadline: Option<Timestamp>) {
-    match deadline {
-        Some(at) => sleep_until(hub.clock.instant(at)).await,
         None => std::future::pending().await,
     }
 }

@@ -25,6 +25,7 @@ pub mod quarantine;
 mod replace;
 mod sampler;
 pub mod server;
+mod socket;
 pub mod store;
 mod stored_document;
 pub mod tools;

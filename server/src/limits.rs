@@ -33,10 +33,7 @@ pub const MAIL_BATCH: usize = 64;
 
 /// Read buffer of an idle WebSocket. tungstenite's 128 KiB would make 10,000 idle connections
 /// cost 1.3 GB; a longer message grows the buffer for as long as it takes.
-pub const READ_BUFFER_BYTES: usize = 4 * KIB;
-
-/// Bytes of output gathered before the socket is written to without being asked to flush.
-pub const WRITE_BUFFER_BYTES: usize = 16 * KIB;
+pub const READ_BUFFER_BYTES: usize = 2 * KIB;
 
 /// Longest a client may go without a message before stock clients reconnect is 30 s
 /// (y-websocket's `messageReconnectTimeout`); control frames do not count in browsers.

@@ -1,190 +1,265 @@
 //! Frames on their way from a document to one socket, bounded by bytes.
+//!
+//! Whoever has frames writes them: a document's task queues what a batch of mail asks for and
+//! writes it as long as the kernel takes it, without waking another task. What the kernel does not
+//! take waits here, and the connection goes on with it once the socket is writable. Measured
+//! against a task switch for each frame: docs/decisions/0009.
 
-use std::collections::VecDeque;
+mod queue;
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use syncline_protocol::Close;
 use syncline_protocol::document::Delivery;
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::time::Instant;
 
-/// A session's queue. The document pushes and never waits; the connection takes everything that
-/// has gathered and writes it at once.
+pub(crate) use self::queue::Pushed;
+use self::queue::{Flow, Queue, Written};
+
+/// A ping without content (RFC 6455 §5.5.2).
+const PING: &[u8] = &[0x89, 0];
+
+/// A session's queue and the writing half of its socket. Nothing else writes to that.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: Mutex<Queue>,
-    ready: Notify,
+    state: Mutex<State>,
+    socket: OwnedWriteHalf,
+    /// Whether there is something that only the connection can do, and who it is.
+    needs_attention: AtomicBool,
+    connection: AtomicWaker,
     bytes_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
-    flow: Flow,
-    close: Option<Close>,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Flow {
-    #[default]
-    Open,
-    /// The queue was dropped; the connection does not know yet.
-    Overflowed,
-    /// The connection has been told, and the document will reopen the queue.
-    Draining,
-}
-
-/// What became of a pushed frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// It will be written, or it was skippable and the queue is full.
-    Done,
-    /// The queue was full and has been dropped. Nothing is queued until [`Outbox::reopen`].
-    Overflowed,
-}
-
-/// What a connection finds in its outbox.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// Frames to write.
-    Frames(VecDeque<Bytes>),
-    /// The queue was dropped: tell the document that there is room again. Said once.
+struct State {
+    queue: Queue,
+    writing: Writing,
+    written_at: Instant,
+}
+
+/// Whether the socket can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// By anybody.
+    Open,
+    /// The connection waits until it can be, and writes until nothing is left.
+    Blocked,
+    /// It failed; the peer is gone.
+    Broken,
+}
+
+/// What a connection has to do for its outbox.
+#[derive(Debug)]
+pub(crate) enum Attention {
+    /// The queue was dropped and everything else is written: tell the document that there is room
+    /// again. Said once.
     Lagging,
-    /// Write this and nothing more.
+    /// Close the socket with this.
     Close(Close),
+    /// Give up; nothing can be written any more.
+    Broken,
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { queue: Mutex::default(), ready: Notify::new(), bytes_max }
+    pub(crate) fn new(socket: OwnedWriteHalf, bytes_max: usize) -> Self {
+        let state =
+            State { queue: Queue::default(), writing: Writing::Open, written_at: Instant::now() };
+        Self {
+            state: Mutex::new(state),
+            socket,
+            needs_attention: AtomicBool::new(false),
+            connection: AtomicWaker::new(),
+            bytes_max,
+        }
     }
 
-    /// Queues a frame. The first in the queue passes whatever its size and does not count.
+    /// Queues a frame for the next [`flush`](Self::flush).
     pub(crate) fn push(&self, frame: Bytes, delivery: Delivery) -> Pushed {
-        let mut queue = self.queue();
-        if queue.flow != Flow::Open || queue.close.is_some() {
-            return Pushed::Done;
+        let mut state = self.state();
+        // Room that the kernel has and nobody has used yet must not cost the session its queue.
+        if !state.queue.has_room_for(&frame, self.bytes_max) {
+            self.write(&mut state);
         }
-        // The first frame is free: a diff of a large document may exceed the bound, and what is
-        // queued behind it must not push it out again.
-        let cost = if queue.frames.is_empty() { 0 } else { frame.len() };
-        if queue.bytes + cost > self.bytes_max {
-            if delivery == Delivery::Skippable {
-                return Pushed::Done;
-            }
-            queue.frames = VecDeque::new();
-            queue.bytes = 0;
-            queue.flow = Flow::Overflowed;
-            drop(queue);
-            self.ready.notify_one();
-            return Pushed::Overflowed;
+        let pushed = state.queue.push(frame, delivery, self.bytes_max);
+        drop(state);
+        if pushed == Pushed::Overflowed {
+            self.call();
         }
-        queue.bytes += cost;
-        queue.frames.push_back(frame);
-        let was_empty = queue.frames.len() == 1;
-        drop(queue);
-        if was_empty {
-            self.ready.notify_one();
+        pushed
+    }
+
+    /// Writes what the kernel takes and leaves the rest to the connection.
+    pub(crate) fn flush(&self) {
+        self.write(&mut self.state());
+    }
+
+    /// Writes a frame of the connection's own.
+    pub(crate) fn send(&self, frame: Bytes) {
+        self.push(frame, Delivery::Skippable);
+        self.flush();
+    }
+
+    /// Writes a ping, unless a control frame waits already.
+    pub(crate) fn ping(&self) {
+        let mut state = self.state();
+        if state.queue.has_room_for_control() {
+            state.queue.push_control(Bytes::from_static(PING));
+            self.write(&mut state);
         }
-        Pushed::Done
     }
 
     /// Lets frames in again after an overflow.
     pub(crate) fn reopen(&self) {
-        self.queue().flow = Flow::Open;
+        self.state().queue.reopen();
     }
 
     /// Drops what is queued and has the socket closed.
     pub(crate) fn close(&self, close: Close) {
-        let mut queue = self.queue();
-        queue.frames = VecDeque::new();
-        queue.bytes = 0;
-        queue.close.get_or_insert(close);
-        drop(queue);
-        self.ready.notify_one();
+        let mut state = self.state();
+        state.queue.end();
+        state.queue.close.get_or_insert(close);
+        drop(state);
+        self.call();
     }
 
-    /// Waits for something to write. Safe to cancel.
-    pub(crate) async fn take(&self) -> Taken {
-        loop {
-            if let Some(taken) = self.try_take() {
-                return taken;
+    /// Drops what is queued and takes no more: a close frame is next, or has arrived.
+    pub(crate) fn end(&self) {
+        self.state().queue.end();
+    }
+
+    /// When something was last written.
+    pub(crate) fn written_at(&self) -> Instant {
+        self.state().written_at
+    }
+
+    /// Goes on with what the kernel has not taken. Ready when the connection has to do something;
+    /// at most one task may ask.
+    pub(crate) fn poll_attention(&self, context: &mut Context<'_>) -> Poll<Attention> {
+        self.connection.register(context.waker());
+        if !self.needs_attention.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        match self.examine() {
+            Ok(attention) => return Poll::Ready(attention),
+            Err(Written::All) => {}
+            Err(Written::Part) => {
+                // The next poll, whatever it is for, tries again.
+                self.needs_attention.store(true, Ordering::Release);
+                let stream: &TcpStream = self.socket.as_ref();
+                if stream.poll_write_ready(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
             }
-            self.ready.notified().await;
         }
+        Poll::Pending
     }
 
-    /// Waits for the close alone. Safe to cancel.
-    pub(crate) async fn closed(&self) -> Close {
-        loop {
-            if let Some(close) = self.queue().close.clone() {
-                return close;
+    /// Has the connection look.
+    fn call(&self) {
+        self.needs_attention.store(true, Ordering::Release);
+        self.connection.wake();
+    }
+
+    fn examine(&self) -> Result<Attention, Written> {
+        let mut state = self.state();
+        if let Some(close) = state.queue.close.clone() {
+            return Ok(Attention::Close(close));
+        }
+        match self.try_again(&mut state) {
+            Writing::Broken => return Ok(Attention::Broken),
+            Writing::Blocked => return Err(Written::Part),
+            Writing::Open => {}
+        }
+        if state.queue.flow == Flow::Overflowed {
+            state.queue.flow = Flow::Draining;
+            return Ok(Attention::Lagging);
+        }
+        Err(Written::All)
+    }
+
+    /// Has the WebSocket library's control frame written, if there is room for one.
+    pub(crate) fn poll_control(&self, context: &mut Context<'_>, frame: &[u8]) -> Poll<()> {
+        let mut state = self.state();
+        if !state.queue.has_room_for_control() {
+            let flushed = self.poll_flushed(&mut state, context);
+            if flushed.is_pending() {
+                return Poll::Pending;
             }
-            self.ready.notified().await;
+        }
+        state.queue.push_control(Bytes::copy_from_slice(frame));
+        self.write(&mut state);
+        Poll::Ready(())
+    }
+
+    /// Completes when every control frame is written. What the document has queued may wait on.
+    ///
+    /// # Errors
+    /// If the peer is gone.
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        let flushed = self.poll_flushed(&mut state, context);
+        if state.writing == Writing::Broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        flushed.map(Ok)
+    }
+
+    fn poll_flushed(&self, state: &mut State, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.try_again(state) == Writing::Broken || state.queue.is_flushed() {
+                return Poll::Ready(());
+            }
+            let stream: &TcpStream = self.socket.as_ref();
+            if stream.poll_write_ready(context).is_pending() {
+                return Poll::Pending;
+            }
         }
     }
 
-    fn try_take(&self) -> Option<Taken> {
-        let mut queue = self.queue();
-        if let Some(close) = queue.close.clone() {
-            return Some(Taken::Close(close));
+    /// Says that nothing more will be written.
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        let stream: &TcpStream = self.socket.as_ref();
+        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Writes although the kernel took no more when this was last tried.
+    fn try_again(&self, state: &mut State) -> Writing {
+        if state.writing == Writing::Blocked {
+            state.writing = Writing::Open;
         }
-        if !queue.frames.is_empty() {
-            queue.bytes = 0;
-            return Some(Taken::Frames(std::mem::take(&mut queue.frames)));
+        self.write(state);
+        state.writing
+    }
+
+    fn write(&self, state: &mut State) {
+        if state.writing != Writing::Open || state.queue.is_empty() {
+            return;
         }
-        if queue.flow == Flow::Overflowed {
-            queue.flow = Flow::Draining;
-            return Some(Taken::Lagging);
+        let write = |slices: &[IoSlice<'_>]| self.socket.try_write_vectored(slices);
+        match state.queue.write_to(write) {
+            Ok(Written::All) => {}
+            Ok(Written::Part) => {
+                state.writing = Writing::Blocked;
+                self.call();
+            }
+            Err(_) => {
+                state.writing = Writing::Broken;
+                state.queue.end();
+                self.call();
+            }
         }
-        None
+        state.written_at = Instant::now();
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Every critical section above leaves the queue whole at each point.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(bytes: usize) -> Bytes {
-        vec![0; bytes].into()
-    }
-
-    #[test]
-    fn a_first_frame_may_exceed_the_bound_and_is_not_pushed_out() {
-        let outbox = Outbox::new(10);
-        assert_eq!(outbox.push(frame(100), Delivery::Required), Pushed::Done);
-        assert_eq!(outbox.push(frame(6), Delivery::Required), Pushed::Done);
-        assert!(matches!(outbox.try_take(), Some(Taken::Frames(frames)) if frames.len() == 2));
-    }
-
-    #[test]
-    fn a_full_queue_is_dropped_as_a_whole_and_said_so_once() {
-        let outbox = Outbox::new(10);
-        for bytes in [1, 6] {
-            assert_eq!(outbox.push(frame(bytes), Delivery::Required), Pushed::Done);
-        }
-        assert_eq!(outbox.push(frame(6), Delivery::Skippable), Pushed::Done);
-        assert_eq!(outbox.push(frame(6), Delivery::Required), Pushed::Overflowed);
-        assert_eq!(outbox.push(frame(1), Delivery::Required), Pushed::Done);
-        assert!(matches!(outbox.try_take(), Some(Taken::Lagging)));
-        assert!(outbox.try_take().is_none());
-        outbox.reopen();
-        outbox.push(frame(1), Delivery::Required);
-        assert!(matches!(outbox.try_take(), Some(Taken::Frames(frames)) if frames.len() == 1));
-    }
-
-    #[test]
-    fn a_close_takes_the_place_of_everything_queued() {
-        let outbox = Outbox::new(10);
-        outbox.push(frame(1), Delivery::Required);
-        outbox.close(Close::new(syncline_protocol::CloseCode::Draining, "x"));
-        outbox.push(frame(1), Delivery::Required);
-        assert!(matches!(outbox.try_take(), Some(Taken::Close(_))));
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every critical section above leaves the state whole at each point.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use syncline_protocol::Sequence;
-use syncline_server::store::writer::{Durable, Progress, StoreWriter, WriterLimits};
+use syncline_server::store::writer::{Durable, Progress, StoreWriter, Urgency, WriterLimits};
 use syncline_server::store::{Record, Store};
 use tempfile::TempDir;
 
@@ -72,7 +72,7 @@ async fn append_one_by_one(writer: StoreWriter, number: usize) -> Vec<Duration> 
         }
         let one = Record { update: vec![7; 50].into(), ..record(&document, sequence) };
         let sent = Instant::now();
-        writer.append(one, &progress).await.unwrap();
+        writer.append(one, Urgency::Awaited, &progress).await.unwrap();
         let goal = Durable::Through(Sequence::new(sequence));
         durable.wait_for(|durable| *durable == goal).await.unwrap();
         waits.push(sent.elapsed());

@@ -10,7 +10,7 @@ use syncline_protocol::{
 };
 use syncline_server::store::memory::Memory;
 use syncline_server::store::writer::{
-    Durable, Progress, StoreState, StoreWriter, Unstored, WriterLimits, WriterStopped,
+    Durable, Progress, StoreState, StoreWriter, Unstored, Urgency, WriterLimits, WriterStopped,
 };
 use syncline_server::store::{
     AppendError, DocumentInfo, Generation, Health, LoadError, Record, Salvaged, SnapshotError,
@@ -127,7 +127,7 @@ async fn store_20_each_document_learns_how_far_it_is_stored() {
         (0..50).map(|number| (format!("d{number}"), Progress::new(Sequence::ZERO))).collect();
     for sequence in 1..=20 {
         for (document, (progress, _)) in &documents {
-            writer.append(record(document, sequence), progress).await.unwrap();
+            writer.append(record(document, sequence), Urgency::Awaited, progress).await.unwrap();
         }
     }
     for (document, (_, durable)) in &mut documents {
@@ -143,10 +143,10 @@ async fn store_20_what_queues_up_during_a_sync_is_stored_by_the_next_one() {
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     let (progress, mut durable) = Progress::new(Sequence::ZERO);
     store.hold(true);
-    writer.append(record("a", 1), &progress).await.unwrap();
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
     until(|| store.appends.load(Ordering::Acquire) == 1).await;
     for sequence in 2..=500 {
-        writer.append(record("a", sequence), &progress).await.unwrap();
+        writer.append(record("a", sequence), Urgency::Awaited, &progress).await.unwrap();
     }
     assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO), "nothing is stored yet");
     store.hold(false);
@@ -162,15 +162,15 @@ async fn store_21_a_failure_is_told_once_for_all_and_is_final() {
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     let mut state = writer.state();
     let (progress, mut durable) = Progress::new(Sequence::ZERO);
-    writer.append(record("a", 1), &progress).await.unwrap();
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
     reach(&mut durable, &Durable::Through(Sequence::new(1))).await;
     assert_eq!(*state.borrow(), StoreState::Writable);
     store.failing.store(true, Ordering::Release);
-    writer.append(record("a", 2), &progress).await.unwrap();
+    writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
     let reason = failure(&mut state).await;
     assert!(reason.contains("cannot be written"), "{reason}");
     store.failing.store(false, Ordering::Release);
-    writer.append(record("a", 3), &progress).await.unwrap();
+    writer.append(record("a", 3), Urgency::Awaited, &progress).await.unwrap();
     let unstored = within(thread.stop()).await.unwrap_err();
     assert_eq!((unstored.records, &unstored.reason), (2, &reason));
     assert_eq!(store.appends.load(Ordering::Acquire), 2, "a failed store is not asked again");
@@ -183,7 +183,7 @@ async fn store_21_a_store_that_panics_counts_as_failed() {
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     store.panicking.store(true, Ordering::Release);
     let (progress, _durable) = Progress::new(Sequence::ZERO);
-    writer.append(record("a", 1), &progress).await.unwrap();
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
     assert!(failure(&mut writer.state()).await.contains("panicked"));
     assert_eq!(thread.stop().await.unwrap_err().records, 1);
 }
@@ -195,10 +195,10 @@ async fn store_21_one_document_out_of_order_does_not_fail_the_others() {
     let (first, mut first_durable) = Progress::new(Sequence::ZERO);
     let (wrong, mut wrong_durable) = Progress::new(Sequence::ZERO);
     store.hold(true);
-    writer.append(record("first", 1), &first).await.unwrap();
+    writer.append(record("first", 1), Urgency::Awaited, &first).await.unwrap();
     for sequence in 2..=3 {
-        writer.append(record("wrong", sequence), &wrong).await.unwrap();
-        writer.append(record("first", sequence), &first).await.unwrap();
+        writer.append(record("wrong", sequence), Urgency::Awaited, &wrong).await.unwrap();
+        writer.append(record("first", sequence), Urgency::Awaited, &first).await.unwrap();
     }
     store.hold(false);
     let failed = within(wrong_durable.wait_for(|wrong| matches!(wrong, Durable::Failed(_)))).await;
@@ -218,13 +218,16 @@ async fn store_22_a_full_queue_makes_callers_wait() {
         let (writer, thread) = StoreWriter::start(store.clone(), limits);
         let (progress, mut durable) = Progress::new(Sequence::ZERO);
         store.hold(true);
-        writer.append(record("a", 1), &progress).await.unwrap();
+        writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
         until(|| store.appends.load(Ordering::Acquire) == 1).await;
         let mut accepted = 1;
         while accepted < 100 {
             let record = record("a", accepted + 1);
             let wait = Duration::from_millis(200);
-            if tokio::time::timeout(wait, writer.append(record, &progress)).await.is_err() {
+            if tokio::time::timeout(wait, writer.append(record, Urgency::Awaited, &progress))
+                .await
+                .is_err()
+            {
                 break;
             }
             accepted += 1;
@@ -233,7 +236,7 @@ async fn store_22_a_full_queue_makes_callers_wait() {
         store.hold(false);
         let mut huge = record("a", accepted + 1);
         huge.update = vec![7; 1 << 20].into();
-        within(writer.append(huge, &progress)).await.unwrap();
+        within(writer.append(huge, Urgency::Awaited, &progress)).await.unwrap();
         reach(&mut durable, &Durable::Through(Sequence::new(accepted + 1))).await;
         thread.stop().await.unwrap();
     }
@@ -246,11 +249,11 @@ async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
     let (progress, durable) = Progress::new(Sequence::ZERO);
     store.hold(true);
     for sequence in 1..=3000 {
-        writer.append(record("a", sequence), &progress).await.unwrap();
+        writer.append(record("a", sequence), Urgency::Awaited, &progress).await.unwrap();
     }
     let stopping = tokio::spawn(thread.stop());
     until(|| writer.is_stopping()).await;
-    let late = writer.append(record("a", 3001), &progress).await;
+    let late = writer.append(record("a", 3001), Urgency::Awaited, &progress).await;
     assert_eq!(late, Err(WriterStopped));
     store.hold(false);
     within(stopping).await.unwrap().unwrap();
@@ -266,10 +269,13 @@ async fn store_23_a_full_queue_does_not_keep_from_stopping() {
     let (writer, thread) = StoreWriter::start(store.clone(), limits);
     let (progress, _durable) = Progress::new(Sequence::ZERO);
     store.hold(true);
-    writer.append(record("a", 1), &progress).await.unwrap();
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
     until(|| store.appends.load(Ordering::Acquire) == 1).await;
-    writer.append(record("a", 2), &progress).await.unwrap();
-    let late = tokio::spawn(async move { writer.append(record("a", 3), &progress).await });
+    writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
+    let late =
+        tokio::spawn(
+            async move { writer.append(record("a", 3), Urgency::Awaited, &progress).await },
+        );
     let stopping = tokio::spawn(thread.stop());
     store.hold(false);
     within(stopping).await.unwrap().unwrap();
@@ -279,14 +285,35 @@ async fn store_23_a_full_queue_does_not_keep_from_stopping() {
 }
 
 #[tokio::test]
+async fn store_45_what_nobody_waits_for_is_stored_together_with_others() {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    // The first finds the thread asleep; however slow this machine is, all must be stored.
+    for sequence in 1..=100 {
+        writer.append(record("a", sequence), Urgency::Unwatched, &progress).await.unwrap();
+    }
+    reach(&mut durable, &Durable::Through(Sequence::new(100))).await;
+    let gathered = store.appends.load(Ordering::Acquire);
+    assert!(gathered < 100, "{gathered} syncs for 100 records that were handed over at once");
+    // One that somebody waits for takes along what is before it, whoever that is of.
+    let (other, mut other_durable) = Progress::new(Sequence::ZERO);
+    writer.append(record("a", 101), Urgency::Unwatched, &progress).await.unwrap();
+    writer.append(record("b", 1), Urgency::Awaited, &other).await.unwrap();
+    reach(&mut other_durable, &Durable::Through(Sequence::new(1))).await;
+    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(101)));
+    thread.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn store_33_what_finds_no_room_is_held_and_stored_when_there_is_some() {
     let store = Arc::new(Faulty::default());
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     let (progress, mut durable) = Progress::new(Sequence::ZERO);
     store.full.store(true, Ordering::Release);
-    writer.append(record("a", 1), &progress).await.unwrap();
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
     stalled(&writer).await;
-    writer.append(record("a", 2), &progress).await.unwrap();
+    writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
     let tries = store.appends.load(Ordering::Acquire);
     until(|| store.appends.load(Ordering::Acquire) > tries).await;
     assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO));
@@ -318,7 +345,7 @@ async fn store_33_a_stop_tries_once_more_and_says_what_it_could_not_store() {
         let (progress, _durable) = Progress::new(Sequence::ZERO);
         store.full.store(true, Ordering::Release);
         for sequence in 1..=7 {
-            writer.append(record("a", sequence), &progress).await.unwrap();
+            writer.append(record("a", sequence), Urgency::Awaited, &progress).await.unwrap();
         }
         stalled(&writer).await;
         store.full.store(!room_at_last, Ordering::Release);

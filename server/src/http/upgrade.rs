@@ -20,6 +20,7 @@ use crate::auth::TokenError;
 use crate::connection::{self, Admission};
 use crate::listener::Peer;
 use crate::server::Context;
+use crate::socket;
 
 const COOKIE: &str = "syncline_token";
 const BEARER_PROTOCOL: &str = "bearer.";
@@ -109,12 +110,16 @@ async fn serve(
     context: Arc<Context>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let socket = connection::accept(upgraded, context.hub.limits.message_bytes).await;
+    let Some((socket, outbox)) = socket::accept(upgraded, &context.hub.limits).await else {
+        return;
+    };
     match verdict {
-        Ok(admission) => connection::serve(Arc::clone(&context.hub), socket, admission).await,
+        Ok(admission) => {
+            connection::serve(Arc::clone(&context.hub), socket, outbox, admission).await;
+        }
         Err(close) => {
             info!(code = close.code.word(), text = close.text, "Refused a connection.");
-            connection::refuse(socket, &close).await;
+            socket::refuse(socket, close).await;
         }
     }
 }

@@ -1,21 +1,25 @@
 //! Group commit: one thread takes whatever has queued up, stores it with one sync, and tells each
 //! document how far it has come.
 //!
-//! There is no timer. While the disk is busy with one batch the next one gathers, so a batch grows
-//! with the load, and a lone update is stored at once. Only a batch for which there is no room is
-//! held and tried again, and what comes after it waits in the queue.
+//! While the disk is busy with one batch the next one gathers, so a batch grows with the load. An
+//! update whose author is told when it is on disk is stored at once; others wait a moment for
+//! company. Only a batch for which there is no room is held and tried again, and what comes after
+//! it waits in the queue.
+
+mod queue;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use syncline_protocol::{DocumentName, Sequence};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tracing::error;
 
+use self::queue::{Queue, Queued};
 use crate::store::{AppendError, Health, Record, Store};
 
 /// How long a batch waits for room before it is tried again.
@@ -38,6 +42,15 @@ impl WriterLimits {
     /// 8,192 records or 32 MiB wait; 1,024 records or 4 MiB go in one batch.
     pub const DEFAULT: Self =
         Self { queue_len: 8192, queue_kib: 32 << 10, batch_len: 1024, batch_bytes: 4 << 20 };
+}
+
+/// Whether anybody waits to hear that a record is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Its author is told. It is stored at once, with all that waits before it.
+    Awaited,
+    /// Nobody does. It may wait 20 ms for others, so that one sync does for all.
+    Unwatched,
 }
 
 /// How far a document is stored.
@@ -112,56 +125,32 @@ pub struct Unstored {
 /// Hands records to the writer thread.
 #[derive(Clone, Debug)]
 pub struct StoreWriter {
-    queue: mpsc::Sender<Message>,
+    inlet: Arc<Inlet>,
     state: watch::Receiver<StoreState>,
-    room: Arc<Semaphore>,
-    room_kib: u32,
+    limits: WriterLimits,
 }
 
 /// The thread behind every [`StoreWriter`]. It ends on [`WriterThread::stop`], or when all of
 /// them and this are gone.
 #[derive(Debug)]
 pub struct WriterThread {
-    queue: mpsc::Sender<Message>,
-    room: Arc<Semaphore>,
-    stopping: Arc<Stopping>,
+    inlet: Arc<Inlet>,
     ended: oneshot::Receiver<()>,
     thread: JoinHandle<Result<(), Unstored>>,
 }
 
-/// Wakes a thread that waits for room when it has to stop.
-#[derive(Debug, Default)]
-struct Stopping {
-    is_stopping: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stopping {
-    fn begin(&self) {
-        *self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    /// Returns after `patience`, or when the thread has to stop, and whether it has.
-    fn wait(&self, patience: Duration) -> bool {
-        let is_stopping = self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(is_stopping, patience, |stopping| !*stopping);
-        let (is_stopping, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *is_stopping
-    }
-}
-
+/// The way in. The queue is closed when nobody is left who could use it.
 #[derive(Debug)]
-enum Message {
-    Append(Queued),
-    Stop,
+struct Inlet {
+    queue: Arc<Queue>,
+    slots: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
-#[derive(Debug)]
-struct Queued {
-    record: Record,
-    progress: Progress,
-    room: OwnedSemaphorePermit,
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl StoreWriter {
@@ -170,9 +159,18 @@ impl StoreWriter {
     /// # Panics
     /// If the system gives no thread: at start, where nothing is lost by it.
     pub fn start(store: Arc<dyn Store>, limits: WriterLimits) -> (Self, WriterThread) {
-        let (queue, inbox) = mpsc::channel(limits.queue_len.max(1));
-        let room_kib = limits.queue_kib.max(1);
-        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
+        let limits = WriterLimits {
+            queue_len: limits.queue_len.max(1),
+            queue_kib: limits.queue_kib.max(1),
+            ..limits
+        };
+        let room = usize::try_from(limits.queue_kib).unwrap_or(Semaphore::MAX_PERMITS);
+        let queue = Arc::new(Queue::default());
+        let inlet = Arc::new(Inlet {
+            queue: Arc::clone(&queue),
+            slots: Arc::new(Semaphore::new(limits.queue_len)),
+            room: Arc::new(Semaphore::new(room)),
+        });
         let (end, ended) = oneshot::channel::<()>();
         let initial = match store.health() {
             Health::Writable => StoreState::Writable,
@@ -180,9 +178,7 @@ impl StoreWriter {
             Health::Failed { reason } => StoreState::Failed(reason),
         };
         let (state, states) = watch::channel(initial);
-        let stopping = Arc::new(Stopping::default());
-        let lost = None;
-        let work = Work { store, limits, inbox, state, stopping: Arc::clone(&stopping), lost };
+        let work = Work { store, limits, queue, state, lost: None };
         #[expect(clippy::expect_used, reason = "documented; a server without threads cannot run")]
         let thread = thread::Builder::new()
             .name("syncline-store".to_owned())
@@ -192,9 +188,8 @@ impl StoreWriter {
                 outcome
             })
             .expect("the system gives no thread");
-        let (queue_end, room_end) = (queue.clone(), Arc::clone(&room));
-        let writer = Self { queue, state: states, room, room_kib };
-        (writer, WriterThread { queue: queue_end, room: room_end, stopping, ended, thread })
+        let writer = Self { inlet: Arc::clone(&inlet), state: states, limits };
+        (writer, WriterThread { inlet, ended, thread })
     }
 
     /// Whether anything is stored at the moment, and news of that.
@@ -209,18 +204,25 @@ impl StoreWriter {
     ///
     /// # Errors
     /// If the writer has been stopped.
-    pub async fn append(&self, record: Record, progress: &Progress) -> Result<(), WriterStopped> {
+    pub async fn append(
+        &self,
+        record: Record,
+        urgency: Urgency,
+        progress: &Progress,
+    ) -> Result<(), WriterStopped> {
+        let Inlet { queue, slots, room } = &*self.inlet;
         let kib = u32::try_from(cost(&record).div_ceil(1024)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib.clamp(1, self.room_kib));
-        let room = room.await.map_err(|_| WriterStopped)?;
-        let queued = Queued { record, progress: progress.clone(), room };
-        self.queue.send(Message::Append(queued)).await.map_err(|_| WriterStopped)
+        let kib = kib.clamp(1, self.limits.queue_kib);
+        let room = Arc::clone(room).acquire_many_owned(kib).await.map_err(|_| WriterStopped)?;
+        let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| WriterStopped)?;
+        let progress = progress.clone();
+        queue.push(Queued { record, progress, urgency, slot, room }, &self.limits)
     }
 
     /// Whether [`WriterThread::stop`] has been called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.room.is_closed()
+        self.inlet.room.is_closed()
     }
 }
 
@@ -231,10 +233,10 @@ impl WriterThread {
     /// # Errors
     /// If anything that was handed over is not stored.
     pub async fn stop(self) -> Result<(), Unstored> {
-        self.room.close();
-        self.stopping.begin();
-        // Either of these fails only if the thread has ended before.
-        drop(self.queue.send(Message::Stop).await);
+        self.inlet.room.close();
+        self.inlet.slots.close();
+        self.inlet.queue.close();
+        // Fails only if the thread has ended before.
         drop(self.ended.await);
         let panicked = |_| Unstored { records: 0, reason: "the writer panicked".to_owned() };
         self.thread.join().unwrap_or_else(|panic| Err(panicked(panic)))
@@ -249,9 +251,8 @@ fn cost(record: &Record) -> usize {
 struct Work {
     store: Arc<dyn Store>,
     limits: WriterLimits,
-    inbox: mpsc::Receiver<Message>,
+    queue: Arc<Queue>,
     state: watch::Sender<StoreState>,
-    stopping: Arc<Stopping>,
     /// What was taken and not stored.
     lost: Option<Unstored>,
 }
@@ -271,33 +272,10 @@ impl Work {
             // Nobody offers anything to a store that says it is stalled.
             self.store(Batch::default());
         }
-        while let Some(message) = self.inbox.blocking_recv() {
-            let mut batch = Batch::default();
-            self.take(message, &mut batch);
-            while batch.records.len() < self.limits.batch_len
-                && batch.bytes < self.limits.batch_bytes
-                && let Ok(message) = self.inbox.try_recv()
-            {
-                self.take(message, &mut batch);
-            }
-            if !batch.records.is_empty() {
-                self.store(batch);
-            }
+        while let Some(batch) = self.queue.take(&self.limits) {
+            self.store(batch);
         }
         self.lost.map_or(Ok(()), Err)
-    }
-
-    fn take(&mut self, message: Message, batch: &mut Batch) {
-        match message {
-            Message::Append(Queued { record, progress, room }) => {
-                batch.bytes += cost(&record);
-                batch.records.push(record);
-                batch.progress.push(progress);
-                batch.room.push(room);
-            }
-            // What is queued can still be received.
-            Message::Stop => self.inbox.close(),
-        }
     }
 
     /// Stores a batch. Waits for room, unless the thread has to stop.
@@ -318,7 +296,7 @@ impl Work {
                     if is_last_try {
                         return self.lose(&batch, &reason);
                     }
-                    is_last_try = self.stopping.wait(RETRY);
+                    is_last_try = self.queue.wait_closed(RETRY);
                 }
                 // The mistake is one document's; the others must not pay for it.
                 Err(error) if batch.refuse(&error) => {}
@@ -351,6 +329,19 @@ impl Work {
 }
 
 impl Batch {
+    fn has_room(&self, limits: &WriterLimits) -> bool {
+        self.records.len() < limits.batch_len.max(1) && self.bytes < limits.batch_bytes.max(1)
+    }
+
+    fn push(&mut self, queued: Queued) {
+        let Queued { record, progress, urgency: _, slot, room } = queued;
+        drop(slot);
+        self.bytes += cost(&record);
+        self.records.push(record);
+        self.progress.push(progress);
+        self.room.push(room);
+    }
+
     /// Tells each document once, with its last update.
     fn publish(&self) {
         let mut ends: BTreeMap<&DocumentName, (Sequence, &Progress)> = BTreeMap::new();

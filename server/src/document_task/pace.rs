@@ -1,0 +1,103 @@
+//! When the frames of a document are written: at once, or together with what others write in the
+//! next moment.
+
+use std::time::Duration;
+
+use syncline_protocol::SessionId;
+use tokio::time::Instant;
+
+/// How many sessions must have spoken within a [`SPAN`] to make a crowd. Two people who type to
+/// each other never wait.
+const CROWD: usize = 3;
+
+/// The span in which speakers are counted.
+const SPAN: Duration = Duration::from_millis(100);
+
+/// Between two writes to the sockets of a crowded document. Sixty people who type make a frame
+/// every 2 ms for each of them; a person notices nothing below ten times that.
+const INTERVAL: Duration = Duration::from_millis(3);
+
+/// Tells whether frames have to wait.
+#[derive(Debug)]
+pub(super) struct Pace {
+    flushed_at: Instant,
+    span_began: Instant,
+    speakers: Vec<SessionId>,
+    was_crowded: bool,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { flushed_at: now, span_began: now, speakers: Vec::new(), was_crowded: false }
+    }
+
+    /// A session has said something.
+    pub(super) fn heard(&mut self, now: Instant, session: SessionId) {
+        if now >= self.span_began + SPAN {
+            // A span that nobody spoke in is not kept: the one before the silence is over.
+            self.was_crowded = self.is_full() && now < self.span_began + 2 * SPAN;
+            self.span_began = now;
+            self.speakers.clear();
+        }
+        if !self.is_full() && !self.speakers.contains(&session) {
+            self.speakers.push(session);
+        }
+    }
+
+    /// When frames that are queued by now are to be written; None: at once.
+    pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
+        let at = self.flushed_at + INTERVAL;
+        (at > now && (self.was_crowded || self.is_full())).then_some(at)
+    }
+
+    /// Everything has been written.
+    pub(super) fn flushed(&mut self, now: Instant) {
+        self.flushed_at = now;
+    }
+
+    fn is_full(&self) -> bool {
+        self.speakers.len() >= CROWD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn two_never_wait_and_a_crowd_does_for_a_moment() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for ms in 0..1_000 {
+            pace.heard(start + ms * MS, SessionId::new(u64::from(ms % 2)));
+            assert_eq!(pace.wait_until(start + ms * MS), None, "{ms}");
+            pace.flushed(start + ms * MS);
+        }
+        let crowded = start + 1_000 * MS;
+        for session in 0..3 {
+            pace.heard(crowded, SessionId::new(session));
+        }
+        pace.flushed(crowded);
+        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + INTERVAL));
+        assert_eq!(pace.wait_until(crowded + INTERVAL), None);
+    }
+
+    #[test]
+    fn a_crowd_is_forgotten_when_it_falls_silent() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for session in 0..3 {
+            pace.heard(start, SessionId::new(session));
+        }
+        let next = start + SPAN;
+        pace.heard(next, SessionId::new(0));
+        pace.flushed(next);
+        assert!(pace.wait_until(next + MS).is_some(), "it was crowded a moment ago");
+        let later = next + SPAN;
+        pace.heard(later, SessionId::new(0));
+        pace.flushed(later);
+        assert!(pace.wait_until(later + MS).is_none());
+    }
+}

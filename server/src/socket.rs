@@ -1,0 +1,107 @@
+//! A WebSocket whose reading half is the library's and whose writing half is an [`Outbox`], so that
+//! a document can write to it without waking the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{Parts, Upgraded};
+use hyper_util::rt::TokioIo;
+use syncline_protocol::Close;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+
+use crate::limits::{LINGER, Limits, READ_BUFFER_BYTES};
+use crate::outbox::Outbox;
+
+/// A WebSocket over an upgraded HTTP connection.
+pub(crate) type Socket = WebSocketStream<Halves>;
+
+/// Takes over an upgraded connection. None if it is no TCP connection of this server's.
+pub(crate) async fn accept(upgraded: Upgraded, limits: &Limits) -> Option<(Socket, Arc<Outbox>)> {
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let (reading, writing) = io.into_inner().into_split();
+    let outbox = Arc::new(Outbox::new(writing, limits.outbox_bytes));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits.message_bytes))
+        .max_frame_size(Some(limits.message_bytes));
+    let halves = Halves { reading, outbox: Arc::clone(&outbox) };
+    let already_read = read_buf.to_vec();
+    let socket =
+        WebSocketStream::from_partially_read(halves, already_read, Role::Server, Some(config));
+    Some((socket.await, outbox))
+}
+
+/// Closes a socket so that its client learns why: a browser cannot read a refused handshake.
+pub(crate) async fn refuse(socket: Socket, close: Close) {
+    // Boxed, so that the task of a connection has no room for it all its life.
+    Box::pin(say_goodbye(socket, close)).await;
+}
+
+async fn say_goodbye(mut socket: Socket, close: Close) {
+    let frame =
+        CloseFrame { code: WsCloseCode::from(close.code.number()), reason: close.reason().into() };
+    socket.get_ref().outbox.end();
+    let goodbye = async {
+        if socket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        // With unread input in the kernel, dropping the socket would send a reset, and that can
+        // overtake the close frame. So read until the peer has closed too.
+        while let Some(Ok(_)) = socket.next().await {}
+        // After a message that was too large the WebSocket reads no more, and the rest of it is
+        // still arriving.
+        let io = socket.get_mut();
+        drop(io.shutdown().await);
+        let mut rest = [0; 1_024];
+        while matches!(io.read(&mut rest).await, Ok(1..)) {}
+    };
+    // At the bound the peer is slow or hostile, and the socket is dropped either way.
+    drop(timeout(LINGER, goodbye).await);
+}
+
+/// What the WebSocket library reads from and writes its control frames to.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    reading: OwnedReadHalf,
+    outbox: Arc<Outbox>,
+}
+
+impl AsyncRead for Halves {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.reading).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Halves {
+    /// The library sends nothing but whole control frames, one at a time.
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        frame: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.outbox.poll_control(context, frame).map(|()| Ok(frame.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outbox.poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.outbox.shutdown())
+    }
+}
