@@ -25,9 +25,12 @@
 //! make yrs fail. The document answers an error or a panic by rebuilding itself.
 
 mod any;
+mod block;
+mod bury;
 mod canonical;
 mod error;
 mod order;
+mod places;
 mod presence;
 mod state_vector;
 mod trim;
@@ -42,6 +45,7 @@ use crate::varint::{ReadError, Reader};
 
 pub use canonical::canonical;
 pub use error::GateError;
+pub use places::{Places, TYPE_DEPTH_MAX};
 pub use presence::walk_presence;
 pub use state_vector::walk_state_vector;
 pub use trim::trim_known;
@@ -116,6 +120,8 @@ pub struct Section {
     pub start: u32,
     /// One past the last clock.
     pub end: u32,
+    /// Where the first block begins in the bytes of the update.
+    pub offset: usize,
 }
 
 /// What an update says of itself, learnt without decoding it into a CRDT.

@@ -60,7 +60,7 @@ impl LoadedDocument {
             Fit::Known => return Ok(Merged::Known),
             Fit::Ready => {}
         }
-        let update = self.replica.trim(&facts, update)?;
+        let update = self.replica.admit(&facts, update)?;
         if self.replica.apply(&facts, &update)? == Applied::Known {
             return Ok(Merged::Known);
         }

@@ -203,7 +203,7 @@ impl<'a> Replay<'a> {
         }
         let update = self
             .replica
-            .trim(&facts, update)
+            .admit(&facts, update)
             .map_err(|error| DecodeError::Gate { sequence, error })?;
         self.replica.foresee(&facts);
         self.batch.push(update);

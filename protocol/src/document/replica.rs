@@ -13,13 +13,14 @@ use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{ClientID, Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
-use crate::gate::{self, GateError, Section, StateVector, Subdocuments, UpdateFacts};
+use crate::gate::{GateError, Places, Section, StateVector, Subdocuments, UpdateFacts};
 
 /// A yrs document that only ever holds complete history, and its state vector.
 pub(crate) struct Replica {
     /// None once it failed; it must not be used then.
     doc: Option<Doc>,
     known: StateVector,
+    places: Places,
     /// What is deleted, from when it was last asked until something is applied.
     deleted: Option<IdSet>,
 }
@@ -62,7 +63,12 @@ impl Replica {
         options.offset_kind = OffsetKind::Utf16;
         options.cleanup_formatting = false;
         options.skip_gc = subdocuments == Subdocuments::Allowed;
-        Self { doc: Some(Doc::with_options(options)), known: StateVector::new(), deleted: None }
+        Self {
+            doc: Some(Doc::with_options(options)),
+            known: StateVector::new(),
+            places: Places::default(),
+            deleted: None,
+        }
     }
 
     /// How much of each client's history is here.
@@ -70,21 +76,19 @@ impl Replica {
         &self.known
     }
 
-    /// The update without the part of a block that is known here. The received bytes, unless
-    /// somebody typed while synchronising, or tries what [`gate::trim_known`] warns of.
-    pub(crate) fn trim<'a>(
-        &self,
+    /// Gives every block of an update that fits its place, and returns what is to be integrated,
+    /// logged and relayed: the received bytes, unless somebody typed while synchronising, wrote
+    /// into what is deleted, or tries what [`trim_known`](crate::gate::trim_known) warns of. Once this was called the
+    /// update has to be integrated.
+    pub(crate) fn admit<'a>(
+        &mut self,
         facts: &UpdateFacts,
         update: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, GateError> {
-        if facts.overlaps(&self.known) {
-            gate::trim_known(update, &self.known).map(Cow::Owned)
-        } else {
-            Ok(Cow::Borrowed(update))
-        }
+        self.places.admit(facts, &self.known, update)
     }
 
-    /// Integrates an update that the gate has walked, that fits and is trimmed.
+    /// Integrates an update that was admitted.
     pub(crate) fn apply(
         &mut self,
         facts: &UpdateFacts,
@@ -120,8 +124,8 @@ impl Replica {
         holds
     }
 
-    /// Integrates updates of a log in one transaction. They were walked, fitted and trimmed one
-    /// after the other, each against what the ones before it bring; see [`Self::foresee`].
+    /// Integrates updates of a log in one transaction. They were admitted one after the other, each
+    /// against what the ones before it bring; see [`Self::foresee`].
     pub(crate) fn apply_batch(&mut self, updates: &[Cow<'_, [u8]>]) -> Result<(), ApplyError> {
         self.guarded(|doc| integrate(doc, updates)).map(drop)
     }

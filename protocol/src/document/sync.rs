@@ -210,7 +210,7 @@ impl Document {
             Fit::Incomplete => return self.ask_again(id, turn),
             Fit::Known => {}
             Fit::Ready => {
-                let update = match replica.trim(&facts, update) {
+                let update = match replica.admit(&facts, update) {
                     Ok(update) => update,
                     Err(error) => return self.refuse_frame(id, &error, turn),
                 };

@@ -141,6 +141,29 @@ pub enum GateError {
         /// One of the clients.
         client: ClientId,
     },
+    /// The neighbours of a block lie in different lists or entries.
+    #[error("the neighbours of the block at clock {clock} of client {client} lie apart")]
+    TornBlock {
+        /// Whose block it is.
+        client: ClientId,
+        /// Its clock.
+        clock: u32,
+    },
+    /// Shared types are nested too deeply.
+    #[error(
+        "the shared type at clock {clock} of client {client} is nested deeper than {max} levels"
+    )]
+    TypesTooDeep {
+        /// Whose type it is.
+        client: ClientId,
+        /// Its clock.
+        clock: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// More shared types or keys than can be numbered.
+    #[error("the document has 2^32 shared types or keys")]
+    TooManyTypes,
     /// More clients than the budget has.
     #[error("the update has blocks or deletions of {clients} clients, at most {max} are allowed")]
     ClientsOverBudget {
@@ -184,6 +207,8 @@ impl GateError {
         matches!(
             self,
             Self::ValueTooDeep { .. }
+                | Self::TypesTooDeep { .. }
+                | Self::TooManyTypes
                 | Self::ClientsOverBudget { .. }
                 | Self::CollidingClients { .. }
                 | Self::DeleteRangesOverBudget { .. }

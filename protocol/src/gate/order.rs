@@ -95,7 +95,8 @@ mod tests {
 
     /// Three clients with clocks 0..10 each, and links `(from, clock, to, clock)`.
     fn check(links: &[(u64, u32, u64, u32)]) -> Option<u64> {
-        let sections = [1, 2, 3].map(|id| Section { client: client(id), start: 0, end: 10 });
+        let sections =
+            [1, 2, 3].map(|id| Section { client: client(id), start: 0, end: 10, offset: 0 });
         let links = links
             .iter()
             .map(|&(from, from_clock, to, to_clock)| Link {

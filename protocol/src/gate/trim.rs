@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn gate_27_only_a_section_that_is_known_in_part_overlaps() {
         let facts = walk_update(&[1, 1, 1, 2, 0, 3, 0], &Budget::LIVE).unwrap();
-        let section = Section { client: ClientId::new(1).unwrap(), start: 2, end: 5 };
+        let section = Section { client: ClientId::new(1).unwrap(), start: 2, end: 5, offset: 4 };
         assert_eq!(facts.sections, [section]);
         let overlapping: Vec<u32> = (0..7).filter(|&clock| facts.overlaps(&known(clock))).collect();
         assert_eq!(overlapping, [3, 4]);

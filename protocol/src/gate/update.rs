@@ -11,7 +11,7 @@ use crate::varint::Reader;
 /// Bits of a block's first byte; the lower five are its kind.
 pub(super) const HAS_ORIGIN: u8 = 0b1000_0000;
 pub(super) const HAS_RIGHT_ORIGIN: u8 = 0b0100_0000;
-const HAS_PARENT_KEY: u8 = 0b0010_0000;
+pub(super) const HAS_PARENT_KEY: u8 = 0b0010_0000;
 pub(super) const KIND_MASK: u8 = 0b0001_1111;
 
 /// Block kinds. 2 is the JSON content of old Yjs versions, of which yrs reads one text too many;
@@ -22,13 +22,13 @@ const BINARY: u8 = 3;
 pub(super) const STRING: u8 = 4;
 pub(super) const EMBED: u8 = 5;
 pub(super) const FORMAT: u8 = 6;
-const TYPE: u8 = 7;
+pub(super) const TYPE: u8 = 7;
 pub(super) const ANY: u8 = 8;
-const SUBDOCUMENT: u8 = 9;
+pub(super) const SUBDOCUMENT: u8 = 9;
 pub(super) const SKIP: u8 = 10;
 
 /// The shared type that carries a name.
-const XML_ELEMENT: u8 = 3;
+pub(super) const XML_ELEMENT: u8 = 3;
 
 /// A section is a block count, a client, a clock and at least one block of two bytes.
 const SECTION_BYTES_MIN: usize = 5;
@@ -101,11 +101,12 @@ impl<'a> Walk<'a> {
         if blocks == 0 {
             return Err(GateError::EmptySection { client });
         }
+        let offset = self.reader.position();
         let mut end = start;
         for _ in 0..blocks {
             end = self.block(Id { client, clock: end })?;
         }
-        self.facts.sections.push(Section { client, start, end });
+        self.facts.sections.push(Section { client, start, end, offset });
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl<'a> Walk<'a> {
         let reader = &mut self.reader;
         match kind {
             DELETED => return Ok(reader.var_uint()?),
-            STRING => return Ok(utf16_len(reader.string()?)),
+            STRING => return Ok(utf16_len(reader.string()?.as_bytes())),
             ANY => {
                 let count = reader.count(1)?;
                 for _ in 0..count {
@@ -348,11 +349,11 @@ fn end_of(clock: u32, len: u64) -> Option<u32> {
     u32::try_from(end).ok().filter(|end| *end < CLOCK_END)
 }
 
-/// How many UTF-16 code units `text` has: one for each character, two from U+10000 up.
-fn utf16_len(text: &str) -> u64 {
+/// How many UTF-16 code units `text`, in UTF-8, has: one for each character, two from U+10000 up.
+pub(super) fn utf16_len(text: &[u8]) -> u64 {
     let units =
         |byte: u8| u64::from(byte & 0b1100_0000 != 0b1000_0000) + u64::from(byte >= 0b1111_0000);
-    text.bytes().map(units).sum()
+    text.iter().copied().map(units).sum()
 }
 
 #[cfg(test)]

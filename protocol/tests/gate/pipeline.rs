@@ -5,7 +5,7 @@ use std::thread;
 
 use syncline_protocol::ClientId;
 use syncline_protocol::gate::{
-    Budget, Fit, GateError, StateVector, Subdocuments, UpdateFacts, trim_known, walk_update,
+    Budget, Fit, GateError, Places, StateVector, Subdocuments, UpdateFacts, walk_update,
 };
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
@@ -29,12 +29,18 @@ pub(crate) enum Outcome {
 pub(crate) struct Replica {
     pub(crate) doc: Doc,
     pub(crate) known: StateVector,
+    pub(crate) places: Places,
     budget: Budget,
 }
 
 impl Replica {
     pub(crate) fn new(budget: Budget) -> Self {
-        Self { doc: doc(u64::from(u32::MAX)), known: StateVector::new(), budget }
+        Self {
+            doc: doc(u64::from(u32::MAX)),
+            known: StateVector::new(),
+            places: Places::default(),
+            budget,
+        }
     }
 
     pub(crate) fn deliver(&mut self, bytes: &[u8]) -> Outcome {
@@ -50,12 +56,11 @@ impl Replica {
             Fit::Incomplete => return Outcome::Incomplete,
             Fit::Ready => {}
         }
-        let trimmed = if facts.overlaps(&self.known) {
-            trim_known(bytes, &self.known).unwrap()
-        } else {
-            bytes.to_vec()
+        let admitted = match self.places.admit(facts, &self.known, bytes) {
+            Ok(admitted) => admitted,
+            Err(error) => return Outcome::Refused(error),
         };
-        let update = Update::decode_v1(&trimmed).unwrap();
+        let update = Update::decode_v1(&admitted).unwrap();
         match self.doc.transact_mut().apply_update(update) {
             Ok(()) => {
                 facts.advance(&mut self.known);

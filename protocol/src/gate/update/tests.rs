@@ -60,7 +60,7 @@ fn refuses(bytes: &[u8], is_cause: impl Fn(&GateError) -> bool) {
 #[test]
 fn an_ordinary_update_passes() {
     let facts = walk(&one(&text("hi"))).unwrap();
-    assert_eq!(facts.sections, [Section { client: client(1), start: 0, end: 2 }]);
+    assert_eq!(facts.sections, [Section { client: client(1), start: 0, end: 2, offset: 4 }]);
     assert_eq!(facts.needs, BTreeMap::new());
     assert!(!facts.deletes && !facts.interrupted && !facts.subdocuments);
     assert_eq!(walk(&[0, 0]), Ok(UpdateFacts::default()));
@@ -177,7 +177,7 @@ fn gate_8_a_subdocument_passes_only_where_it_is_allowed() {
 fn gate_9_a_skip_interrupts() {
     let facts = walk(&[1, 2, 1, 4, SKIP, 3, GC, 2, 0]).unwrap();
     assert!(facts.interrupted);
-    assert_eq!(facts.sections, [Section { client: client(1), start: 4, end: 9 }]);
+    assert_eq!(facts.sections, [Section { client: client(1), start: 4, end: 9, offset: 4 }]);
 }
 
 #[test]
