@@ -133,6 +133,8 @@ pub struct UpdateFacts {
     /// For each client that an origin, parent or deletion names: the clock that must be reached
     /// before that reference resolves.
     pub needs: BTreeMap<ClientId, u32>,
+    /// Where the deletions begin in the bytes of the update.
+    pub deletions_offset: usize,
     /// Whether it deletes anything.
     pub deletes: bool,
     /// Whether a client's blocks are interrupted (a Skip block).

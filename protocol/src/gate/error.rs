@@ -149,6 +149,14 @@ pub enum GateError {
         /// Its clock.
         clock: u32,
     },
+    /// A block puts several values under one key.
+    #[error("the block at clock {clock} of client {client} puts several values under one key")]
+    SeveralValues {
+        /// Whose block it is.
+        client: ClientId,
+        /// Its first clock that is not deleted.
+        clock: u32,
+    },
     /// Shared types are nested too deeply.
     #[error(
         "the shared type at clock {clock} of client {client} is nested deeper than {max} levels"

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::block::{Block, Parent};
 use super::bury::bury;
-use super::update::{GC, Id, TYPE};
+use super::update::{DELETED, GC, Id, TYPE};
 use super::{
-    Budget, GateError, Section, StateVector, Subdocuments, UpdateFacts, trim_known, walk_update,
+    Budget, GateError, Section, StateVector, Subdocuments, UpdateFacts, read_client, trim_known,
+    walk_update,
 };
 use crate::id::ClientId;
 use crate::varint::Reader;
@@ -98,32 +99,32 @@ impl Places {
         update: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, GateError> {
         if !facts.overlaps(known) {
-            let buried = self.place_all(&facts.sections, known, update)?;
+            let buried = self.place_all(facts, known, update)?;
             return Ok(buried.map_or(Cow::Borrowed(update), Cow::Owned));
         }
         let trimmed = trim_known(update, known)?;
         let facts = walk_update(&trimmed, &PASSED)?;
-        let buried = self.place_all(&facts.sections, known, &trimmed)?;
+        let buried = self.place_all(&facts, known, &trimmed)?;
         Ok(Cow::Owned(buried.unwrap_or(trimmed)))
     }
 
     /// Returns the update with GC in place of what is attached to it, if there is any.
     fn place_all(
         &mut self,
-        sections: &[Section],
+        facts: &UpdateFacts,
         known: &StateVector,
         update: &[u8],
     ) -> Result<Option<Vec<u8>>, GateError> {
         let (types, keys) = (self.types.len(), self.keys.len());
-        let mut placing = Placing { places: self, collected: Vec::new() };
-        let placed = match sections {
+        let mut placing = Placing { places: self, collected: Vec::new(), long_entries: Vec::new() };
+        let placed = match facts.sections.as_slice() {
             [] => Ok(()),
             [only] => placing.section(only, known, update),
             several => placing.sections(several, known, update),
         };
-        let collected = placing.collected;
-        if let Err(error) = placed {
-            self.forget(sections, known, types, keys);
+        let Placing { collected, long_entries, .. } = placing;
+        if let Err(error) = placed.and_then(|()| check_deleted(long_entries, facts, update)) {
+            self.forget(&facts.sections, known, types, keys);
             return Err(error);
         }
         if collected.is_empty() { Ok(None) } else { bury(update, collected).map(Some) }
@@ -234,6 +235,8 @@ struct Placing<'p> {
     places: &'p mut Places,
     /// Blocks that are attached to what was collected.
     collected: Vec<Section>,
+    /// Blocks of several values under one key.
+    long_entries: Vec<Section>,
 }
 
 /// The blocks of one client that are not placed yet.
@@ -303,8 +306,7 @@ impl Placing<'_> {
         let Some(place) = place else { return Err(GateError::TornBlock { client, clock }) };
         let what = if place == COLLECTED {
             if block.kind != GC {
-                let (start, end) = (clock, lane.clock);
-                self.collected.push(Section { client, start, end, offset: 0 });
+                self.collected.push(lane.since(clock));
             }
             What::Content(COLLECTED)
         } else if block.kind == TYPE {
@@ -314,6 +316,9 @@ impl Placing<'_> {
             }
             What::Type(self.places.add_type(Type { place, depth })?)
         } else {
+            if place.key != 0 && len > 1 && block.kind != DELETED {
+                self.long_entries.push(lane.since(clock));
+            }
             What::Content(place)
         };
         self.places.push(Id { client, clock }, what);
@@ -336,6 +341,53 @@ impl<'a> Lane<'a> {
         let &Section { client, start: clock, end, .. } = section;
         Ok(Some(Self { client, clock, end, blocks }))
     }
+
+    /// What was read from `start` on.
+    fn since(&self, start: u32) -> Section {
+        Section { client: self.client, start, end: self.clock, offset: self.blocks.position() }
+    }
+}
+
+/// Checks that every one of `blocks` is deleted by the update that brings it.
+///
+/// A key has one value. Several in one block are what Yjs leaves of old ones when it collects no
+/// garbage. If they were alive, yrs would delete the last of them together with the map, keep the
+/// others, and follow them to where the map was.
+fn check_deleted(
+    blocks: Vec<Section>,
+    facts: &UpdateFacts,
+    update: &[u8],
+) -> Result<(), GateError> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let mut deletions = BTreeMap::new();
+    let mut reader = Reader::new(update);
+    reader.take(facts.deletions_offset)?;
+    for _ in 0..reader.var_uint()? {
+        let client = read_client(&mut reader)?;
+        let mut ranges = Vec::new();
+        for _ in 0..reader.var_uint()? {
+            let start = reader.var_uint_max(u32::MAX)?;
+            ranges.push((start, start.saturating_add(reader.var_uint_max(u32::MAX)?)));
+        }
+        deletions.insert(client, ranges);
+    }
+    for Section { client, mut start, end, .. } in blocks {
+        let ranges = deletions.get(&client).map_or(&[][..], Vec::as_slice);
+        let first = ranges.partition_point(|range| range.1 <= start);
+        for &(from, to) in ranges.get(first..).unwrap_or_default() {
+            // Ranges may touch.
+            if from > start || start >= end {
+                break;
+            }
+            start = to;
+        }
+        if start < end {
+            return Err(GateError::SeveralValues { client, clock: start });
+        }
+    }
+    Ok(())
 }
 
 /// What a block refers to that another lane has not reached: the lane and the clock.

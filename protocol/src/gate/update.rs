@@ -225,6 +225,7 @@ impl<'a> Walk<'a> {
     }
 
     fn delete_set(&mut self) -> Result<(), GateError> {
+        self.facts.deletions_offset = self.reader.position();
         let count = self.reader.count(DELETIONS_BYTES_MIN)?;
         self.check_clients(count)?;
         let mut clients = Vec::new();

@@ -1,8 +1,8 @@
 //! One test for each rule of `docs/spec-gate.md` about places, named after it.
 
 use super::*;
-use crate::gate::update::{ANY, DELETED, HAS_ORIGIN, HAS_PARENT_KEY, HAS_RIGHT_ORIGIN, STRING};
-use crate::gate::{Fit, walk_update};
+use crate::gate::Fit;
+use crate::gate::update::{ANY, HAS_ORIGIN, HAS_PARENT_KEY, HAS_RIGHT_ORIGIN, STRING};
 use crate::varint::write_var_uint;
 
 /// A document without content: only what it knows, and where that lies.
@@ -209,4 +209,33 @@ fn gate_33_a_stretch_in_one_place_is_one_run() {
     assert_eq!(runs(&scene), 1);
     scene.passes(&[(1, 100, &[&entry(b't'), &entry(b't'), &right_of((1, 99))])]);
     assert_eq!(runs(&scene), 3);
+}
+
+#[test]
+fn gate_34_several_values_under_one_key_are_deleted_with_the_update() {
+    let values = [ANY | HAS_PARENT_KEY, 1, 1, b't', 1, b'k', 3, 126, 126, 126];
+    let after = [ANY | HAS_ORIGIN, 2, 0, 2, 126, 126];
+    let check = |block: &[u8], deletions: &[u8]| {
+        let mut update = update(&[(1, 1, &[block]), (2, 0, &[&entry(b't')])]);
+        update.pop();
+        update.extend(deletions);
+        let facts = walk_update(&update, &Budget::LIVE).unwrap();
+        let known = StateVector::from([(ClientId::new(1).unwrap(), 1)]);
+        Places::default().admit(&facts, &known, &update).map(drop)
+    };
+    let deleted: [&[u8]; 4] =
+        [&[1, 1, 1, 1, 3], &[1, 1, 1, 0, 9], &[1, 1, 2, 1, 1, 2, 2], &[2, 2, 1, 0, 1, 1, 1, 1, 3]];
+    let alive: [&[u8]; 5] =
+        [&[0], &[1, 2, 1, 0, 1], &[1, 1, 1, 1, 2], &[1, 1, 1, 2, 2], &[1, 1, 2, 1, 1, 3, 1]];
+    for deletions in deleted {
+        assert_eq!(check(&values, deletions), Ok(()), "{deletions:?}");
+        assert_eq!(check(&after, deletions), Ok(()), "{deletions:?}");
+    }
+    for deletions in alive {
+        let refused = check(&values, deletions);
+        assert!(matches!(refused, Err(GateError::SeveralValues { .. })), "{deletions:?}");
+    }
+    assert!(check(&after, &[0]).is_err());
+    assert_eq!(check(&[DELETED | HAS_PARENT_KEY, 1, 1, b't', 1, b'k', 3], &[0]), Ok(()));
+    assert_eq!(check(&entry(b't'), &[0]), Ok(()));
 }

@@ -63,7 +63,7 @@ fn an_ordinary_update_passes() {
     assert_eq!(facts.sections, [Section { client: client(1), start: 0, end: 2, offset: 4 }]);
     assert_eq!(facts.needs, BTreeMap::new());
     assert!(!facts.deletes && !facts.interrupted && !facts.subdocuments);
-    assert_eq!(walk(&[0, 0]), Ok(UpdateFacts::default()));
+    assert_eq!(walk(&[0, 0]), Ok(UpdateFacts { deletions_offset: 1, ..UpdateFacts::default() }));
 }
 
 #[test]
