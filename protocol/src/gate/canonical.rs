@@ -1,19 +1,20 @@
 //! One form for all encodings of the same state, so that a snapshot can be compared with what it
-//! reads back as: yrs keeps objects in hash maps and writes their entries in random order.
+//! reads back as: yrs keeps objects in hash maps and writes their entries in random order, and
+//! where it splits what was written in one go depends on the order in which it read the rest.
 
 use serde_json::Value;
 
 use super::any::walk_any;
-use super::update::{
-    ANY, EMBED, FORMAT, GC, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, KIND_MASK, SKIP, Walk, skip_parent,
-};
+use super::block::Block;
+use super::update::{ANY, DELETED, EMBED, FORMAT, GC, Id, SKIP, STRING, Walk, utf16_len};
 use super::{Budget, GateError, Subdocuments, read_client};
 use crate::varint::{Reader, write_buffer, write_var_uint};
 
 /// Everything that passed [`super::walk_update`] passes again.
 const PASSED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::STORED };
 
-/// The update with the entries of every object sorted by key, in values and in JSON text.
+/// The update with the entries of every object sorted by key, in values and in JSON text, and with
+/// blocks in one piece that continue each other.
 ///
 /// # Errors
 /// If [`super::walk_update`] would refuse it.
@@ -23,54 +24,99 @@ pub fn canonical(bytes: &[u8]) -> Result<Vec<u8>, GateError> {
     let sections = walk.reader.count(1)?;
     write_var_uint(&mut out, sections as u64);
     for _ in 0..sections {
-        let blocks = walk.reader.count(1)?;
+        let count = walk.reader.count(1)?;
         let client = read_client(&mut walk.reader)?;
         let mut clock = walk.reader.var_uint_max(u32::MAX)?;
-        write_var_uint(&mut out, blocks as u64);
-        write_var_uint(&mut out, client.get());
-        write_var_uint(&mut out, u64::from(clock));
-        for _ in 0..blocks {
-            let mut block = walk.reader.clone();
-            clock = walk.block(Id { client, clock })?;
-            let len = block.remaining() - walk.reader.remaining();
-            canonical_block(block.take(len)?, &mut out)?;
+        let start = u64::from(clock);
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for _ in 0..count {
+            let mut reader = walk.reader.clone();
+            let id = Id { client, clock };
+            clock = walk.block(id)?;
+            let len = reader.remaining() - walk.reader.remaining();
+            let piece = Piece::read(reader.take(len)?, id)?;
+            match pieces.last_mut() {
+                Some(last) if last.is_continued_by(&piece) => last.append(&piece),
+                _ => pieces.push(piece),
+            }
         }
+        write_var_uint(&mut out, pieces.len() as u64);
+        write_var_uint(&mut out, client.get());
+        write_var_uint(&mut out, start);
+        pieces.iter().for_each(|piece| piece.write(&mut out));
     }
     out.extend_from_slice(walk.reader.take(walk.reader.remaining())?);
     Ok(out)
 }
 
-fn canonical_block(block: &[u8], out: &mut Vec<u8>) -> Result<(), GateError> {
-    let mut reader = Reader::new(block);
-    let info = reader.u8()?;
-    let kind = info & KIND_MASK;
-    if matches!(kind, ANY | EMBED | FORMAT) && !matches!(info, GC | SKIP) {
-        for flag in [HAS_ORIGIN, HAS_RIGHT_ORIGIN] {
-            if info & flag != 0 {
-                reader.var_uint()?;
-                reader.var_uint()?;
+/// A block, or several that continue each other.
+struct Piece<'a> {
+    id: Id,
+    block: Block<'a>,
+    /// Everything before the content.
+    head: &'a [u8],
+    /// Its length in clocks.
+    len: u64,
+    /// The content without the length in front, if it has one.
+    content: Vec<u8>,
+}
+
+impl<'a> Piece<'a> {
+    fn read(bytes: &'a [u8], id: Id) -> Result<Self, GateError> {
+        let mut reader = Reader::new(bytes);
+        let block = Block::read(&mut reader)?;
+        let head = bytes.get(..reader.position()).unwrap_or_default();
+        let (mut len, mut content) = (1, Vec::new());
+        match block.kind {
+            GC | DELETED | SKIP => len = reader.var_uint()?,
+            STRING => {
+                content.extend_from_slice(reader.buffer()?);
+                len = utf16_len(&content);
             }
-        }
-        if info & (HAS_ORIGIN | HAS_RIGHT_ORIGIN) == 0 {
-            skip_parent(&mut reader, info)?;
-        }
-        out.extend_from_slice(block.get(..reader.position()).unwrap_or_default());
-        if kind == ANY {
-            let count = reader.var_uint()?;
-            write_var_uint(out, count);
-            for _ in 0..count {
-                canonical_any(&mut reader, out)?;
+            ANY => {
+                len = reader.var_uint()?;
+                (0..len).try_for_each(|_| canonical_any(&mut reader, &mut content))?;
             }
-            return Ok(());
+            EMBED => write_buffer(&mut content, canonical_json(reader.string()?).as_bytes()),
+            FORMAT => {
+                write_buffer(&mut content, reader.buffer()?);
+                write_buffer(&mut content, canonical_json(reader.string()?).as_bytes());
+            }
+            _ => content.extend_from_slice(reader.take(reader.remaining())?),
         }
-        if kind == FORMAT {
-            write_buffer(out, reader.buffer()?);
-        }
-        write_buffer(out, canonical_json(reader.string()?).as_bytes());
-        return Ok(());
+        Ok(Self { id, block, head, len, content })
     }
-    out.extend_from_slice(block);
-    Ok(())
+
+    /// Whether `next`, the block after it, is what was cut off from it: its content lay right of
+    /// this one's last element, and left of the same neighbour.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        let origin = next.block.origin.filter(|origin| origin.client == self.id.client);
+        self.block.kind == next.block.kind
+            && match self.block.kind {
+                GC => true,
+                DELETED | STRING | ANY => {
+                    origin.map(|origin| u64::from(origin.clock) + 1)
+                        == Some(u64::from(self.id.clock) + self.len)
+                        && self.block.right_origin == next.block.right_origin
+                }
+                _ => false,
+            }
+    }
+
+    fn append(&mut self, next: &Self) {
+        self.len += next.len;
+        self.content.extend_from_slice(&next.content);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head);
+        match self.block.kind {
+            GC | DELETED | SKIP | ANY => write_var_uint(out, self.len),
+            STRING => write_var_uint(out, self.content.len() as u64),
+            _ => {}
+        }
+        out.extend_from_slice(&self.content);
+    }
 }
 
 /// Copies one value that was walked before, so its nesting is bounded.
@@ -160,11 +206,41 @@ mod tests {
     }
 
     #[test]
+    fn gate_28_where_text_is_split_does_not_count() {
+        let text = |blocks: &[&[u8]]| {
+            [&[1, u8::try_from(blocks.len()).unwrap(), 1, 0][..], &blocks.concat(), &[0]].concat()
+        };
+        let whole = text(&[&[0xc4, 2, 5, 3, 7, 4, b'w', b'x', b'y', b'z']]);
+        let [w, xy, z]: [&[u8]; 3] = [
+            &[0xc4, 2, 5, 3, 7, 1, b'w'],
+            &[0xc4, 1, 0, 3, 7, 2, b'x', b'y'],
+            &[0xc4, 1, 2, 3, 7, 1, b'z'],
+        ];
+        assert_eq!(canonical(&text(&[w, xy, z])).unwrap(), whole);
+        let others: [[&[u8]; 3]; 4] = [
+            [w, xy, &[0xc4, 1, 1, 3, 7, 1, b'z']],
+            [w, xy, &[0xc4, 1, 2, 3, 6, 1, b'z']],
+            [w, xy, &[0x84, 1, 2, 1, b'z']],
+            [w, xy, &[0xc8, 1, 2, 3, 7, 1, 126]],
+        ];
+        for other in others {
+            assert_ne!(canonical(&text(&other)).unwrap(), whole, "{other:?}");
+        }
+        let any = |values: &[u8]| [&[0x81, 1, 0, 2][..], values].concat();
+        assert_eq!(canonical(&text(&[&[0, 1], &[0, 3]])), Ok(text(&[&[0, 4]])));
+        assert_eq!(canonical(&text(&[&[0, 1], &any(&[])])), Ok(text(&[&[0, 1], &any(&[])])));
+        assert_eq!(
+            canonical(&text(&[&[8, 1, 1, b't', 1, 126], &[0x88, 1, 0, 1, 127]])),
+            Ok(text(&[&[8, 1, 1, b't', 2, 126, 127]]))
+        );
+    }
+
+    #[test]
     fn gate_28_everything_else_stays_as_it_is() {
         for update in [
             &[0, 0][..],
             &[1, 1, 1, 0, 4, 1, 1, b't', 3, b'x', b'y', b'z', 0],
-            &[1, 3, 1, 0, 0, 2, 0, 4, 0, 5, 1, 1, 1, 0, 1],
+            &[1, 2, 1, 0, 0, 2, 0x81, 2, 0, 5, 1, 1, 1, 0, 1],
         ] {
             assert_eq!(canonical(update).unwrap(), update);
         }

@@ -64,7 +64,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// The identity of a block, or of one element in it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id {
     pub(super) client: ClientId,
     pub(super) clock: u32,
