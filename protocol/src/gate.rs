@@ -15,14 +15,15 @@
 //!   it, as happens when a client types while it synchronises.
 //! - [`walk_state_vector`] and [`walk_presence`] do the same for the two other messages.
 //!
+//! - [`Places::admit`] gives every block its place in the document, and refuses a block whose
+//!   neighbours lie apart.
+//!
 //! Nothing here allocates in proportion to a number that is only announced, and nothing recurses
 //! deeper than 64 levels (128 in JSON). The rules have ids in `docs/spec-gate.md`; the tests are
 //! named after them.
 //!
-//! **Deliberately absent:** everything that needs the blocks of the document: the kind of a
-//! referenced block (a parent that is no shared type), whether both neighbours of a block lie in
-//! the same place, and the depth of nested shared types. A writer who lies about these can still
-//! make yrs fail. The document answers an error or a panic by rebuilding itself.
+//! **Deliberately absent:** the order of blocks in a list, and what is deleted. A document answers
+//! an error or a panic of yrs by rebuilding itself.
 
 mod any;
 mod block;

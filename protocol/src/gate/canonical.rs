@@ -206,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn gate_28_numbers_keep_their_value() {
+        for number in ["20000000000146597767792702003040", "0.30000000000000004", "5e-324"] {
+            let once = canonical_json(number);
+            assert_eq!(once.parse(), number.parse::<f64>());
+            assert_eq!(canonical_json(&once), once);
+        }
+    }
+
+    #[test]
     fn gate_28_where_text_is_split_does_not_count() {
         let text = |blocks: &[&[u8]]| {
             [&[1, u8::try_from(blocks.len()).unwrap(), 1, 0][..], &blocks.concat(), &[0]].concat()

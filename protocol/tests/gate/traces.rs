@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
-use syncline_protocol::gate::{Budget, Fit, StateVector, walk_update};
+use syncline_protocol::gate::{Budget, Fit, Places, StateVector, walk_update};
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, Text, Transact, Update};
 
@@ -192,6 +192,18 @@ fn throughput_of_the_gate_beside_yrs() {
     let fit = per_update(start);
 
     let start = std::time::Instant::now();
+    let mut known = StateVector::new();
+    let mut places = Places::default();
+    for bytes in &updates {
+        let facts = walk_update(bytes, &Budget::LIVE).unwrap();
+        assert_eq!(facts.fit(&known), Fit::Ready);
+        std::hint::black_box(places.admit(&facts, &known, bytes).unwrap());
+        facts.advance(&mut known);
+    }
+    let admit = per_update(start);
+    let runs = format!("{places:?}").matches("Run {").count();
+
+    let start = std::time::Instant::now();
     let doc = doc(1);
     for bytes in &updates {
         doc.transact_mut().apply_update(Update::decode_v1(bytes).unwrap()).unwrap();
@@ -202,6 +214,6 @@ fn throughput_of_the_gate_beside_yrs() {
     let start = std::time::Instant::now();
     walk_update(&snapshot, &Budget::STORED).unwrap();
     let walk = start.elapsed();
-    eprintln!("walk {gate} ns, walk + fit {fit} ns, yrs {yrs} ns an update");
-    eprintln!("a snapshot of {} bytes: {walk:?}", snapshot.len());
+    eprintln!("walk {gate} ns, + fit {fit} ns, + places {admit} ns; yrs {yrs} ns an update");
+    eprintln!("a snapshot of {} bytes: {walk:?}; {runs} runs", snapshot.len());
 }
