@@ -26,6 +26,8 @@ pub enum CloseCode {
     ForbiddenDocument,
     /// The token may read the document but not change it.
     ForbiddenWrite,
+    /// The web page that asks is not one that may.
+    OriginBlocked,
     /// The client holds a history that the document no longer has.
     EpochMismatch,
     /// A frame or update is larger than the limit.
@@ -41,6 +43,8 @@ pub enum CloseCode {
     /// The document is damaged and may only be read until somebody has repaired it. Nothing is
     /// closed for it.
     DocumentQuarantined,
+    /// The keys that tokens are verified with cannot be fetched.
+    KeysUnavailable,
     /// The server is stopping.
     Draining,
     /// A fault in the server.
@@ -49,7 +53,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -59,6 +63,7 @@ impl CloseCode {
         Self::TokenNotYetValid,
         Self::ForbiddenDocument,
         Self::ForbiddenWrite,
+        Self::OriginBlocked,
         Self::EpochMismatch,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
@@ -66,6 +71,7 @@ impl CloseCode {
         Self::SlowReader,
         Self::StoreUnavailable,
         Self::DocumentQuarantined,
+        Self::KeysUnavailable,
         Self::Draining,
         Self::Internal,
     ];
@@ -79,13 +85,14 @@ impl CloseCode {
             | Self::TokenInvalid
             | Self::TokenExpired
             | Self::TokenNotYetValid => 4401,
-            Self::ForbiddenDocument | Self::ForbiddenWrite => 4403,
+            Self::ForbiddenDocument | Self::ForbiddenWrite | Self::OriginBlocked => 4403,
             Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded
             | Self::SlowReader
             | Self::StoreUnavailable
-            | Self::DocumentQuarantined => 4503,
+            | Self::DocumentQuarantined
+            | Self::KeysUnavailable => 4503,
             Self::Draining => 1012,
             Self::Internal => 1011,
         }
@@ -104,6 +111,7 @@ impl CloseCode {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ForbiddenDocument => "forbidden_document",
             Self::ForbiddenWrite => "forbidden_write",
+            Self::OriginBlocked => "origin_blocked",
             Self::EpochMismatch => "epoch_mismatch",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
@@ -111,6 +119,7 @@ impl CloseCode {
             Self::SlowReader => "slow_reader",
             Self::StoreUnavailable => "store_unavailable",
             Self::DocumentQuarantined => "document_quarantined",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -27,7 +27,7 @@ const EXAMPLES: &str = "Examples:
 pub enum Command {
     /// Serve this computer only, with a secret made on the spot
     Dev(DevArgs),
-    /// Serve for real; needs a secret
+    /// Serve for real; needs a secret or a public key
     Serve(ServeArgs),
     /// Print a token
     Token(TokenArgs),
@@ -90,6 +90,30 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of --help")]
     pub keys: KeyArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of --help")]
+    pub auth: AuthArgs,
+}
+
+/// What else is checked of tokens.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuthArgs {
+    /// PEM file with a public key that tokens are verified with: RSA (RS256), P-256 (ES256), P-384
+    /// (ES384) or Ed25519 (EdDSA). May be repeated
+    #[arg(long, env = "SYNCLINE_AUTH_PUBLIC_KEY", value_delimiter = ',', value_name = "FILE")]
+    pub auth_public_key: Vec<PathBuf>,
+    /// Key set (JWKS) that tokens are verified with: an https URL, or a file
+    #[arg(long, env = "SYNCLINE_AUTH_JWKS", value_name = "URL|FILE")]
+    pub auth_jwks: Option<String>,
+    /// Allow an http URL for it: whoever is on the way can then let anybody in
+    #[arg(long, env = "SYNCLINE_AUTH_JWKS_PLAIN_HTTP")]
+    pub auth_jwks_plain_http: bool,
+    /// Take tokens of this issuer (iss) only. May be repeated
+    #[arg(long, env = "SYNCLINE_AUTH_ISSUER", value_delimiter = ',', value_name = "NAME")]
+    pub auth_issuer: Vec<String>,
+    /// Take tokens for this audience (aud) only. May be repeated
+    #[arg(long, env = "SYNCLINE_AUTH_AUDIENCE", value_delimiter = ',', value_name = "NAME")]
+    pub auth_audience: Vec<String>,
 }
 
 /// Where the data is.
@@ -109,12 +133,13 @@ pub struct KeyArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of --help")]
     pub folder: DataArgs,
-    /// Secret that tokens are signed with (HS256), at least 32 bytes
+    /// Secret that tokens are signed with (HS256), at least 32 bytes; base64:... stands for bytes
+    /// in base64. May be repeated: any verifies, the first signs
     #[arg(long, env = "SYNCLINE_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
-    pub jwt_secret: Option<String>,
-    /// File that holds that secret; a newline at its end does not count
-    #[arg(long, env = "SYNCLINE_JWT_SECRET_FILE", value_name = "FILE")]
-    pub jwt_secret_file: Option<PathBuf>,
+    pub jwt_secret: Vec<String>,
+    /// File that holds that secret; a newline at its end does not count. May be repeated
+    #[arg(long, env = "SYNCLINE_JWT_SECRET_FILE", value_delimiter = ',', value_name = "FILE")]
+    pub jwt_secret_file: Vec<PathBuf>,
 }
 
 /// Flags of `token`.

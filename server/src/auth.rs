@@ -1,132 +1,185 @@
-//! Tokens: who somebody is and what they may do. HS256 for now; the type that holds verified
-//! claims does not know how they were verified.
+//! Tokens: who somebody is and what they may do. [`Verifier`] checks them against keys that may be
+//! secrets, public keys, or a set that is fetched; the type that holds verified claims does not know
+//! how they were verified.
 
 mod claims;
 mod error;
+mod jwks;
+mod keys;
+mod secret;
+mod selftest;
+mod token;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use thiserror::Error;
+use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
+use serde_json::{Map, Value};
+
+use self::token::{Token, invalid};
 
 pub use self::claims::{Claims, Grant};
 pub use self::error::TokenError;
-
-/// RFC 7518 §3.2: an HS256 key has at least the size of the hash.
-pub const SECRET_BYTES_MIN: usize = 32;
+pub use self::jwks::{AddressError, Jwks, JwksError, LeftOut, SetError};
+pub use self::keys::{Key, KeyError, KeyFileError};
+pub use self::secret::{SECRET_BYTES_MIN, Secret, SecretError};
+pub use self::selftest::{BackendError, test_backend};
+pub use self::token::TOKEN_BYTES_MAX;
 
 /// How far clocks may differ.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
-/// Bytes of a token. One that names 100 documents takes about 8 KiB.
-pub const TOKEN_BYTES_MAX: usize = 12 * 1024;
+/// The end of the year 9999. A time beyond it counts milliseconds, and would never come.
+const LAST_SECOND: u64 = 253_402_300_799;
 
-/// A signing secret. Its `Debug` form does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<[u8]>);
-
-impl Secret {
-    /// A secret of at least [`SECRET_BYTES_MIN`] bytes.
-    ///
-    /// # Errors
-    /// If it is shorter.
-    pub fn new(bytes: &[u8]) -> Result<Self, SecretError> {
-        if bytes.len() < SECRET_BYTES_MIN {
-            return Err(SecretError { bytes: bytes.len() });
-        }
-        Ok(Self(bytes.into()))
-    }
+/// What claims must say, beside having time left. An empty list asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// One of these is the token's `iss`.
+    pub issuers: Vec<String>,
+    /// One of these is the token's `aud`, or in it.
+    pub audiences: Vec<String>,
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// A secret is too short to be safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the JWT secret is {bytes} bytes, at least {SECRET_BYTES_MIN} are needed")]
-pub struct SecretError {
-    /// Its length.
-    pub bytes: usize,
-}
-
-/// Checks tokens against one key. The algorithm is the key's, never the token's.
+/// Checks tokens against keys. The algorithm is the key's, never the token's.
+#[derive(Debug)]
 pub struct Verifier {
-    key: DecodingKey,
-    validation: Validation,
+    keys: Vec<Key>,
+    jwks: Option<Jwks>,
+    expected: Expected,
 }
 
-impl std::fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Verifier(HS256)")
-    }
+/// What the keys that are known say of a token.
+enum Verdict {
+    Good,
+    Refused(TokenError),
+    /// It names a key that is not among them.
+    UnknownKey,
 }
 
 impl Verifier {
+    /// A verifier with these keys, any of which may have signed a token, and those of a set.
+    #[must_use]
+    pub fn new(keys: Vec<Key>, jwks: Option<Jwks>, expected: Expected) -> Self {
+        Self { keys, jwks, expected }
+    }
+
     /// A verifier of HS256 tokens.
     #[must_use]
     pub fn hs256(secret: &Secret) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = LEEWAY.as_secs();
-        validation.validate_nbf = true;
-        // A token may carry an audience for others; ours is checked once one is configured.
-        validation.validate_aud = false;
-        validation.set_required_spec_claims(&["exp"]);
-        Self { key: DecodingKey::from_secret(&secret.0), validation }
+        Self::new(vec![Key::secret(secret)], None, Expected::default())
     }
 
-    /// The claims of a token, if every check passes.
+    /// The claims of a token, if every check passes with the keys that are known.
     ///
     /// # Errors
     /// The first check that fails.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Invalid { reason: "the token is longer than 12 KiB" });
-        }
-        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
-            Ok(data) => Ok(data.claims),
-            Err(error) => Err(self.explain(token, error.kind())),
+        let token = Token::parse(token)?;
+        match self.judge(&token) {
+            Verdict::Good => self.claims(token.payload()?, unix_now()),
+            Verdict::Refused(error) => Err(error),
+            Verdict::UnknownKey => Err(self.unknown_key()),
         }
     }
 
-    fn explain(&self, token: &str, kind: &ErrorKind) -> TokenError {
-        if *kind == ErrorKind::ExpiredSignature {
-            let exp = self.read_anyway(token).map_or(0, |claims| claims.exp);
-            TokenError::Expired { seconds: unix_now().saturating_sub(exp) }
-        } else if *kind == ErrorKind::ImmatureSignature {
-            let nbf = self.read_anyway(token).and_then(|claims| claims.nbf).unwrap_or(0);
-            TokenError::NotYetValid { seconds: nbf.saturating_sub(unix_now()) }
+    /// The same, but a token that names an unknown key has the key set looked at before.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub async fn verify_with_latest(&self, token: &str) -> Result<Claims, TokenError> {
+        if let Some(jwks) = &self.jwks
+            && let Verdict::UnknownKey = self.judge(&Token::parse(token)?)
+        {
+            jwks.demand().await;
+        }
+        self.verify(token)
+    }
+
+    /// The key set, which somebody has to [`keep`](Jwks::keep) up to date.
+    pub(crate) fn jwks(&self) -> Option<&Jwks> {
+        self.jwks.as_ref()
+    }
+
+    /// Whether there is a key at all.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.keys.is_empty() || self.jwks.as_ref().is_some_and(|jwks| !jwks.keys().is_empty())
+    }
+
+    fn unknown_key(&self) -> TokenError {
+        // The key may be there and not be known.
+        if self.jwks.as_ref().is_some_and(Jwks::is_failing) {
+            return TokenError::KeysUnavailable;
+        }
+        invalid("kid names a key that is not in the JWKS")
+    }
+
+    fn judge(&self, token: &Token<'_>) -> Verdict {
+        let set = self.jwks.as_ref().map(Jwks::keys).unwrap_or_default();
+        let named = |key: &&Key| key.kid.is_some() && key.kid == token.kid;
+        let is_known = set.iter().any(|key| named(&key));
+        let fits = |key: &&Key| key.algorithm == token.algorithm;
+        let has_signed = |key: &Key| key.has_signed(token.message, token.signature);
+
+        // A name leads to its keys and no others; keys that came alone have no name.
+        let alone: &[Key] = if is_known { &[] } else { &self.keys };
+        let mut of_set: Vec<&Key> = set.iter().filter(fits).collect();
+        if token.kid.is_some() {
+            of_set.retain(named);
+        } else if of_set.len() > 1 {
+            // Which one, is what a name is for. Trying them all is what an attacker would like.
+            return Verdict::Refused(invalid("the token has no kid, and the JWKS several keys"));
+        }
+        let mut fitting = alone.iter().filter(fits).chain(of_set).peekable();
+        let any_fits = fitting.peek().is_some();
+        if fitting.any(has_signed) {
+            return Verdict::Good;
+        }
+        let may_be_new =
+            self.jwks.is_some() && (set.is_empty() || token.kid.is_some() && !is_known);
+        if may_be_new && token.algorithm.family() != AlgorithmFamily::Hmac {
+            return Verdict::UnknownKey;
+        }
+        Verdict::Refused(invalid(if any_fits {
+            "the signature does not match; signed with another secret or key?"
         } else {
-            TokenError::Invalid { reason: reason(kind) }
-        }
+            "no key of the server is for the token's algorithm"
+        }))
     }
 
-    /// The claims of a token whose signature is good but whose time is not, for the error text.
-    fn read_anyway(&self, token: &str) -> Option<Claims> {
-        let mut validation = self.validation.clone();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        jsonwebtoken::decode(token, &self.key, &validation).ok().map(|data| data.claims)
-    }
-}
-
-fn reason(kind: &ErrorKind) -> &'static str {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "foreign, and every other kind reads alike")]
-    match kind {
-        ErrorKind::InvalidSignature => "the signature does not match; signed with another secret?",
-        ErrorKind::InvalidAlgorithm => "the token is not signed with HS256, which the key is for",
-        ErrorKind::MissingAlgorithm | ErrorKind::InvalidAlgorithmName => {
-            "the token names no known algorithm"
+    /// The claims of a token whose signature is good.
+    fn claims(&self, payload: Map<String, Value>, now: u64) -> Result<Claims, TokenError> {
+        let Expected { issuers, audiences } = &self.expected;
+        let text = |value: &Value, among: &[String]| {
+            value.as_str().is_some_and(|text| among.iter().any(|known| known == text))
+        };
+        if !issuers.is_empty() && !payload.get("iss").is_some_and(|iss| text(iss, issuers)) {
+            return Err(invalid("iss is missing or not one that this server trusts"));
         }
-        ErrorKind::MissingRequiredClaim(_) => "the token has no exp claim",
-        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-            "a claim has the wrong form; see the token section of the README"
+        let is_ours = |aud: &Value| match aud.as_array() {
+            Some(list) => list.iter().any(|aud| text(aud, audiences)),
+            None => text(aud, audiences),
+        };
+        if !audiences.is_empty() && !payload.get("aud").is_some_and(is_ours) {
+            return Err(invalid("aud is missing or does not name this server"));
         }
-        _ => "this is not a JWT",
+        if !payload.contains_key("exp") {
+            return Err(invalid("the token has no exp claim"));
+        }
+        let claims: Claims = serde_json::from_value(Value::Object(payload))
+            .map_err(|_| invalid("a claim has the wrong form; see docs/tokens.md"))?;
+        if claims.exp.max(claims.nbf.unwrap_or(0)) > LAST_SECOND {
+            return Err(invalid("exp or nbf is beyond the year 9999; they count seconds"));
+        }
+        let leeway = LEEWAY.as_secs();
+        if claims.exp.saturating_add(leeway) < now {
+            return Err(TokenError::Expired { seconds: now - claims.exp });
+        }
+        match claims.nbf {
+            Some(nbf) if nbf > now.saturating_add(leeway) => {
+                Err(TokenError::NotYetValid { seconds: nbf - now })
+            }
+            _ => Ok(claims),
+        }
     }
 }
 
@@ -135,7 +188,7 @@ fn reason(kind: &ErrorKind) -> &'static str {
 /// # Errors
 /// If the crypto backend fails.
 pub fn sign(secret: &Secret, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&secret.0))
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(secret.bytes()))
 }
 
 /// Installs the crypto backend. Without this the first verification would panic if a dependency

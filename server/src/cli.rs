@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
-use crate::auth::{self, Claims, Verifier};
+use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
 use crate::server::{self, Parts, StopError};
@@ -34,6 +34,8 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error("the log filter {filter:?} cannot be read; try info, or syncline_server=debug")]
     LogFilter { filter: String },
+    #[error(transparent)]
+    Crypto(#[from] BackendError),
     #[error("the documents cannot be opened")]
     Store(#[from] OpenError),
     #[error(transparent)]
@@ -64,9 +66,12 @@ impl CliError {
         match self {
             Self::Listen { .. } | Self::NotReady { .. } => 69,
             Self::Stop(StopError::Unstored(_) | StopError::Close(_)) => 74,
-            Self::Runtime(_) | Self::Thread(_) | Self::Panicked | Self::Stop(_) | Self::Sign(_) => {
-                70
-            }
+            Self::Crypto(_)
+            | Self::Runtime(_)
+            | Self::Thread(_)
+            | Self::Panicked
+            | Self::Stop(_)
+            | Self::Sign(_) => 70,
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
             Self::Store(_) => 73,
@@ -125,6 +130,7 @@ where
 }
 
 fn serve(config: Config) -> Result<(), CliError> {
+    auth::test_backend()?;
     start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -148,7 +154,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             listener,
             store,
             trouble,
-            verifier: Verifier::hs256(&config.secret),
+            verifier: Verifier::new(config.auth.keys, config.auth.jwks, config.auth.expected),
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
         };

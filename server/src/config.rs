@@ -1,26 +1,29 @@
 //! Settings that are checked and complete: default < file < environment < flag.
 
+mod auth;
+
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use syncline_protocol::Durability;
 use thiserror::Error;
 
-use crate::args::{DataArgs, DevArgs, KeyArgs, ServeArgs};
-use crate::auth::{SECRET_BYTES_MIN, Secret, SecretError};
+use self::auth::{FileAuth, OneOrMore, random_hex};
+use crate::args::{DataArgs, DevArgs, ServeArgs};
+use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::limits::{LimitError, Limits};
+
+pub use self::auth::{Auth, token_secret};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4000);
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
-const DEV_SECRET: &str = "dev-secret";
 
-const KEYS: [&str; 7] =
-    ["data", "durability", "jwt_secret", "jwt_secret_file", "limits", "listen", "log"];
+const KEYS: [&str; 8] =
+    ["auth", "data", "durability", "jwt_secret", "jwt_secret_file", "limits", "listen", "log"];
 
 /// How a server presents itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,8 @@ pub struct Config {
     pub log: String,
     /// How it presents itself.
     pub mode: Mode,
-    /// What tokens are signed with.
-    pub secret: Secret,
+    /// What is checked of tokens.
+    pub auth: Auth,
 }
 
 /// Why there is no usable configuration.
@@ -80,15 +83,16 @@ pub enum ConfigError {
         /// The key.
         key: String,
         /// The key that was probably meant.
-        near: Option<&'static str>,
+        near: Option<String>,
     },
     /// A limit that cannot work.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// `serve` was given no secret.
+    /// `serve` was given no key.
     #[error(
         "no JWT secret is set. Here is a fresh one: SYNCLINE_JWT_SECRET={suggestion} \
-         (or put it in a file and name that in SYNCLINE_JWT_SECRET_FILE)"
+         (or put it in a file and name that in SYNCLINE_JWT_SECRET_FILE; or name a public key in \
+         SYNCLINE_AUTH_PUBLIC_KEY or your identity provider's key set in SYNCLINE_AUTH_JWKS)"
     )]
     SecretMissing {
         /// A secret ready to be used.
@@ -101,6 +105,23 @@ pub enum ConfigError {
         error: SecretError,
         /// A secret ready to be used.
         suggestion: String,
+    },
+    /// A secret is none.
+    #[error(transparent)]
+    Secret(SecretError),
+    /// A public key is none.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A key set is none.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// More keys than a token should be tried with.
+    #[error("{key} names {count} keys; two are enough to change from one to the next, 8 the most")]
+    ManyKeys {
+        /// Where.
+        key: &'static str,
+        /// How many.
+        count: usize,
     },
     /// `dev` was told to listen where others can reach it.
     #[error(
@@ -128,18 +149,19 @@ pub enum ConfigError {
     },
 }
 
-fn suggestion(near: &Option<&'static str>) -> String {
-    near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
+fn suggestion(near: &Option<String>) -> String {
+    near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
 }
 
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct FileConfig {
+    auth: FileAuth,
     data: Option<PathBuf>,
     durability: Option<Durability>,
-    jwt_secret: Option<String>,
-    jwt_secret_file: Option<PathBuf>,
+    jwt_secret: OneOrMore<String>,
+    jwt_secret_file: OneOrMore<PathBuf>,
     limits: Limits,
     listen: Option<SocketAddr>,
     log: Option<String>,
@@ -159,15 +181,29 @@ impl FileConfig {
             message: explain(&error, &text),
         };
         let table: toml::Table = text.parse().map_err(malformed)?;
-        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            let distance = |known: &&str| strsim::damerau_levenshtein(known, key);
-            let near = KEYS.into_iter().min_by_key(distance).filter(|known| distance(known) <= 3);
-            return Err(ConfigError::UnknownKey { path: path.to_owned(), key: key.clone(), near });
+        known(path, "", table.keys(), &KEYS)?;
+        if let Some(toml::Value::Table(auth)) = table.get("auth") {
+            known(path, "auth.", auth.keys(), &auth::KEYS)?;
         }
         let file: Self = toml::from_str(&text).map_err(malformed)?;
         file.limits.check()?;
         Ok(file)
     }
+}
+
+/// Refuses a key that does not exist.
+fn known<'a>(
+    path: &Path,
+    table: &'static str,
+    mut keys: impl Iterator<Item = &'a String>,
+    known: &[&'static str],
+) -> Result<(), ConfigError> {
+    let Some(key) = keys.find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let distance = |known: &&str| strsim::damerau_levenshtein(known, key);
+    let near = known.iter().copied().min_by_key(distance).filter(|known| distance(known) <= 3);
+    let key = format!("{table}{key}");
+    let near = near.map(|near| format!("{table}{near}"));
+    Err(ConfigError::UnknownKey { path: path.to_owned(), key, near })
 }
 
 /// Where and what, without the line itself: it may hold the secret.
@@ -186,10 +222,10 @@ impl Config {
     /// If a setting is missing or wrong.
     pub fn serve(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = FileConfig::of(&args.keys.folder)?;
-        let Some(secret) = configured_secret(&args.keys, &file)? else {
+        let Some(auth) = Auth::of(&args.keys, args.auth.clone(), &file)? else {
             return Err(ConfigError::SecretMissing { suggestion: random_hex()? });
         };
-        Ok(Self::merge(args, file, Mode::Serve, secret))
+        Ok(Self::merge(args, file, Mode::Serve, auth))
     }
 
     /// The configuration of `syncline dev`: as for `serve`, but a secret is made when none is set.
@@ -203,14 +239,14 @@ impl Config {
         if !listen.ip().is_loopback() && !i_know {
             return Err(ConfigError::DevExposed { listen });
         }
-        let secret = match configured_secret(&args.keys, &file)? {
-            Some(secret) => secret,
-            None => dev_secret(&data_folder(&args.keys.folder, &file))?,
+        let auth = match Auth::of(&args.keys, args.auth.clone(), &file)? {
+            Some(auth) => auth,
+            None => Auth::dev(&data_folder(&args.keys.folder, &file))?,
         };
-        Ok(Self::merge(args, file, Mode::Dev, secret))
+        Ok(Self::merge(args, file, Mode::Dev, auth))
     }
 
-    fn merge(args: ServeArgs, file: FileConfig, mode: Mode, secret: Secret) -> Self {
+    fn merge(args: ServeArgs, file: FileConfig, mode: Mode, auth: Auth) -> Self {
         Self {
             data: data_folder(&args.keys.folder, &file),
             file: args.keys.folder.config.clone(),
@@ -219,7 +255,7 @@ impl Config {
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
             log: args.log.or(file.log).unwrap_or_else(|| LOG.to_owned()),
             mode,
-            secret,
+            auth,
         }
     }
 }
@@ -242,22 +278,6 @@ pub fn folder(args: &DataArgs) -> Result<Folder, ConfigError> {
     Ok(Folder { data: data_folder(args, &file), limits: file.limits })
 }
 
-/// The secret that `syncline token` signs with: the configured one, else that of `syncline dev`.
-///
-/// # Errors
-/// If neither exists.
-pub fn token_secret(keys: &KeyArgs) -> Result<Secret, ConfigError> {
-    let file = FileConfig::of(&keys.folder)?;
-    match configured_secret(keys, &file)? {
-        Some(secret) => Ok(secret),
-        None => {
-            let path = data_folder(&keys.folder, &file).join(DEV_SECRET);
-            let text = read_secret(&path)?;
-            checked(text.as_bytes())
-        }
-    }
-}
-
 /// Where `syncline healthcheck` looks when it is not told.
 #[must_use]
 pub fn default_listen() -> SocketAddr {
@@ -266,56 +286,4 @@ pub fn default_listen() -> SocketAddr {
 
 fn data_folder(folder: &DataArgs, file: &FileConfig) -> PathBuf {
     folder.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| DATA.into())
-}
-
-/// The secret from flag or environment, else from the file; text beats a file of the same source.
-fn configured_secret(keys: &KeyArgs, file: &FileConfig) -> Result<Option<Secret>, ConfigError> {
-    let text = match (&keys.jwt_secret, &keys.jwt_secret_file) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(path)) => Some(read_secret(path)?),
-        (None, None) => match (&file.jwt_secret, &file.jwt_secret_file) {
-            (Some(text), _) => Some(text.clone()),
-            (None, Some(path)) => Some(read_secret(path)?),
-            (None, None) => None,
-        },
-    };
-    text.map(|text| checked(text.as_bytes())).transpose()
-}
-
-fn checked(secret: &[u8]) -> Result<Secret, ConfigError> {
-    match Secret::new(secret) {
-        Ok(secret) => Ok(secret),
-        Err(error) => Err(ConfigError::SecretShort { error, suggestion: random_hex()? }),
-    }
-}
-
-fn read_secret(path: &Path) -> Result<String, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// The secret of this data folder, made at the first start and readable by its owner only.
-fn dev_secret(data: &Path) -> Result<Secret, ConfigError> {
-    let path = data.join(DEV_SECRET);
-    if path.exists() {
-        return checked(read_secret(&path)?.as_bytes());
-    }
-    let secret = random_hex()?;
-    let write = || {
-        fs::create_dir_all(data)?;
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        writeln!(file, "{secret}")?;
-        file.sync_all()
-    };
-    write().map_err(|source| ConfigError::DevSecret { path: path.clone(), source })?;
-    checked(secret.as_bytes())
-}
-
-fn random_hex() -> Result<String, ConfigError> {
-    let mut bytes = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| ConfigError::Randomness { reason: error.to_string() })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

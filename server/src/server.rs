@@ -78,6 +78,10 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     let check_every = Duration::from_secs(limits.check_seconds);
     let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits));
     let context = Arc::new(Context { hub: Arc::clone(&hub), verifier, mode });
+    if let Some(jwks) = context.verifier.jwks().cloned() {
+        let draining = hub.draining.clone();
+        hub.tasks.spawn(async move { draining.run_until_cancelled_owned(jwks.keep()).await });
+    }
     hub.tasks.spawn(listener::accept(listener, context));
     if !check_every.is_zero() {
         hub.tasks.spawn(sampler::run(Arc::clone(&hub), check_every));

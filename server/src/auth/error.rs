@@ -27,6 +27,9 @@ pub enum TokenError {
         /// How long to wait.
         seconds: u64,
     },
+    /// It may be good, but its key could not be fetched.
+    #[error("the keys that tokens are verified with cannot be fetched at the moment; try again")]
+    KeysUnavailable,
     /// It is for other documents.
     #[error("the token is for {}, you asked for {:?}", Patterns(.granted), .asked.as_str())]
     Forbidden {
@@ -58,6 +61,7 @@ impl TokenError {
             Self::Invalid { .. } => CloseCode::TokenInvalid,
             Self::Expired { .. } => CloseCode::TokenExpired,
             Self::NotYetValid { .. } => CloseCode::TokenNotYetValid,
+            Self::KeysUnavailable => CloseCode::KeysUnavailable,
             Self::Forbidden { .. } => CloseCode::ForbiddenDocument,
         };
         Close::new(code, self)

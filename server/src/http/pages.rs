@@ -33,10 +33,14 @@ pub(crate) fn healthz(_: &Context) -> Reply {
     reply(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned())
 }
 
-/// `GET /readyz`: the store takes updates and the server is not stopping.
+/// `GET /readyz`: the store takes updates, tokens can be checked, and the server is not stopping.
 pub(crate) fn readyz(context: &Context) -> Reply {
     if context.hub.draining.is_cancelled() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is stopping");
+    }
+    if !context.verifier.has_keys() {
+        let text = "the keys that tokens are verified with could not be fetched yet";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", text);
     }
     match context.hub.store.health() {
         Health::Writable => {
