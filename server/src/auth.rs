@@ -170,16 +170,28 @@ impl Verifier {
         if claims.exp.max(claims.nbf.unwrap_or(0)) > LAST_SECOND {
             return Err(invalid("exp or nbf is beyond the year 9999; they count seconds"));
         }
-        let leeway = LEEWAY.as_secs();
-        if claims.exp.saturating_add(leeway) < now {
-            return Err(TokenError::Expired { seconds: now - claims.exp });
+        current(claims, now)
+    }
+}
+
+/// Claims that were verified a while ago, unless their time is over by now.
+///
+/// # Errors
+/// If it is.
+pub(crate) fn still_current(claims: Claims) -> Result<Claims, TokenError> {
+    current(claims, unix_now())
+}
+
+fn current(claims: Claims, now: u64) -> Result<Claims, TokenError> {
+    let leeway = LEEWAY.as_secs();
+    if claims.exp.saturating_add(leeway) < now {
+        return Err(TokenError::Expired { seconds: now - claims.exp });
+    }
+    match claims.nbf {
+        Some(nbf) if nbf > now.saturating_add(leeway) => {
+            Err(TokenError::NotYetValid { seconds: nbf - now })
         }
-        match claims.nbf {
-            Some(nbf) if nbf > now.saturating_add(leeway) => {
-                Err(TokenError::NotYetValid { seconds: nbf - now })
-            }
-            _ => Ok(claims),
-        }
+        _ => Ok(claims),
     }
 }
 

@@ -155,6 +155,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             store,
             trouble,
             verifier: Verifier::new(config.auth.keys, config.auth.jwks, config.auth.expected),
+            origins: config.auth.origins,
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
         };

@@ -15,6 +15,7 @@ use self::auth::{FileAuth, OneOrMore, random_hex};
 use crate::args::{DataArgs, DevArgs, ServeArgs};
 use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::limits::{LimitError, Limits};
+use crate::origins::OriginError;
 
 pub use self::auth::{Auth, token_secret};
 
@@ -115,6 +116,9 @@ pub enum ConfigError {
     /// A key set is none.
     #[error(transparent)]
     Jwks(#[from] JwksError),
+    /// An origin is none.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// More keys than a token should be tried with.
     #[error("{key} names {count} keys; two are enough to change from one to the next, 8 the most")]
     ManyKeys {
@@ -222,9 +226,10 @@ impl Config {
     /// If a setting is missing or wrong.
     pub fn serve(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = FileConfig::of(&args.keys.folder)?;
-        let Some(auth) = Auth::of(&args.keys, args.auth.clone(), &file)? else {
+        let auth = Auth::of(&args.keys, args.auth.clone(), &file)?;
+        if !auth.has_keys() {
             return Err(ConfigError::SecretMissing { suggestion: random_hex()? });
-        };
+        }
         Ok(Self::merge(args, file, Mode::Serve, auth))
     }
 
@@ -239,10 +244,10 @@ impl Config {
         if !listen.ip().is_loopback() && !i_know {
             return Err(ConfigError::DevExposed { listen });
         }
-        let auth = match Auth::of(&args.keys, args.auth.clone(), &file)? {
-            Some(auth) => auth,
-            None => Auth::dev(&data_folder(&args.keys.folder, &file))?,
-        };
+        let mut auth = Auth::of(&args.keys, args.auth.clone(), &file)?;
+        if !auth.has_keys() {
+            auth.add_dev_secret(&data_folder(&args.keys.folder, &file))?;
+        }
         Ok(Self::merge(args, file, Mode::Dev, auth))
     }
 

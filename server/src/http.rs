@@ -1,5 +1,7 @@
 //! The route table, and how a refusal looks to somebody who is not a WebSocket client.
 
+mod api;
+mod credentials;
 pub(crate) mod pages;
 pub(crate) mod upgrade;
 
@@ -10,7 +12,7 @@ use syncline_protocol::{Close, CloseCode};
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
-use warp::path::FullPath;
+use warp::path::{FullPath, Tail};
 
 use self::upgrade::UpgradeRequest;
 use crate::server::Context;
@@ -26,7 +28,15 @@ pub(crate) fn routes(
         warp::any().map(move || Arc::clone(&context))
     };
     let websocket =
-        warp::path("ws").and(upgrade::request()).and(with_context.clone()).map(upgrade::answer);
+        warp::path("ws").and(upgrade::request()).and(with_context.clone()).then(upgrade::answer);
+    let api = warp::path("api")
+        .and(warp::path("v1"))
+        .and(warp::method())
+        .and(warp::path::tail().map(|tail: Tail| tail.as_str().to_owned()))
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(with_context.clone())
+        .then(api::answer);
     let page = |path: &'static str, page: fn(&Context) -> Reply| {
         warp::path(path)
             .and(warp::path::end())
@@ -39,6 +49,8 @@ pub(crate) fn routes(
         .and(with_context.clone())
         .map(|context: Arc<Context>| pages::index(&context));
     websocket
+        .or(api)
+        .unify()
         .or(page("healthz", pages::healthz))
         .unify()
         .or(page("readyz", pages::readyz))
@@ -51,8 +63,10 @@ pub(crate) fn routes(
 
 #[expect(clippy::needless_pass_by_value, reason = "warp hands its extracts over by value")]
 fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> Reply {
-    let text =
-        format!("there is nothing at {:?}; editors connect to /ws/<document>", path.as_str());
+    let path = path.as_str();
+    let shown =
+        if credentials::holds_one(path) { "this path".to_owned() } else { format!("{path:?}") };
+    let text = format!("there is nothing at {shown}; editors connect to /ws/<document>");
     let close = Close::new(CloseCode::BadRequest, text);
     if request.is_websocket() {
         // A stock client that cannot read why it was refused tries again for ever.

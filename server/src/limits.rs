@@ -57,6 +57,21 @@ pub const HEADER_BYTES: usize = 16 * KIB;
 /// Headers of one request.
 pub const HEADERS: usize = 64;
 
+/// Bytes of the body of a request.
+pub const REQUEST_BYTES: usize = 4 * KIB;
+
+/// For that body to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a ticket may wait to be used.
+pub const TICKET: Duration = Duration::from_secs(30);
+
+/// Tickets that wait. At 1 KiB each they are 10 MB; a token's claims take 12 KiB at most.
+pub const TICKETS: usize = 10_000;
+
+/// Tickets of one user that wait: tabs that open at once.
+pub const TICKETS_OF_ONE: usize = 32;
+
 /// For documents to write what they hold when the server stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
 

@@ -13,9 +13,11 @@ use crate::config::Mode;
 use crate::hub::Hub;
 use crate::limits::{DRAIN, DRAIN_STALLED, Limits};
 use crate::listener;
+use crate::origins::Origins;
 use crate::sampler;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
+use crate::tickets::Tickets;
 use crate::trouble::Trouble;
 
 /// What every request can reach.
@@ -23,6 +25,8 @@ use crate::trouble::Trouble;
 pub(crate) struct Context {
     pub(crate) hub: Arc<Hub>,
     pub(crate) verifier: Verifier,
+    pub(crate) origins: Origins,
+    pub(crate) tickets: Tickets,
     pub(crate) mode: Mode,
 }
 
@@ -37,6 +41,8 @@ pub struct Parts {
     pub trouble: Trouble,
     /// Who checks tokens.
     pub verifier: Verifier,
+    /// Which web pages may connect.
+    pub origins: Origins,
     /// Its bounds.
     pub limits: Limits,
     /// How it presents itself.
@@ -72,12 +78,18 @@ pub enum StopError {
 /// # Errors
 /// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts { listener, store, trouble, verifier, limits, mode } = parts;
+    let Parts { listener, store, trouble, verifier, origins, limits, mode } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
     let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits));
-    let context = Arc::new(Context { hub: Arc::clone(&hub), verifier, mode });
+    let context = Arc::new(Context {
+        hub: Arc::clone(&hub),
+        verifier,
+        origins,
+        tickets: Tickets::default(),
+        mode,
+    });
     if let Some(jwks) = context.verifier.jwks().cloned() {
         let draining = hub.draining.clone();
         hub.tasks.spawn(async move { draining.run_until_cancelled_owned(jwks.keep()).await });

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{ConfigError, FileConfig, data_folder};
 use crate::args::{AuthArgs, KeyArgs};
 use crate::auth::{Expected, Jwks, Key, SECRET_BYTES_MIN, Secret, SecretError};
+use crate::origins::Origins;
 
 /// Keys of one kind. A token without a name of its key may be tried with each.
 const KEYS_MAX: usize = 8;
@@ -29,6 +30,8 @@ pub struct Auth {
     pub jwks: Option<Jwks>,
     /// What claims must say.
     pub expected: Expected,
+    /// Which web pages may connect.
+    pub origins: Origins,
 }
 
 /// The part `[auth]` of the configuration file.
@@ -39,6 +42,7 @@ pub(super) struct FileAuth {
     issuer: OneOrMore<String>,
     jwks: Option<String>,
     jwks_plain_http: bool,
+    origins: OneOrMore<String>,
     public_key: OneOrMore<PathBuf>,
 }
 
@@ -72,12 +76,12 @@ fn either(typed: Vec<String>, file: &OneOrMore<String>) -> Vec<String> {
 }
 
 impl Auth {
-    /// The settings of `serve` and `dev`. Without any key there is nothing to check with.
+    /// What was typed, or is in the file.
     pub(super) fn of(
         keys: &KeyArgs,
         auth: AuthArgs,
         file: &FileConfig,
-    ) -> Result<Option<Self>, ConfigError> {
+    ) -> Result<Self, ConfigError> {
         let mut found: Vec<Key> = secrets(keys, file)?.iter().map(Key::secret).collect();
         let typed: Vec<_> =
             auth.auth_public_key.into_iter().filter(|path| !path.as_os_str().is_empty()).collect();
@@ -93,16 +97,19 @@ impl Auth {
             issuers: either(auth.auth_issuer, &file.auth.issuer),
             audiences: either(auth.auth_audience, &file.auth.audience),
         };
-        if found.is_empty() && jwks.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Self { keys: found, jwks, expected }))
+        let origins = Origins::parse(&either(auth.auth_origins, &file.auth.origins))?;
+        Ok(Self { keys: found, jwks, expected, origins })
     }
 
-    /// The settings of a `dev` that was given no key: a secret of its own.
-    pub(super) fn dev(folder: &Path) -> Result<Self, ConfigError> {
-        let secret = dev_secret(folder)?;
-        Ok(Self { keys: vec![Key::secret(&secret)], jwks: None, expected: Expected::default() })
+    /// Whether there is anything to verify a token with.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.is_empty() || self.jwks.is_some()
+    }
+
+    /// Adds the secret that `dev` makes if it was given no key.
+    pub(super) fn add_dev_secret(&mut self, folder: &Path) -> Result<(), ConfigError> {
+        self.keys.push(Key::secret(&dev_secret(folder)?));
+        Ok(())
     }
 }
 

@@ -9,24 +9,24 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, info, info_span};
 use warp::Filter;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::Tail;
 
+use super::credentials::{
+    self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
+};
 use super::{Reply, problem, refusal, reply};
-use crate::auth::TokenError;
+use crate::auth::{self, TokenError};
 use crate::connection::{self, Admission};
 use crate::listener::Peer;
 use crate::server::Context;
 use crate::socket;
 
-const COOKIE: &str = "syncline_token";
-const BEARER_PROTOCOL: &str = "bearer.";
-
 /// Everything of a request that matters here.
-#[derive(Debug)]
 pub(crate) struct UpgradeRequest {
     /// The path below `/ws/`, still escaped.
     document: String,
@@ -58,19 +58,27 @@ pub(crate) fn request()
 }
 
 /// Checks the request before the upgrade and keeps the verdict for after it.
-pub(crate) fn answer(request: UpgradeRequest, context: Arc<Context>) -> Reply {
-    let verdict = admit(&request, &context);
+pub(crate) async fn answer(request: UpgradeRequest, context: Arc<Context>) -> Reply {
+    // What only looks at a link must not use up the ticket in it.
+    if !request.is_websocket() && credentials::ticket(&request.query).is_some() {
+        return upgrade_required();
+    }
+    let verdict = admit(&request, &context).await;
     if request.is_websocket() {
         return switch(request, verdict, &context);
     }
     match verdict {
         Err(close) => refusal(&close),
-        Ok(_) => problem(
-            StatusCode::UPGRADE_REQUIRED,
-            CloseCode::BadRequest.word(),
-            "this address speaks WebSocket; point an editor's provider at it",
-        ),
+        Ok(_) => upgrade_required(),
     }
+}
+
+fn upgrade_required() -> Reply {
+    problem(
+        StatusCode::UPGRADE_REQUIRED,
+        CloseCode::BadRequest.word(),
+        "this address speaks WebSocket; point an editor's provider at it",
+    )
 }
 
 /// Answers 101 and has the verdict carried out on the socket.
@@ -124,15 +132,19 @@ async fn serve(
     }
 }
 
-fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close> {
+async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close> {
     let document = document_name(&request.document)?;
-    let token = token(request).ok_or_else(|| TokenError::Missing.close())?;
-    let grant = context
-        .verifier
-        .verify(&token)
-        .and_then(|claims| claims.grant(&document))
-        .map_err(|error| error.close())?;
+    let credential = credential(&request.headers, &request.query);
+    let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
+    context.origins.check(&request.headers, credential.carrier())?;
     let epoch = epoch(&request.query)?;
+    let claims = match credential {
+        Credential::Token(token, _) => context.verifier.verify_with_latest(&token).await,
+        Credential::Ticket(ticket) => {
+            context.tickets.redeem(&ticket, &document, Instant::now()).and_then(auth::still_current)
+        }
+    };
+    let grant = claims.and_then(|claims| claims.grant(&document)).map_err(|error| error.close())?;
     let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
     let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
     Ok(Admission { document, grant, dialect, epoch })
@@ -144,31 +156,10 @@ fn document_name(escaped: &str) -> Result<DocumentName, Close> {
     let name = percent_decode_str(escaped)
         .decode_utf8()
         .map_err(|_| bad("the document name in the path is not UTF-8".to_owned()))?;
+    if credentials::holds_one(&name) {
+        return Err(bad("the document name has a token in it; is the ? before it escaped?".into()));
+    }
     name.parse().map_err(|error: syncline_protocol::DocumentNameError| bad(error.to_string()))
-}
-
-/// The token, from the first place that holds one: header, subprotocol, cookie, query.
-fn token(request: &UpgradeRequest) -> Option<String> {
-    let headers = &request.headers;
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-    let bearer = headers.get(header::AUTHORIZATION).and_then(text).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    bearer
-        .or_else(|| {
-            offered_protocols(headers)
-                .find_map(|offer| offer.strip_prefix(BEARER_PROTOCOL).map(str::to_owned))
-        })
-        .or_else(|| {
-            let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(text);
-            cookies.into_iter().find_map(|cookies| {
-                let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
-                pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token.to_owned())
-            })
-        })
-        .or_else(|| parameter(&request.query, "token"))
-        .filter(|token| !token.is_empty())
 }
 
 /// The history that the client says it holds.
@@ -180,22 +171,6 @@ fn epoch(query: &str) -> Result<Option<Epoch>, Close> {
         let text = format!("epoch=\"{quoted}\": {error}; leave it out to begin afresh");
         Close::new(CloseCode::BadRequest, text)
     })
-}
-
-/// The first value of a query parameter, decoded.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(key, _)| *key == name)?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
-}
-
-fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
 }
 
 /// The subprotocol to answer with: ours if it was offered, else the first that is not a token. A
