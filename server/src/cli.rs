@@ -13,8 +13,11 @@ use syncline_protocol::Durability;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{Level, Metadata, info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::auth::{self, BackendError, Claims, Verifier};
@@ -184,12 +187,21 @@ fn start_logging(filter: &str) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|_| CliError::LogFilter { filter: filter.to_owned() })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let discreet = filter_fn(is_discreet);
     if io::stderr().is_terminal() {
-        logs.with_target(false).init();
+        logs.with_target(false).finish().with(discreet).init();
     } else {
-        logs.json().flatten_event(true).init();
+        logs.json().flatten_event(true).finish().with(discreet).init();
     }
     Ok(())
+}
+
+/// Whether something may be logged. The crates that carry requests tell all of them at their more
+/// verbose levels, tokens in paths and headers included.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    let crate_name = metadata.target().split("::").next().unwrap_or_default();
+    let carries = ["warp", "hyper", "hyper_util", "tungstenite", "tokio_tungstenite", "rustls"];
+    *metadata.level() <= Level::INFO || !carries.contains(&crate_name)
 }
 
 /// Raises the limit on descriptors as far as it goes, and keeps connections below it: when none is

@@ -8,7 +8,7 @@ pub(crate) mod upgrade;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use syncline_protocol::{Close, CloseCode};
+use syncline_protocol::{Close, CloseCode, DocumentName, DocumentNameError};
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
@@ -73,6 +73,15 @@ fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> 
         return upgrade::switch(request, Err(close), &context);
     }
     problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
+}
+
+/// The document that a request names. Names are shown and logged, so one with a token in it is none.
+fn document_name(text: &str) -> Result<DocumentName, Close> {
+    let bad = |text: String| Close::new(CloseCode::BadDocumentName, text);
+    if credentials::holds_one(text) {
+        return Err(bad("the document name has a token in it; is the ? before it escaped?".into()));
+    }
+    text.parse().map_err(|error: DocumentNameError| bad(error.to_string()))
 }
 
 /// A refusal as JSON, with the same word that a close would carry.

@@ -19,7 +19,7 @@ use warp::path::Tail;
 use super::credentials::{
     self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
 };
-use super::{Reply, problem, refusal, reply};
+use super::{Reply, document_name, problem, refusal, reply};
 use crate::auth::{self, TokenError};
 use crate::connection::{self, Admission};
 use crate::listener::Peer;
@@ -133,7 +133,7 @@ async fn serve(
 }
 
 async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close> {
-    let document = document_name(&request.document)?;
+    let document = unescaped_name(&request.document)?;
     let credential = credential(&request.headers, &request.query);
     let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
     context.origins.check(&request.headers, credential.carrier())?;
@@ -151,15 +151,11 @@ async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission,
 }
 
 /// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.
-fn document_name(escaped: &str) -> Result<DocumentName, Close> {
-    let bad = |text: String| Close::new(CloseCode::BadDocumentName, text);
-    let name = percent_decode_str(escaped)
-        .decode_utf8()
-        .map_err(|_| bad("the document name in the path is not UTF-8".to_owned()))?;
-    if credentials::holds_one(&name) {
-        return Err(bad("the document name has a token in it; is the ? before it escaped?".into()));
-    }
-    name.parse().map_err(|error: syncline_protocol::DocumentNameError| bad(error.to_string()))
+fn unescaped_name(escaped: &str) -> Result<DocumentName, Close> {
+    let name = percent_decode_str(escaped).decode_utf8().map_err(|_| {
+        Close::new(CloseCode::BadDocumentName, "the document name in the path is not UTF-8")
+    })?;
+    document_name(&name)
 }
 
 /// The history that the client says it holds.
