@@ -18,4 +18,5 @@ mod powercut;
 mod refusal;
 mod replay;
 mod slow;
+mod tokens;
 mod tools;

@@ -10,6 +10,9 @@
 )]
 
 pub mod client;
+pub mod door;
+pub mod jwt;
+pub mod key_host;
 pub mod lives;
 pub mod server;
 pub mod trace;

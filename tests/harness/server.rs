@@ -37,6 +37,12 @@ pub struct Launch<'a> {
     pub listen: &'a str,
     /// More variables in its environment.
     pub environment: &'a [(&'a str, &'a str)],
+    /// `serve` or `dev`.
+    pub command: &'a str,
+    /// The secret that it is given, if any.
+    pub secret: Option<&'a str>,
+    /// A file for what it logs; by default that goes where this program's does.
+    pub log: Option<&'a Path>,
     /// A program that becomes the server: its words, before those of the server.
     pub wrapper: &'a [&'a str],
 }
@@ -45,7 +51,15 @@ impl<'a> Launch<'a> {
     /// `syncline serve` on a free port, nothing special.
     #[must_use]
     pub fn new(data: &'a Path) -> Self {
-        Self { data, listen: "127.0.0.1:0", environment: &[], wrapper: &[] }
+        Self {
+            data,
+            listen: "127.0.0.1:0",
+            environment: &[],
+            command: "serve",
+            secret: Some(SECRET),
+            log: None,
+            wrapper: &[],
+        }
     }
 
     /// Waits until the server says that it is ready.
@@ -92,13 +106,18 @@ impl<'a> Launch<'a> {
         let mut command = Command::new(words.next().expect("at least the server"));
         command
             .args(words)
-            .args(["serve", "--listen", self.listen, "--data"])
+            .args([self.command, "--listen", self.listen, "--data"])
             .arg(self.data)
-            .env("SYNCLINE_JWT_SECRET", SECRET)
             .env("SYNCLINE_LOG", std::env::var("SYNCLINE_TEST_LOG").unwrap_or("error".to_owned()))
             .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let Some(secret) = self.secret {
+            command.env("SYNCLINE_JWT_SECRET", secret);
+        }
+        if let Some(log) = self.log {
+            command.stderr(std::fs::File::create(log).expect("a file for the log"));
+        }
         command
     }
 }
