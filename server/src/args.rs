@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand};
 use syncline_protocol::{Access, DocumentName, Durability};
 
@@ -106,7 +107,7 @@ pub struct AuthArgs {
     #[arg(long, env = "SYNCLINE_AUTH_JWKS", value_name = "URL|FILE")]
     pub auth_jwks: Option<String>,
     /// Allow an http URL for it: whoever is on the way can then let anybody in
-    #[arg(long, env = "SYNCLINE_AUTH_JWKS_PLAIN_HTTP")]
+    #[arg(long, env = "SYNCLINE_AUTH_JWKS_PLAIN_HTTP", value_parser = BoolishValueParser::new())]
     pub auth_jwks_plain_http: bool,
     /// Take tokens of this issuer (iss) only. May be repeated
     #[arg(long, env = "SYNCLINE_AUTH_ISSUER", value_delimiter = ',', value_name = "NAME")]

@@ -177,7 +177,8 @@ impl Inner {
                 let since = *state.failing_since.get_or_insert(since.unwrap_or_else(Instant::now));
                 let keys = state.keys.len();
                 drop(state);
-                let since = clock::now().as_unix_ms() / 1_000 - since.elapsed().as_secs();
+                let now = clock::now().as_unix_ms() / 1_000;
+                let since = now.saturating_sub(since.elapsed().as_secs());
                 warn!(
                     %error, keys, since_unix_s = since,
                     "The JWKS could not be renewed; the keys known before go on being used."

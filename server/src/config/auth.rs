@@ -48,7 +48,7 @@ pub(super) struct FileAuth {
 
 /// A value, or a list of them.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "this must be a string in quotes, or a list of them")]
 pub(super) enum OneOrMore<T> {
     One(T),
     More(Vec<T>),

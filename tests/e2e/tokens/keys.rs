@@ -76,6 +76,46 @@ async fn key_3_each_of_several_keys_verifies_and_the_first_secret_signs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_4_a_name_leads_to_its_keys_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = [SigningKey::p256(), SigningKey::p256(), SigningKey::ed25519(), SigningKey::rsa()];
+    let [one, other, ed, rsa] = &keys;
+    let set = [one.jwk("1"), other.jwk("1"), ed.jwk("1"), rsa.jwk("2"), SigningKey::rsa().jwk("3")];
+    let file = folder.path().join("keys.json");
+    std::fs::write(&file, serde_json::json!({ "keys": set }).to_string()).unwrap();
+    let environment = [("SYNCLINE_AUTH_JWKS", file.to_str().unwrap())];
+    let data = folder.path().join("data");
+    let server = Launch { environment: &environment, ..Launch::new(&data) }.start().unwrap();
+    for (key, kid) in [(one, Some("1")), (other, Some("1")), (ed, Some("1")), (rsa, Some("2"))] {
+        let outcome = attempt(&server, &key.token(kid, &claims())).await;
+        assert_eq!(outcome, Outcome::Admitted, "{key:?}");
+    }
+    // The only key of its kind needs no name, and the secret has none.
+    for token in [ed.token(None, &claims()), secret().token(None, &claims())] {
+        assert_eq!(attempt(&server, &token).await, Outcome::Admitted);
+    }
+    for (key, kid) in [(rsa, None), (rsa, Some("1")), (rsa, Some("3")), (&secret(), Some("1"))] {
+        let outcome = attempt(&server, &key.token(kid, &claims())).await;
+        assert_refused(&outcome, 4401, "token_invalid: ");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_5_a_withdrawn_key_is_not_believed_after_the_next_look() {
+    let (one, two, three) = (SigningKey::p256(), SigningKey::ed25519(), SigningKey::p256());
+    let host = KeyHost::start(Answer::keys(&[one.jwk("1"), two.jwk("2")])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, &host, &[]);
+    server.until_ready_is(200).await;
+    let first = one.token(Some("1"), &claims());
+    assert_eq!(attempt(&server, &first).await, Outcome::Admitted);
+    host.answer(Answer::keys(&[two.jwk("2"), three.jwk("3")]));
+    let third = three.token(Some("3"), &claims());
+    assert_eq!(attempt(&server, &third).await, Outcome::Admitted);
+    assert_refused(&attempt(&server, &first).await, 4401, "token_invalid: kid names a key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_5_a_new_key_is_fetched_when_a_token_names_it_and_only_seldom() {
     let (one, two, three) = (SigningKey::p256(), SigningKey::ed25519(), SigningKey::rsa());
     let host = KeyHost::start(Answer::keys(&[one.jwk("1")])).await;
