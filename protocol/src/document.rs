@@ -165,8 +165,8 @@ impl Document {
                 let text = "the stored document cannot be read; nothing was changed";
                 self.lose(CloseCode::StoreUnavailable, text, turn);
             }
-            Input::Joined { session, access, dialect, epoch } => {
-                self.joined(session, Session::new(turn.now, access, dialect, epoch), turn);
+            Input::Joined { session, grant, dialect, epoch } => {
+                self.joined(session, Session::new(turn.now, grant, dialect, epoch), turn);
             }
             Input::Received { session, message } => self.received(session, message, turn),
             Input::Overflowed { session } => {
@@ -212,8 +212,10 @@ impl Document {
     }
 
     fn received(&mut self, id: SessionId, message: ClientMessage, turn: &mut Turn<'_>) {
-        if !self.sessions.contains_key(&id) {
-            return;
+        let Some(session) = self.sessions.get(&id) else { return };
+        if turn.now >= session.grant.ends_at() {
+            let text = "the token expired while connected; connect with a new one";
+            return self.close(id, CloseCode::TokenExpired, text, turn);
         }
         if let Phase::Loading(waiting) = &mut self.phase {
             if !waiting.push(id, message, &self.limits) {
@@ -233,11 +235,7 @@ impl Document {
                 self.update_received(id, sync::Origin::Live, &update, turn);
             }
             ClientMessage::Presence { entries } => self.presence_received(id, &entries, turn),
-            ClientMessage::QueryPresence => {
-                let others = self.presence.others(id);
-                Self::send_presence(id, &others, turn);
-                self.tell(id, turn);
-            }
+            ClientMessage::QueryPresence => self.presence_asked(id, turn),
         }
     }
 
@@ -280,7 +278,7 @@ impl Document {
         let mut slow = Vec::new();
         let mut silent = Vec::new();
         for (&id, session) in &mut self.sessions {
-            if session.telling == Telling::Unheard && now - session.joined_at >= TELL_AFTER {
+            if session.is_unheard() && now - session.joined_at >= TELL_AFTER {
                 session.telling = Telling::Due;
             }
             if session.repeat_since.is_some() && session.lagging_since.is_none() {

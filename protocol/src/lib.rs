@@ -12,7 +12,7 @@ pub mod time;
 pub mod varint;
 pub mod wire;
 
-pub use access::Access;
+pub use access::{Access, Grant, Identity, PresenceRight};
 pub use close::{Close, CloseCode};
 pub use document::stored::{LoggedUpdate, Snapshot, StoredLog};
 pub use durability::Durability;

@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value};
+use syncline_protocol::access;
 
 use self::token::{Token, invalid};
 
-pub use self::claims::{Claims, Grant};
+pub use self::claims::{Claims, PresenceClaim};
 pub use self::error::TokenError;
 pub use self::jwks::{AddressError, Jwks, JwksError, LeftOut, SetError};
 pub use self::keys::{Key, KeyError, KeyFileError};
@@ -26,7 +27,7 @@ pub use self::selftest::{BackendError, test_backend};
 pub use self::token::TOKEN_BYTES_MAX;
 
 /// How far clocks may differ.
-pub const LEEWAY: Duration = Duration::from_secs(30);
+pub const LEEWAY: Duration = Duration::from_millis(access::LEEWAY.0);
 
 /// The end of the year 9999. A time beyond it counts milliseconds, and would never come.
 const LAST_SECOND: u64 = 253_402_300_799;

@@ -281,12 +281,14 @@ fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
 
 fn token(args: TokenArgs) -> Result<(), CliError> {
     let secret = config::token_secret(&args.keys)?;
+    let now = auth::unix_now();
     let claims = Claims {
-        exp: auth::unix_now().saturating_add(args.ttl.as_secs()),
-        nbf: None,
+        exp: now.saturating_add(args.ttl.as_secs()),
+        iat: Some(now),
         sub: args.sub,
         name: args.name,
         access: args.doc.into_iter().map(|pattern| (pattern, args.access)).collect(),
+        ..Claims::default()
     };
     let token = auth::sign(&secret, &claims).map_err(CliError::Sign)?;
     writeln!(io::stdout(), "{token}").map_err(CliError::Output)

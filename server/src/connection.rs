@@ -9,13 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use syncline_protocol::wire::{self, ClientMessage, Dialect};
-use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, SessionId};
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Grant, SessionId};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
-use crate::auth::{self, Grant};
 use crate::hub::{Hub, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::outbox::{Attention, Outbox};
@@ -51,7 +50,7 @@ pub(crate) async fn serve(
     };
     let session = hub.session_id();
     debug!(
-        document = %admission.document, %session, user = &*admission.grant.identity,
+        document = %admission.document, %session, user = &*admission.grant.identity.sub,
         access = ?admission.grant.access, "A session begins."
     );
     hub.sessions.fetch_add(1, Ordering::Relaxed);
@@ -92,11 +91,9 @@ pub(crate) async fn serve(
 }
 
 fn expiry(hub: &Hub, grant: &Grant) -> Instant {
-    let ends = Duration::from_secs(grant.expires_at).saturating_add(auth::LEEWAY);
-    let now = Duration::from_millis(hub.clock.now().as_unix_ms());
+    let lasts = grant.ends_at() - hub.clock.now();
     // Far beyond any process's life, and still within what a timer can hold.
-    let lasts = ends.saturating_sub(now).min(Duration::from_secs(10 * 365 * 86_400));
-    Instant::now() + lasts
+    Instant::now() + Duration::from_millis(lasts.0).min(Duration::from_secs(10 * 365 * 86_400))
 }
 
 struct Connection {

@@ -244,9 +244,9 @@ impl DocumentTask {
                     Dialect::SynclineV1 => Urgency::Awaited,
                     Dialect::YWebsocket => Urgency::Unwatched,
                 };
-                let seat = Seat { outbox, author: grant.identity, urgency, synced: false };
-                self.sessions.insert(session, seat);
-                self.handle(Input::Joined { session, access: grant.access, dialect, epoch });
+                let author = Arc::clone(&grant.identity.sub);
+                self.sessions.insert(session, Seat { outbox, author, urgency, synced: false });
+                self.handle(Input::Joined { session, grant, dialect, epoch });
             }
             Mail::Message { session, message, room } => {
                 self.pace.heard(Instant::now(), session);

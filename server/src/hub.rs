@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::document::CheckOutcome;
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{DocumentName, Epoch, SessionId};
+use syncline_protocol::{DocumentName, Epoch, Grant, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Grant;
 use crate::clock::Clock;
 use crate::document_task::DocumentTask;
 use crate::limits::{BLOCKING_DOCUMENTS, Limits, MAILBOX_LEN};

@@ -99,10 +99,9 @@ fn home(args: &RunArgs) -> Result<Home, Failure> {
     let half = (cores.len() / 2).max(1);
     let claims = Claims {
         exp: unix_now() + 86_400,
-        nbf: None,
         sub: Some("bench".to_owned()),
-        name: None,
         access: BTreeMap::from([("*".to_owned(), Access::Write)]),
+        ..Claims::default()
     };
     let home = Home {
         folder: args.folder.canonicalize()?,

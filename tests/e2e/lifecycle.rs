@@ -166,10 +166,7 @@ async fn auth_4_a_flood_does_not_outlive_its_token() {
 
 fn claims(document: &str) -> syncline_server::auth::Claims {
     syncline_server::auth::Claims {
-        exp: 0,
-        nbf: None,
-        sub: None,
-        name: None,
         access: std::collections::BTreeMap::from([(document.to_owned(), Access::Write)]),
+        ..syncline_server::auth::Claims::default()
     }
 }

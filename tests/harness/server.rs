@@ -235,14 +235,20 @@ pub fn token(document: &str, access: Access) -> String {
 /// A token for `document` that lasts `ttl`.
 #[must_use]
 pub fn token_for(document: &str, access: Access, ttl: Duration) -> String {
-    let claims = Claims {
-        exp: auth::unix_now() + ttl.as_secs(),
-        nbf: None,
+    sign(&claims_for(document, access, ttl))
+}
+
+/// What such a token says.
+#[must_use]
+pub fn claims_for(document: &str, access: Access, ttl: Duration) -> Claims {
+    let now = auth::unix_now();
+    Claims {
+        exp: now + ttl.as_secs(),
+        iat: Some(now),
         sub: Some("tester".to_owned()),
-        name: None,
         access: BTreeMap::from([(document.to_owned(), access)]),
-    };
-    sign(&claims)
+        ..Claims::default()
+    }
 }
 
 /// Signs claims with [`SECRET`].

@@ -1,6 +1,7 @@
 //! The shell around the document, as `server/src/document_task.rs` and `connection.rs` are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use syncline_protocol::document::{
     CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, compare,
@@ -9,7 +10,9 @@ use syncline_protocol::document::{
 use syncline_protocol::gate::{Budget, PresenceEntry, StateVector, walk_presence};
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::ClientMessage;
-use syncline_protocol::{CloseCode, Durability, SessionId, Snapshot, Timestamp};
+use syncline_protocol::{
+    CloseCode, Durability, Grant, PresenceRight, SessionId, Snapshot, Timestamp,
+};
 
 use crate::network::{Packet, Pushed, Taken};
 use crate::random::Rng;
@@ -111,7 +114,13 @@ impl World {
         }
         self.links[link].epoch = self.store.durable.epoch;
         let epoch = self.clients.get(client).and_then(|client| client.epoch);
-        self.handle(Input::Joined { session, access, dialect, epoch });
+        let grant = Grant {
+            access,
+            presence: PresenceRight::Visible,
+            identity: Arc::default(),
+            expires_at: Timestamp::from_unix_ms(u64::MAX),
+        };
+        self.handle(Input::Joined { session, grant, dialect, epoch });
         self.schedule(20_000, Event::KeepAlive(link));
     }
 

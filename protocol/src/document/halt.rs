@@ -68,7 +68,7 @@ impl Document {
     pub(super) fn store_resumed(&mut self, turn: &mut Turn<'_>) {
         self.store = StoreState::Writable;
         if self.quarantine.is_none() {
-            let writers = self.sessions.values_mut().filter(|session| session.access.may_write());
+            let writers = self.sessions.values_mut().filter(|session| session.grant.may_write());
             writers.for_each(|session| session.write_refusal = WriteRefusal::Untold);
             self.ask_owed(turn);
         }
@@ -116,7 +116,7 @@ impl Document {
     pub(super) fn refuse_ahead(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
         let frames = session.receipts.frames();
-        if !session.access.may_write() {
+        if !session.grant.may_write() {
             self.refuse_reader(id, frames, turn);
         } else if let Some(halt @ Halt::Quarantined) = self.halt() {
             self.refuse_write(id, frames, halt.reason(), turn);

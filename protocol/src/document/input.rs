@@ -1,6 +1,6 @@
 //! Everything that can happen to a document.
 
-use crate::access::Access;
+use crate::access::Grant;
 use crate::document::replay::LoadedDocument;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::wire::{ClientMessage, Dialect};
@@ -17,7 +17,7 @@ pub enum Input {
         /// Its session.
         session: SessionId,
         /// What it may do.
-        access: Access,
+        grant: Grant,
         /// What it understands.
         dialect: Dialect,
         /// The history that its client says it holds.

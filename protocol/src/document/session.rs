@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::access::Access;
+use crate::access::Grant;
 use crate::document::Turn;
 use crate::document::effect::Delivery;
 use crate::gate::StateVector;
@@ -13,7 +13,7 @@ use crate::wire::{Dialect, ServerMessage};
 /// What a document knows of a participant.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) access: Access,
+    pub(crate) grant: Grant,
     pub(crate) dialect: Dialect,
     /// The history that its client holds, or has been given. None: it did not say.
     pub(crate) epoch: Option<Epoch>,
@@ -70,12 +70,12 @@ pub(crate) enum WriteRefusal {
 impl Session {
     pub(crate) fn new(
         now: Timestamp,
-        access: Access,
+        grant: Grant,
         dialect: Dialect,
         epoch: Option<Epoch>,
     ) -> Self {
         Self {
-            access,
+            grant,
             dialect,
             epoch,
             greeted: false,
@@ -102,14 +102,20 @@ impl Session {
         self.base.is_some() && self.lagging_since.is_none()
     }
 
+    /// Whether it may be told who is present, and has given no sign yet that it listens.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.telling == Telling::Unheard && self.grant.may_see()
+    }
+
     /// Whether it is its turn to be told who is present.
     pub(crate) fn is_due(&self) -> bool {
-        self.telling == Telling::Due
+        self.telling == Telling::Due && self.grant.may_see()
     }
 
     /// Whether a later moment can change something for it.
     pub(crate) fn waits_for_time(&self) -> bool {
-        self.telling != Telling::Told
+        self.is_unheard()
+            || self.is_due()
             || self.repeat_since.is_some()
             || self.lagging_since.is_some()
             || self.resync_since.is_some()
@@ -133,7 +139,7 @@ impl Session {
 
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
-        self.telling == Telling::Told && self.lagging_since.is_none()
+        self.telling == Telling::Told && self.lagging_since.is_none() && self.grant.may_see()
     }
 }
 

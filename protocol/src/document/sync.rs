@@ -78,7 +78,7 @@ impl Document {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.greeted = true;
         session.epoch = Some(self.epoch);
-        let access = session.access;
+        let access = session.grant.access;
         if access.may_write() && halt.is_some() && session.owed == Owed::Nothing {
             session.owed = Owed::Question;
         }
@@ -189,7 +189,7 @@ impl Document {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let frame = session.receipts.count();
-        if !session.access.may_write() {
+        if !session.grant.may_write() {
             return self.refuse_reader(id, frame, turn);
         }
         let facts = match self.walk(origin, update) {

@@ -25,6 +25,9 @@ impl Document {
             Err(error) => return self.refuse_frame(id, &error, turn),
         };
         let Some(session) = self.sessions.get(&id) else { return };
+        if !session.grant.may_be_seen() {
+            return self.tell(id, turn);
+        }
         let speaker = Speaker {
             session: id,
             told: session.telling == Telling::Told,
@@ -38,7 +41,7 @@ impl Document {
     /// Tells a session who is here, once.
     pub(super) fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.telling == Telling::Told {
+        if session.telling == Telling::Told || !session.grant.may_see() {
             return;
         }
         session.telling = Telling::Due;
@@ -54,6 +57,14 @@ impl Document {
                 session.telling = Telling::Told;
                 Self::send_presence(id, &self.presence.others(id), turn);
             }
+        }
+    }
+
+    /// Answers a session that asks who is here.
+    pub(super) fn presence_asked(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        if self.sessions.get(&id).is_some_and(|session| session.grant.may_see()) {
+            Self::send_presence(id, &self.presence.others(id), turn);
+            self.tell(id, turn);
         }
     }
 

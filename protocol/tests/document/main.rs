@@ -6,6 +6,7 @@
 
 mod check;
 mod epoch;
+mod grant;
 mod life;
 mod load;
 mod merge;

@@ -1,6 +1,7 @@
 //! A document, the time, a store, and people.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::document::{
@@ -11,8 +12,8 @@ use syncline_protocol::time::Millis;
 use syncline_protocol::varint::Reader;
 use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{
-    Access, ClientId, CloseCode, Durability, Epoch, LoggedUpdate, Sequence, SessionId, Snapshot,
-    StoredLog, Timestamp,
+    Access, ClientId, CloseCode, Durability, Epoch, Grant, LoggedUpdate, PresenceRight, Sequence,
+    SessionId, Snapshot, StoredLog, Timestamp,
 };
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
@@ -65,6 +66,16 @@ pub(crate) fn limits() -> Limits {
         idle: Millis::from_secs(30),
         lagging: Millis::from_secs(30),
         resync: Millis::from_secs(30),
+    }
+}
+
+/// Somebody without a name, for ever.
+pub(crate) fn grant(access: Access) -> Grant {
+    Grant {
+        access,
+        presence: PresenceRight::Visible,
+        identity: Arc::default(),
+        expires_at: Timestamp::from_unix_ms(u64::MAX),
     }
 }
 
@@ -123,7 +134,12 @@ impl Scene {
     ) {
         let epoch = epoch.map(Epoch::new);
         let session = SessionId::new(session);
-        self.handle(Input::Joined { session, access, dialect, epoch });
+        self.handle(Input::Joined { session, grant: grant(access), dialect, epoch });
+    }
+
+    pub(crate) fn join_with(&mut self, session: u64, grant: Grant, dialect: Dialect) {
+        let session = SessionId::new(session);
+        self.handle(Input::Joined { session, grant, dialect, epoch: None });
     }
 
     pub(crate) fn writer(&mut self, session: u64) {
