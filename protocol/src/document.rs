@@ -21,6 +21,7 @@ mod presence;
 pub mod replay;
 pub mod replica;
 mod session;
+mod stamp;
 pub mod stored;
 mod sync;
 mod telling;
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 
 pub use effect::{Delivery, Effect};
 pub use input::{CheckOutcome, Input, SnapshotOutcome};
-pub use limits::Limits;
+pub use limits::{Limits, Stamping};
 pub use replay::LoadedDocument;
 pub use verify::{compare, verify_snapshot};
 

@@ -161,6 +161,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             origins: config.auth.origins,
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
+            stamping: config.stamping,
         };
         server::run(parts, stop).await.map_err(CliError::from)
     });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use syncline_protocol::Durability;
+use syncline_protocol::document::Stamping;
 use thiserror::Error;
 
 use self::auth::{FileAuth, OneOrMore, random_hex};
@@ -23,8 +24,17 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 
-const KEYS: [&str; 8] =
-    ["auth", "data", "durability", "jwt_secret", "jwt_secret_file", "limits", "listen", "log"];
+const KEYS: [&str; 9] = [
+    "auth",
+    "data",
+    "durability",
+    "jwt_secret",
+    "jwt_secret_file",
+    "limits",
+    "listen",
+    "log",
+    "presence",
+];
 
 /// How a server presents itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +64,8 @@ pub struct Config {
     pub mode: Mode,
     /// What is checked of tokens.
     pub auth: Auth,
+    /// What presence states are given.
+    pub stamping: Stamping,
 }
 
 /// Why there is no usable configuration.
@@ -169,6 +181,21 @@ struct FileConfig {
     limits: Limits,
     listen: Option<SocketAddr>,
     log: Option<String>,
+    presence: PresenceConfig,
+}
+
+/// The table `[presence]`.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PresenceConfig {
+    /// Whether states are given the verified identity.
+    stamp: bool,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        Self { stamp: true }
+    }
 }
 
 impl FileConfig {
@@ -261,6 +288,7 @@ impl Config {
             log: args.log.or(file.log).unwrap_or_else(|| LOG.to_owned()),
             mode,
             auth,
+            stamping: if file.presence.stamp { Stamping::Identity } else { Stamping::Nothing },
         }
     }
 }

@@ -92,7 +92,11 @@ enum Event {
 
 impl DocumentTask {
     pub(crate) fn new(hub: Arc<Hub>, name: DocumentName, mail: mpsc::Receiver<Mail>) -> Self {
-        let limits = Limits { durability: hub.store.durability(), ..hub.limits.for_document() };
+        let limits = Limits {
+            durability: hub.store.durability(),
+            stamping: hub.stamping,
+            ..hub.limits.for_document()
+        };
         let document = Document::new(limits);
         let (progress, durable) = Progress::new(Sequence::ZERO);
         let store = WatchStream::new(hub.writer.state());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use syncline_protocol::document::CheckOutcome;
+use syncline_protocol::document::{CheckOutcome, Stamping};
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{DocumentName, Epoch, Grant, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -99,6 +99,7 @@ pub(crate) struct Hub {
     pub(crate) writer: StoreWriter,
     pub(crate) trouble: Trouble,
     pub(crate) limits: Limits,
+    pub(crate) stamping: Stamping,
     pub(crate) clock: Clock,
     /// Bounds loads and snapshots, which hold a second copy of a document.
     pub(crate) blocking: Semaphore,
@@ -126,6 +127,7 @@ impl Hub {
         writer: StoreWriter,
         trouble: Trouble,
         limits: Limits,
+        stamping: Stamping,
     ) -> Self {
         Self {
             documents: Mutex::default(),
@@ -133,6 +135,7 @@ impl Hub {
             writer,
             trouble,
             limits,
+            stamping,
             clock: Clock::start(),
             blocking: Semaphore::new(BLOCKING_DOCUMENTS),
             suspects: Semaphore::new(1),

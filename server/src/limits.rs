@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use syncline_protocol::Durability;
-use syncline_protocol::document;
+use syncline_protocol::document::{self, Stamping};
 use syncline_protocol::gate::{Budget, Subdocuments};
 use syncline_protocol::time::Millis;
 
@@ -190,6 +190,7 @@ impl Limits {
             update_bytes_max: self.update_bytes,
             document_bytes_max: self.document_bytes,
             presence_clients_max: self.presence_clients,
+            stamping: Stamping::Identity,
             waiting_messages_max: 1_024,
             waiting_bytes_max: 4 * self.message_bytes,
             snapshot_updates: self.snapshot_updates,

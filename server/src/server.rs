@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use syncline_protocol::document::Stamping;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How it presents itself.
     pub mode: Mode,
+    /// What presence states are given.
+    pub stamping: Stamping,
 }
 
 /// How a stop went wrong.
@@ -78,11 +81,11 @@ pub enum StopError {
 /// # Errors
 /// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts { listener, store, trouble, verifier, origins, limits, mode } = parts;
+    let Parts { listener, store, trouble, verifier, origins, limits, mode, stamping } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
-    let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits));
+    let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits, stamping));
     let context = Arc::new(Context {
         hub: Arc::clone(&hub),
         verifier,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use syncline_protocol::document::{
-    CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, compare,
-    verify_snapshot,
+    CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, Stamping,
+    compare, verify_snapshot,
 };
 use syncline_protocol::gate::{Budget, PresenceEntry, StateVector, walk_presence};
 use syncline_protocol::time::Millis;
@@ -65,6 +65,7 @@ impl Server {
             update_bytes_max: 1 << 20,
             document_bytes_max: 64 << 20,
             presence_clients_max: 32,
+            stamping: Stamping::Identity,
             waiting_messages_max: 1_024,
             waiting_bytes_max: 4 << 20,
             snapshot_updates: rng.between(5, 60),

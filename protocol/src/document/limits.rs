@@ -4,6 +4,16 @@ use crate::durability::Durability;
 use crate::gate::Budget;
 use crate::time::Millis;
 
+/// What the server puts into presence states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stamping {
+    /// The verified identity, in place of whatever a client says there.
+    #[default]
+    Identity,
+    /// Nothing. They go out as they came.
+    Nothing,
+}
+
 /// Bounds of one document.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -23,6 +33,8 @@ pub struct Limits {
     pub document_bytes_max: usize,
     /// Presence entries that one session may speak for at a time.
     pub presence_clients_max: usize,
+    /// What presence states are given of who speaks for them.
+    pub stamping: Stamping,
     /// Messages kept while the document loads. More than that closes the session that sent them.
     pub waiting_messages_max: usize,
     /// Bytes of those messages.

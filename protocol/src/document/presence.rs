@@ -11,10 +11,14 @@
 //!   spoken or answered: what it says before that cannot be an echo.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::gate::PresenceEntry;
+use crate::access::Identity;
+use crate::document::limits::Stamping;
+use crate::document::stamp::{stamp, strip};
+use crate::gate::{GateError, PresenceEntry};
 use crate::id::{ClientId, SessionId};
 use crate::time::{Millis, Timestamp};
 
@@ -56,32 +60,80 @@ pub(crate) struct Presence {
 struct State {
     /// Who speaks for it; None once it has ended.
     owner: Option<SessionId>,
+    /// The verified `sub` of whoever spoke for it last.
+    sub: Arc<str>,
     /// The owner's own latest clock.
     heard: u32,
     /// The clock that peers were sent last; 0 before the first.
     published: u32,
-    /// What peers were sent in this life, the latest last.
+    /// What peers were sent in this life, the latest last, without the identity.
     said: VecDeque<(u32, Option<Bytes>)>,
-    /// None when the client said that it is gone.
+    /// What the client says, without the identity. None when it said that it is gone.
     json: Option<Bytes>,
+    /// What peers are sent of it.
+    shown: Option<Bytes>,
     /// When it was last renewed, or when it ended.
     seen_at: Timestamp,
 }
 
 /// Who sends a presence message, as far as the rules care.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Speaker {
+pub(crate) struct Speaker<'a> {
     pub(crate) session: SessionId,
+    pub(crate) identity: &'a Identity,
+    pub(crate) stamping: Stamping,
     /// Whether it has been told of others, so that what it says may be an echo.
     pub(crate) told: bool,
     /// How many states it may speak for at a time.
     pub(crate) states_max: usize,
+    /// Bytes of one state.
+    pub(crate) state_bytes_max: usize,
+}
+
+impl Speaker<'_> {
+    /// What it says in an entry, and what others are shown of that.
+    fn words(&self, entry: &PresenceEntry) -> Result<Words, GateError> {
+        let Some(state) = &entry.state else { return Ok(Words::default()) };
+        let said = match self.stamping {
+            Stamping::Identity => strip(state),
+            // A copy of its own: a slice would keep the socket's whole read buffer alive.
+            Stamping::Nothing => Bytes::copy_from_slice(state),
+        };
+        let (bytes, max) = (said.len(), self.state_bytes_max);
+        if bytes > max {
+            return Err(GateError::PresenceStateOverBudget { client: entry.client, bytes, max });
+        }
+        let shown = shown(&said, self.identity, self.stamping);
+        Ok(Words { said: Some(said), shown: Some(shown) })
+    }
+}
+
+/// A state in two forms, or the end of one.
+#[derive(Default)]
+struct Words {
+    said: Option<Bytes>,
+    shown: Option<Bytes>,
+}
+
+fn shown(said: &Bytes, identity: &Identity, stamping: Stamping) -> Bytes {
+    match stamping {
+        Stamping::Identity => stamp(said, identity),
+        Stamping::Nothing => said.clone(),
+    }
 }
 
 impl Presence {
     /// Takes in a message, to be published by the next [`Self::flush`]. Entries that the speaker
     /// has no say in are ignored, not punished.
-    pub(crate) fn hear(&mut self, now: Timestamp, speaker: Speaker, entries: Vec<PresenceEntry>) {
+    ///
+    /// # Errors
+    /// If a state of its own is too large.
+    pub(crate) fn hear(
+        &mut self,
+        now: Timestamp,
+        speaker: Speaker<'_>,
+        entries: Vec<PresenceEntry>,
+    ) -> Result<(), GateError> {
         let is_own = |state: &&State| state.owner == Some(speaker.session);
         let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
@@ -89,20 +141,24 @@ impl Presence {
         for entry in entries {
             match self.states.get_mut(&entry.client) {
                 Some(state) if state.owner == Some(speaker.session) => {
-                    if state.renew(now, &entry) {
+                    if state.renew(now, speaker, &entry)? {
                         self.pending.insert(entry.client);
                     }
                 }
-                Some(state) if state.owner.is_some() && !announcement => {}
+                // Whoever comes back is the same user; others have no say in who is here.
+                Some(state)
+                    if state.owner.is_some()
+                        && !(announcement && state.sub == speaker.identity.sub) => {}
                 Some(state) if speaker.told && state.is_echo(&entry) => {}
                 // Somebody who was not here has nothing to end.
                 _ if entry.state.is_none() || owned >= speaker.states_max => {}
                 _ => {
                     owned += 1;
-                    self.introduce(now, speaker.session, &entry);
+                    self.introduce(now, speaker, &entry)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// What peers must be sent now. What was published in this tick already waits for the next.
@@ -177,23 +233,33 @@ impl Presence {
         self.states.is_empty()
     }
 
-    fn introduce(&mut self, now: Timestamp, owner: SessionId, entry: &PresenceEntry) {
+    fn introduce(
+        &mut self,
+        now: Timestamp,
+        speaker: Speaker<'_>,
+        entry: &PresenceEntry,
+    ) -> Result<(), GateError> {
+        let words = speaker.words(entry)?;
         let state = State {
-            owner: Some(owner),
+            owner: Some(speaker.session),
+            sub: Arc::clone(&speaker.identity.sub),
             heard: entry.clock,
             published: self.states.get(&entry.client).map_or(0, |ended| ended.published),
             said: VecDeque::new(),
-            json: detached(entry.state.as_ref()),
+            json: words.said,
+            shown: words.shown,
             seen_at: now,
         };
         self.states.insert(entry.client, state);
         self.pending.insert(entry.client);
+        Ok(())
     }
 
     fn end(&mut self, now: Timestamp, which: impl Fn(&State) -> bool) -> Vec<PresenceEntry> {
         let mut ended = Vec::new();
         for (&client, state) in self.states.iter_mut().filter(|(_, state)| which(state)) {
             state.json = None;
+            state.shown = None;
             state.owner = None;
             state.seen_at = now;
             self.pending.remove(&client);
@@ -229,28 +295,30 @@ fn clock_tick(now: Timestamp) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// A copy of its own: a slice would keep the socket's whole read buffer alive.
-fn detached(json: Option<&Bytes>) -> Option<Bytes> {
-    json.map(|json| Bytes::copy_from_slice(json))
-}
-
 impl State {
     /// Takes in what its owner says. Returns whether peers must hear of it.
-    fn renew(&mut self, now: Timestamp, entry: &PresenceEntry) -> bool {
+    fn renew(
+        &mut self,
+        now: Timestamp,
+        speaker: Speaker<'_>,
+        entry: &PresenceEntry,
+    ) -> Result<bool, GateError> {
         let ends = entry.clock == self.heard && entry.state.is_none() && self.json.is_some();
         if entry.clock <= self.heard && !ends {
-            return false;
+            return Ok(false);
         }
+        let words = speaker.words(entry)?;
         self.heard = entry.clock;
         self.seen_at = now;
         let learnt =
-            |(clock, json): &(u32, Option<Bytes>)| *clock == entry.clock && *json == entry.state;
+            |(clock, json): &(u32, Option<Bytes>)| *clock == entry.clock && *json == words.said;
         if self.said.iter().any(learnt) {
             // It goes on from its published clock. Publishing that again would go in a circle.
-            return false;
+            return Ok(false);
         }
-        self.json = detached(entry.state.as_ref());
-        true
+        self.json = words.said;
+        self.shown = words.shown;
+        Ok(true)
     }
 
     fn publish(&mut self, clock: u32) {
@@ -272,6 +340,6 @@ impl State {
     }
 
     fn entry(&self, client: ClientId) -> PresenceEntry {
-        PresenceEntry { client, clock: self.published, state: self.json.clone() }
+        PresenceEntry { client, clock: self.published, state: self.shown.clone() }
     }
 }

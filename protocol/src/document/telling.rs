@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::document::effect::Delivery;
 use crate::document::presence::Speaker;
 use crate::document::session::Telling;
+use crate::document::stamp::STAMP_BYTES_MAX;
 use crate::document::{Document, Turn};
 use crate::gate::{self, PresenceEntry};
 use crate::id::SessionId;
@@ -20,7 +21,11 @@ impl Document {
         if self.exceeds_live(id, entries.len(), turn) {
             return;
         }
-        let entries = match gate::walk_presence(entries, &self.limits.live) {
+        let state_bytes_max = self.limits.live.presence_state_bytes_max;
+        let mut budget = self.limits.live;
+        // Clients send back what they are shown of others.
+        budget.presence_state_bytes_max += STAMP_BYTES_MAX;
+        let entries = match gate::walk_presence(entries, &budget) {
             Ok(entries) => entries,
             Err(error) => return self.refuse_frame(id, &error, turn),
         };
@@ -30,10 +35,15 @@ impl Document {
         }
         let speaker = Speaker {
             session: id,
+            identity: &session.grant.identity,
+            stamping: self.limits.stamping,
             told: session.telling == Telling::Told,
             states_max: self.limits.presence_clients_max,
+            state_bytes_max,
         };
-        self.presence.hear(turn.now, speaker, entries);
+        if let Err(error) = self.presence.hear(turn.now, speaker, entries) {
+            return self.refuse_frame(id, &error, turn);
+        }
         self.flush_presence(turn);
         self.tell(id, turn);
     }

@@ -15,6 +15,7 @@ mod quarantine;
 mod scene;
 mod slow;
 mod stall;
+mod stamp;
 mod store;
 mod sync;
 mod write;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::document::{
-    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome,
+    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping,
 };
 use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
@@ -59,6 +59,7 @@ pub(crate) fn limits() -> Limits {
         update_bytes_max: 1_000,
         document_bytes_max: 1 << 20,
         presence_clients_max: 3,
+        stamping: Stamping::Identity,
         waiting_messages_max: 5,
         waiting_bytes_max: 1_000,
         snapshot_updates: 1_000,

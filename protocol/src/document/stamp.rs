@@ -1,0 +1,234 @@
+//! The verified identity in a presence state: one member of its object, which only the server
+//! writes. The other members stay as they were sent, byte for byte.
+//!
+//! The state has passed the gate, so it is JSON; what is not an object has no members and is left
+//! alone.
+
+use bytes::Bytes;
+
+use crate::access::{IDENTITY_BYTES_MAX, Identity};
+
+/// The member's name.
+const MEMBER: &[u8] = b"syncline";
+
+/// What the member can add to a state: JSON spells a control character with six bytes.
+pub(crate) const STAMP_BYTES_MAX: usize = 2 * 6 * IDENTITY_BYTES_MAX + 64;
+
+/// The state without what its client put where the identity belongs. A copy: a slice would keep the
+/// socket's whole read buffer alive.
+pub(crate) fn strip(state: &[u8]) -> Bytes {
+    let mut is_claimed = false;
+    each_member(state, |key, _| is_claimed |= is_reserved(key));
+    if !is_claimed {
+        return Bytes::copy_from_slice(state);
+    }
+    let mut kept = vec![b'{'];
+    each_member(state, |key, member| {
+        if !is_reserved(key) {
+            if kept.len() > 1 {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(member);
+        }
+    });
+    kept.push(b'}');
+    kept.into()
+}
+
+/// A stripped state with the identity as its last member. Without an identity, or if it is no
+/// object, the state itself.
+pub(crate) fn stamp(state: &Bytes, identity: &Identity) -> Bytes {
+    let mut members = 0;
+    let is_object = each_member(state, |_, _| members += 1);
+    let Some(body) = state.trim_ascii_end().strip_suffix(b"}").filter(|_| is_object) else {
+        return state.clone();
+    };
+    let facts = [("sub", &identity.sub), ("name", &identity.name)];
+    let facts = facts.into_iter().filter(|(_, text)| !text.is_empty());
+    // A JSON string quotes itself.
+    let facts = facts.map(|(key, text)| format!("\"{key}\":{}", serde_json::Value::from(&**text)));
+    let facts = facts.collect::<Vec<_>>().join(",");
+    if facts.is_empty() {
+        return state.clone();
+    }
+    let comma = if members > 0 { "," } else { "" };
+    let member = format!("{comma}\"syncline\":{{{facts}}}}}");
+    [body, member.as_bytes()].concat().into()
+}
+
+/// Whether a key, in its quotes, is the server's, however it is spelt.
+fn is_reserved(key: &[u8]) -> bool {
+    let raw = key.get(1..key.len().saturating_sub(1)).unwrap_or_default();
+    raw == MEMBER
+        || (raw.contains(&b'\\')
+            && serde_json::from_slice::<String>(key).is_ok_and(|key| key.as_bytes() == MEMBER))
+}
+
+/// Visits the members of an object: the key in its quotes, and the whole member. False if it is no
+/// object.
+fn each_member<'a>(json: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) -> bool {
+    let mut scan = Scan { json, at: 0 };
+    scan.skip_blank();
+    if scan.peek() != Some(b'{') {
+        return false;
+    }
+    scan.at += 1;
+    loop {
+        scan.skip_blank();
+        if scan.peek() != Some(b'"') {
+            return true;
+        }
+        let start = scan.at;
+        scan.skip_string();
+        let key = json.get(start..scan.at).unwrap_or_default();
+        scan.skip_value();
+        visit(key, json.get(start..scan.at).unwrap_or_default());
+        if scan.peek() == Some(b',') {
+            scan.at += 1;
+        }
+    }
+}
+
+/// A position in valid JSON.
+struct Scan<'a> {
+    json: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.json.get(self.at).copied()
+    }
+
+    fn skip_blank(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.at += 1;
+        }
+    }
+
+    /// From a quote to behind the one that ends the string.
+    fn skip_string(&mut self) {
+        self.at += 1;
+        while let Some(byte) = self.peek() {
+            self.at += if byte == b'\\' { 2 } else { 1 };
+            if byte == b'"' {
+                return;
+            }
+        }
+    }
+
+    /// To the comma or brace behind a value.
+    fn skip_value(&mut self) {
+        let mut depth = 0_u32;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => {
+                    self.skip_string();
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b',' | b'}' if depth == 0 => return,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    fn identity(sub: &str, name: &str) -> Identity {
+        Identity { sub: sub.into(), name: name.into() }
+    }
+
+    fn stamped(state: &str, sub: &str, name: &str) -> String {
+        let stamped = stamp(&strip(state.as_bytes()), &identity(sub, name));
+        String::from_utf8(stamped.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn presence_15_the_identity_is_the_last_member_and_the_others_keep_their_bytes() {
+        let cases = [
+            ("{}", r#"{"syncline":{"sub":"ada","name":"Ada"}}"#),
+            (" { } \n", r#" { "syncline":{"sub":"ada","name":"Ada"}}"#),
+            (
+                r#"{"z":1.0,"a":1e400,"name":"Lexical's","user":{"name":"B","syncline":1},"l":[{},"}"]}"#,
+                r#"{"z":1.0,"a":1e400,"name":"Lexical's","user":{"name":"B","syncline":1},"l":[{},"}"],"syncline":{"sub":"ada","name":"Ada"}}"#,
+            ),
+            // What is no object has no members.
+            ("1", "1"),
+            ("[\"syncline\"]", "[\"syncline\"]"),
+            ("\"{}\"", "\"{}\""),
+        ];
+        for (state, expected) in cases {
+            assert_eq!(stamped(state, "ada", "Ada"), expected);
+        }
+        assert_eq!(stamped("{}", "ada", ""), r#"{"syncline":{"sub":"ada"}}"#);
+        assert_eq!(
+            stamped("{}", "", "A\"\u{1}\u{2028}"),
+            "{\"syncline\":{\"name\":\"A\\\"\\u0001\u{2028}\"}}"
+        );
+        assert_eq!(stamped(r#"{"a":1}"#, "", ""), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn presence_16_nobody_else_writes_the_member() {
+        let cases = [
+            (r#"{"syncline":{"sub":"root"}}"#, "{}"),
+            (r#"{"\u0073yncline":{"sub":"root"},"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a": 1 , "sync\u006cine" : [ "}" , "\"" ] , "b":2 }"#, r#"{"a": 1 ,"b":2 }"#),
+            (r#"{"syncline":1,"syncline":2,"s\u0079ncline":3}"#, "{}"),
+            (r#"{"\ud800":1,"Syncline":2,"syncline ":3,"syncline\\":4}"#, ""),
+        ];
+        for (state, expected) in cases {
+            let expected = if expected.is_empty() { state } else { expected };
+            assert_eq!(stamped(state, "", ""), expected, "{state}");
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~\"\\\\{}\\[\\],:é]{0,8}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![Just("syncline".to_owned()), "[\"\\\\{},a-c]{0,4}"];
+        leaf.prop_recursive(3, 24, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(key.clone(), inner, 0..4)
+                    .prop_map(|map| Value::Object(Map::from_iter(map))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn presence_15_a_parser_sees_the_identity_and_every_other_member(state in json(), pretty: bool) {
+            let text = if pretty {
+                serde_json::to_string_pretty(&state).unwrap()
+            } else {
+                state.to_string()
+            };
+            let read: Value = serde_json::from_str(&stamped(&text, "ada", "A \"b\"")).unwrap();
+            let mut expected = state;
+            if let Value::Object(members) = &mut expected {
+                members.insert("syncline".into(), serde_json::json!({"sub": "ada", "name": "A \"b\""}));
+            }
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn presence_16_no_bytes_make_it_do_anything_but_return(bytes: Vec<u8>) {
+            let state = strip(&bytes);
+            stamp(&state, &identity("ada", "Ada"));
+        }
+    }
+}
