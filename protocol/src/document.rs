@@ -11,6 +11,7 @@
 mod answer;
 mod check;
 pub mod effect;
+mod granting;
 mod halt;
 pub mod input;
 pub mod limits;
@@ -169,6 +170,7 @@ impl Document {
             Input::Joined { session, grant, dialect, epoch } => {
                 self.joined(session, Session::new(turn.now, grant, dialect, epoch), turn);
             }
+            Input::Granted { session, grant } => self.granted(session, grant, turn),
             Input::Received { session, message } => self.received(session, message, turn),
             Input::Overflowed { session } => {
                 if let Some(session) = self.sessions.get_mut(&session) {

@@ -20,6 +20,8 @@ const QUERY_AWARENESS: u64 = 3;
 const WELCOME: u64 = 64;
 const SAVED: u64 = 65;
 const REFUSED: u64 = 66;
+const TOKEN_WANTED: u64 = 67;
+const TOKEN: u64 = 68;
 
 const SYNC_STEP_1: u64 = 0;
 const SYNC_STEP_2: u64 = 1;
@@ -125,6 +127,21 @@ impl ClientMessage {
     }
 }
 
+/// `syncline.v1`: the fresh token that a frame brings, if that is what it holds. It is meant for the
+/// connection: no document ever sees one.
+///
+/// # Errors
+/// If the frame is cut short, or something follows the token.
+pub fn decode_token(frame: &[u8]) -> Result<Option<&str>, FrameError> {
+    let mut reader = Reader::new(frame);
+    let Ok(TOKEN) = reader.var_uint() else { return Ok(None) };
+    let token = reader.string()?;
+    match reader.remaining() {
+        0 => Ok(Some(token)),
+        bytes => Err(FrameError::Trailing { bytes }),
+    }
+}
+
 impl ClientMessage {
     /// Bytes of its payload.
     #[must_use]
@@ -198,6 +215,11 @@ pub enum ServerMessage<'a> {
         word: &'a str,
         /// What happened and what to do.
         text: &'a str,
+    },
+    /// `syncline.v1`: the token ends soon, and another one would let the session go on.
+    TokenWanted {
+        /// Until the connection is closed.
+        seconds_left: u64,
     },
 }
 
@@ -280,6 +302,10 @@ impl ServerMessage<'_> {
                 write_var_uint(&mut frame, number);
                 write_buffer(&mut frame, word.as_bytes());
                 write_buffer(&mut frame, text.as_bytes());
+            }
+            Self::TokenWanted { seconds_left } => {
+                write_var_uint(&mut frame, TOKEN_WANTED);
+                write_var_uint(&mut frame, seconds_left);
             }
         }
         frame.freeze()

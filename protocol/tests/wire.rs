@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 use syncline_protocol::gate::{PresenceEntry, StateVector};
-use syncline_protocol::wire::{ClientMessage, ServerMessage, Welcome};
+use syncline_protocol::wire::{ClientMessage, ServerMessage, Welcome, decode_token};
 use syncline_protocol::{Access, ClientId, Durability, Epoch, SessionId, Timestamp};
 
 const Y_WEBSOCKET: &str = include_str!("../../tests/vectors/y-websocket.json");
@@ -58,6 +58,22 @@ fn frame_1_broken_frames_are_refused() {
 }
 
 #[test]
+fn frame_1_a_token_is_read_where_one_may_be_sent() {
+    for vector in vectors(SYNCLINE_V1, "client") {
+        let frame = bytes(&vector, "hex");
+        assert_eq!(decode_token(&frame).unwrap(), Some(text(&vector, "token")), "{vector}");
+        assert!(ClientMessage::decode(&frame).is_err(), "no document sees one");
+    }
+    for vector in vectors(SYNCLINE_V1, "refused") {
+        assert!(decode_token(&bytes(&vector, "hex")).is_err(), "{vector}");
+    }
+    for vector in vectors(Y_WEBSOCKET, "client") {
+        assert_eq!(decode_token(&bytes(&vector, "hex")).unwrap(), None, "{vector}");
+    }
+    assert_eq!(decode_token(&[]).unwrap(), None);
+}
+
+#[test]
 fn frame_1_server_vectors_encode() {
     let all = [vectors(Y_WEBSOCKET, "server"), vectors(SYNCLINE_V1, "server")].concat();
     for vector in all {
@@ -89,6 +105,9 @@ fn frame_1_server_vectors_encode() {
                 word: text(&vector, "word"),
                 text: text(&vector, "text"),
             },
+            "tokenWanted" => {
+                ServerMessage::TokenWanted { seconds_left: vector["secondsLeft"].as_u64().unwrap() }
+            }
             kind => panic!("{kind}"),
         };
         assert_eq!(message.encode(), bytes(&vector, "hex"), "{vector}");

@@ -23,6 +23,14 @@ pub enum Input {
         /// The history that its client says it holds.
         epoch: Option<Epoch>,
     },
+    /// Another grant holds for a session from here on: a new token, or an order that takes rights
+    /// away.
+    Granted {
+        /// The session.
+        session: SessionId,
+        /// What it may do.
+        grant: Grant,
+    },
     /// A session's client sent a message.
     Received {
         /// The session.

@@ -161,6 +161,16 @@ impl Presence {
         Ok(())
     }
 
+    /// Shows the states of a session under the identity that it has now.
+    pub(crate) fn rename(&mut self, session: SessionId, identity: &Identity, stamping: Stamping) {
+        for (&client, state) in &mut self.states {
+            if state.owner == Some(session) {
+                state.shown = state.json.as_ref().map(|json| shown(json, identity, stamping));
+                self.pending.insert(client);
+            }
+        }
+    }
+
     /// What peers must be sent now. What was published in this tick already waits for the next.
     pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
         let tick = clock_tick(now);

@@ -82,11 +82,20 @@ impl Document {
         if access.may_write() && halt.is_some() && session.owed == Owed::Nothing {
             session.owed = Owed::Question;
         }
+        self.welcome(id, turn);
+        if access.may_write() && halt.is_none() {
+            self.ask(id, turn);
+        }
+    }
+
+    /// Tells a session what it has joined, and what it may do there.
+    pub(super) fn welcome(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get(&id) else { return };
         if session.dialect == Dialect::SynclineV1 {
             let welcome = Welcome {
                 session: id,
                 epoch: self.epoch,
-                access,
+                access: session.grant.access,
                 durability: self.limits.durability,
                 quarantined: self.quarantine.is_some(),
                 message_bytes_max: self.limits.message_bytes_max as u64,
@@ -95,9 +104,6 @@ impl Document {
                 time: turn.now,
             };
             turn.send(id, ServerMessage::Welcome(welcome).encode(), Delivery::Required);
-        }
-        if access.may_write() && halt.is_none() {
-            self.ask(id, turn);
         }
     }
 

@@ -1,8 +1,9 @@
+use syncline_protocol::document::Input;
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{Access, CloseCode, Grant, PresenceRight};
+use syncline_protocol::{Access, CloseCode, Grant, Identity, PresenceRight, SessionId};
 
-use crate::scene::{Got, Person, Scene, grant, limits};
+use crate::scene::{Got, Person, Scene, grant, limits, refused};
 
 const HERE: Option<&str> = Some("{}");
 
@@ -91,4 +92,156 @@ fn grant_4_a_reader_is_seen() {
     scene.join(2, Access::Read, Dialect::YWebsocket);
     scene.show(2, &[(20, 1, HERE)]);
     assert_eq!(scene.seen(1), [(20, Some("{}".into()))]);
+}
+
+fn regrant(scene: &mut Scene, session: u64, grant: Grant) {
+    let session = SessionId::new(session);
+    scene.handle(Input::Granted { session, grant });
+}
+
+fn access_told(scene: &Scene, session: u64) -> usize {
+    scene.got(session).iter().filter(|got| matches!(got, Got::Welcome(..))).count()
+}
+
+#[test]
+fn grant_5_who_loses_the_right_to_write_is_refused_from_there_on() {
+    let mut scene = Scene::ready(limits());
+    scene.writer(1);
+    scene.follower(2);
+    let person = Person::new(1);
+    scene.update(1, &person.write("before"));
+    regrant(&mut scene, 1, grant(Access::Read));
+    assert_eq!(access_told(&scene, 1), 1, "it is told");
+    scene.clear();
+    for frame in 2..4 {
+        scene.update(1, &person.write("after"));
+        assert_eq!(scene.got_sync(1).last(), Some(&refused(frame, "forbidden_write")));
+    }
+    scene.answer(1, &person.everything());
+    assert_eq!(scene.appended(), 0);
+    assert_eq!(scene.got_sync(2), []);
+    scene.persisted(1);
+    assert!(scene.got_sync(1).contains(&Got::Saved(1)), "what was taken before is acknowledged");
+    assert_eq!(scene.text(), "before");
+    assert_eq!(scene.document.session_count(), 2);
+}
+
+#[test]
+fn grant_5_a_stock_client_that_loses_the_right_is_told_once() {
+    let mut scene = Scene::ready(limits());
+    scene.follower(1);
+    regrant(&mut scene, 1, grant(Access::Read));
+    assert_eq!(scene.got(1), [], "and not before it tries");
+    let person = Person::new(1);
+    scene.update(1, &person.write("a"));
+    scene.update(1, &person.write("b"));
+    assert_eq!(scene.got(1), [Got::Denied("forbidden_write".into())]);
+}
+
+#[test]
+fn grant_5_a_reader_owes_no_answer_any_more() {
+    let mut scene = Scene::ready(limits());
+    scene.writer(1);
+    let person = Person::new(1);
+    person.write("missing");
+    scene.update(1, &person.write("after a hole"));
+    assert_eq!(scene.got_sync(1).last(), Some(&Got::Question));
+    regrant(&mut scene, 1, grant(Access::Read));
+    scene.clear();
+    scene.pass(Millis::from_secs(60));
+    assert_eq!(scene.got_sync(1), []);
+}
+
+#[test]
+fn grant_6_who_gains_the_right_is_asked_and_nothing_counts_before_the_answer() {
+    let mut scene = Scene::ready(limits());
+    scene.join(1, Access::Read, Dialect::SynclineV1);
+    let person = Person::new(1);
+    scene.update(1, &person.write("refused"));
+    scene.clear();
+    regrant(&mut scene, 1, grant(Access::Write));
+    assert_eq!(access_told(&scene, 1), 1);
+    assert_eq!(scene.got_sync(1), [Got::Question]);
+    let other = Person::new(2);
+    scene.update(1, &other.write("new"));
+    scene.persisted(1);
+    assert_eq!(scene.got_sync(1), [Got::Question], "the first frame is not on disk");
+    scene.answer(1, &person.everything());
+    scene.persisted(2);
+    assert_eq!(scene.got_sync(1).last(), Some(&Got::Saved(3)));
+    assert!(scene.text().contains("refused") && scene.text().contains("new"));
+}
+
+#[test]
+fn grant_6_who_gains_the_right_in_a_stall_is_asked_after_it() {
+    let mut scene = Scene::ready(limits());
+    scene.join(1, Access::Read, Dialect::SynclineV1);
+    scene.stall();
+    scene.clear();
+    regrant(&mut scene, 1, grant(Access::Write));
+    assert_eq!(scene.got_sync(1), []);
+    scene.resume();
+    assert_eq!(scene.got_sync(1), [Got::Question]);
+}
+
+#[test]
+fn grant_7_what_waits_for_the_load_is_judged_by_the_latest_grant() {
+    for (first, then, text) in
+        [(Access::Write, Access::Read, ""), (Access::Read, Access::Write, "waited")]
+    {
+        let mut scene = Scene::new(limits());
+        scene.join(1, first, Dialect::SynclineV1);
+        scene.update(1, &Person::new(1).write("waited"));
+        regrant(&mut scene, 1, grant(then));
+        scene.load();
+        assert_eq!(scene.text(), text);
+        assert_eq!(access_told(&scene, 1), 1);
+        scene.persisted(1);
+        let saved = scene.got_sync(1).contains(&Got::Saved(1));
+        assert_eq!(saved, then.may_write());
+    }
+}
+
+#[test]
+fn grant_8_who_must_not_be_seen_any_more_is_gone_at_once() {
+    let mut scene = Scene::ready(limits());
+    for session in 1..=2 {
+        scene.follower(session);
+        scene.show(session, &[(10 * session, 1, HERE)]);
+    }
+    scene.clear();
+    regrant(&mut scene, 2, with_presence(PresenceRight::Hidden));
+    assert_eq!(scene.seen(1), [(20, None)]);
+    scene.show(2, &[(20, 2, HERE)]);
+    assert_eq!(scene.seen(1), [(20, None)]);
+    scene.show(1, &[(10, 2, HERE)]);
+    assert_eq!(scene.seen(2).last(), Some(&(10, Some("{}".into()))));
+    regrant(&mut scene, 2, with_presence(PresenceRight::None));
+    assert_eq!(scene.seen(2).last(), Some(&(10, None)), "what it saw is taken away");
+    scene.clear();
+    scene.show(1, &[(10, 3, HERE)]);
+    scene.pass(Millis::from_secs(5));
+    assert_eq!(scene.seen(2), []);
+    regrant(&mut scene, 2, grant(Access::Write));
+    scene.show(2, &[(20, 3, HERE)]);
+    assert_eq!(scene.seen(1).last(), Some(&(20, Some("{}".into()))));
+    assert!(scene.seen(2).contains(&(10, Some("{}".into()))));
+}
+
+#[test]
+fn grant_9_who_is_called_something_else_is_shown_so() {
+    let named = |name: &str| Grant {
+        identity: Identity { sub: "ada".into(), name: name.into() }.into(),
+        ..grant(Access::Write)
+    };
+    let mut scene = Scene::ready(limits());
+    scene.follower(1);
+    scene.join_with(2, named("Ada"), Dialect::SynclineV1);
+    scene.show(2, &[(20, 1, HERE)]);
+    scene.clear();
+    scene.pass(Millis(65));
+    regrant(&mut scene, 2, named("Countess"));
+    let state = r#"{"syncline":{"sub":"ada","name":"Countess"}}"#;
+    assert_eq!(scene.seen(1), [(20, Some(state.to_owned()))]);
+    assert_eq!(access_told(&scene, 2), 0, "its rights are what they were");
 }
