@@ -64,7 +64,8 @@ impl Pair {
         self.said += 1;
         let state = format!("{{\"said\":{}}}", self.said);
         self.writer.announce(self.said, &state).await;
-        let is_seen = |reader: &Client| reader.present.values().any(|it| *it == state);
+        let stamped = state.replace('}', r#","syncline":{"sub":"tester"}}"#);
+        let is_seen = |reader: &Client| reader.present.values().any(|it| *it == stamped);
         self.reader.until("the writer's presence", is_seen).await;
         let url = server.url(self.document, &token(self.document, Access::Read));
         let text = Client::join(&url).await.content();

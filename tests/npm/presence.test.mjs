@@ -13,10 +13,16 @@ const RESTART_MS = 8_000
 
 const user = name => ({ user: { name, color: '#30bced' } })
 
+/** A state without what the server puts into it. */
+function own (state) {
+  const { syncline: _, ...own } = state ?? {}
+  return state && JSON.stringify(own)
+}
+
 /** Waits until `watcher` sees `client` with exactly the state that `client` has. */
 function sees (watcher, client, within = SOON_MS) {
-  const expected = () => JSON.stringify(client.awareness.getLocalState())
-  const seen = () => JSON.stringify(watcher.awareness.getStates().get(client.id))
+  const expected = () => own(client.awareness.getLocalState())
+  const seen = () => own(watcher.awareness.getStates().get(client.id))
   return until(() => watcher.provider.wsconnected && seen() === expected(), {
     within, what: () => `${expected()} seen; there is ${seen()}`
   })
@@ -46,6 +52,20 @@ test('client_3_presence_appears_at_the_others_both_ways', async t => {
   await sees(a, b)
   a.awareness.setLocalStateField('cursor', { anchor: 1, head: 2 })
   await sees(b, a)
+})
+
+test('client_8_presence_carries_the_verified_identity_and_leaves_the_rest_alone', async t => {
+  const server = await startServer(t)
+  const ada = await join(t, server, 'team/presence', { sub: 'ada', name: 'Ada "A" \u2028' })
+  const bob = await join(t, server, 'team/presence', { sub: 'bob', name: 'Bob' })
+  const seen = () => bob.awareness.getStates().get(ada.id)
+  // Lexical's fields, and a claim to be somebody else.
+  const lexical = { name: 'Eve', color: '#ff0000', focusing: true, anchorPos: null, awarenessData: { x: 0.1 } }
+  ada.awareness.setLocalState({ ...lexical, syncline: { sub: 'root' } })
+  const expected = { ...lexical, syncline: { sub: 'ada', name: 'Ada "A" \u2028' } }
+  await until(() => JSON.stringify(seen()) === JSON.stringify(expected), {
+    within: SOON_MS, what: () => `${JSON.stringify(expected)}; there is ${JSON.stringify(seen())}`
+  })
 })
 
 test('client_3_presence_first_state_with_clock_0_shows_at_once', async t => {
