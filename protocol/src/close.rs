@@ -28,6 +28,8 @@ pub enum CloseCode {
     ForbiddenWrite,
     /// The web page that asks is not one that may.
     OriginBlocked,
+    /// The rights were taken back.
+    Revoked,
     /// The client holds a history that the document no longer has.
     EpochMismatch,
     /// A frame or update is larger than the limit.
@@ -36,6 +38,8 @@ pub enum CloseCode {
     DocumentTooLarge,
     /// A limit on concurrent work is reached.
     Overloaded,
+    /// The client asks for more than it may in a time.
+    RateLimited,
     /// The client reads slower than others write.
     SlowReader,
     /// The store cannot be read or written at the moment.
@@ -53,7 +57,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -64,10 +68,12 @@ impl CloseCode {
         Self::ForbiddenDocument,
         Self::ForbiddenWrite,
         Self::OriginBlocked,
+        Self::Revoked,
         Self::EpochMismatch,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
         Self::Overloaded,
+        Self::RateLimited,
         Self::SlowReader,
         Self::StoreUnavailable,
         Self::DocumentQuarantined,
@@ -85,10 +91,14 @@ impl CloseCode {
             | Self::TokenInvalid
             | Self::TokenExpired
             | Self::TokenNotYetValid => 4401,
-            Self::ForbiddenDocument | Self::ForbiddenWrite | Self::OriginBlocked => 4403,
+            Self::ForbiddenDocument
+            | Self::ForbiddenWrite
+            | Self::OriginBlocked
+            | Self::Revoked => 4403,
             Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded
+            | Self::RateLimited
             | Self::SlowReader
             | Self::StoreUnavailable
             | Self::DocumentQuarantined
@@ -112,10 +122,12 @@ impl CloseCode {
             Self::ForbiddenDocument => "forbidden_document",
             Self::ForbiddenWrite => "forbidden_write",
             Self::OriginBlocked => "origin_blocked",
+            Self::Revoked => "revoked",
             Self::EpochMismatch => "epoch_mismatch",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
             Self::SlowReader => "slow_reader",
             Self::StoreUnavailable => "store_unavailable",
             Self::DocumentQuarantined => "document_quarantined",

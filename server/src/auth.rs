@@ -18,6 +18,7 @@ use syncline_protocol::access;
 
 use self::token::{Token, invalid};
 
+pub(crate) use self::claims::covers;
 pub use self::claims::{Claims, PresenceClaim};
 pub use self::error::TokenError;
 pub use self::jwks::{AddressError, Jwks, JwksError, LeftOut, SetError};

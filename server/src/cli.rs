@@ -23,6 +23,7 @@ use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
+use crate::revoked::{Revoked, RevokedError};
 use crate::server::{self, Parts, StopError};
 use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::memory::Memory;
@@ -43,6 +44,8 @@ enum CliError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
     #[error(
         "cannot listen on {listen}; is another program using the port? \
          --listen 127.0.0.1:0 takes any free one"
@@ -77,7 +80,7 @@ impl CliError {
             | Self::Sign(_) => 70,
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
-            Self::Store(_) => 73,
+            Self::Store(_) | Self::Revoked(_) => 73,
             Self::Output(_) => 74,
             Self::Config(_) | Self::LogFilter { .. } => 78,
         }
@@ -147,7 +150,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             .await
             .map_err(|source| CliError::Listen { listen: config.listen, source })?;
         let address = listener.local_addr().map_err(CliError::Runtime)?;
-        let (store, trouble) = open_store(&config)?;
+        let (store, trouble, revoked) = open_store(&config)?;
         let stop = stop_signal().map_err(CliError::Runtime)?;
         announce(&config, address).map_err(CliError::Output)?;
         info!(
@@ -159,6 +162,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             trouble,
             verifier: Verifier::new(config.auth.keys, config.auth.jwks, config.auth.expected),
             origins: config.auth.origins,
+            revoked,
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
             stamping: config.stamping,
@@ -170,18 +174,18 @@ fn serve(config: Config) -> Result<(), CliError> {
     served
 }
 
-/// The documents, and what is known of those in trouble.
-fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble), CliError> {
+/// The documents, what is known of those in trouble, and who was revoked.
+fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble, Revoked), CliError> {
     if config.durability == Durability::Memory {
         warn!("Documents are kept in memory only and end with this process.");
-        return Ok((Arc::new(Memory::new()), Trouble::in_memory()));
+        return Ok((Arc::new(Memory::new()), Trouble::in_memory(), Revoked::in_memory()));
     }
     let options =
         EmbeddedOptions { durability: config.durability, ..EmbeddedOptions::new(&config.data) };
     let store = Embedded::open(options)?;
     // After the folder is held: the notes are this process's from here on.
     let trouble = Trouble::open(&config.data, config.file.as_deref());
-    Ok((Arc::new(store), trouble))
+    Ok((Arc::new(store), trouble, Revoked::open(&config.data)?))
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {

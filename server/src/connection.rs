@@ -3,28 +3,29 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use syncline_protocol::wire::{self, ClientMessage, Dialect};
-use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Grant, SessionId};
+use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
-use crate::hub::{Hub, JoinError, Mail, Mailbox};
+use crate::hub::{Gone, JoinError, Mail};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::outbox::{Attention, Outbox};
+use crate::renewal::Renewal;
+use crate::server::Context;
+use crate::sessions::{Held, LiveSession};
 use crate::socket::{Socket, refuse};
 
 /// What a verified client asked for.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) document: DocumentName,
-    pub(crate) grant: Grant,
+    pub(crate) held: Held,
     pub(crate) dialect: Dialect,
     /// The history that the client says it holds.
     pub(crate) epoch: Option<Epoch>,
@@ -32,12 +33,14 @@ pub(crate) struct Admission {
 
 /// Serves one client until either side ends it.
 pub(crate) async fn serve(
-    hub: Arc<Hub>,
+    context: Arc<Context>,
     socket: Socket,
     outbox: Arc<Outbox>,
     admission: Admission,
 ) {
-    let mailbox = match hub.open(&admission.document) {
+    let hub = &context.hub;
+    let Admission { document, held, dialect, epoch } = admission;
+    let mailbox = match hub.open(&document) {
         Ok(mailbox) => mailbox,
         Err(JoinError::TooManyDocuments) => {
             let text = "as many documents are open as this server allows; try again later";
@@ -49,62 +52,68 @@ pub(crate) async fn serve(
         }
     };
     let session = hub.session_id();
-    debug!(
-        document = %admission.document, %session, user = &*admission.grant.identity.sub,
-        access = ?admission.grant.access, "A session begins."
-    );
-    hub.sessions.fetch_add(1, Ordering::Relaxed);
-    let expires_at = expiry(&hub, &admission.grant);
-    let join = Mail::Join {
-        session,
-        grant: admission.grant,
-        dialect: admission.dialect,
-        epoch: admission.epoch,
-        outbox: Arc::clone(&outbox),
+    let opened_at = outbox.written_at();
+    let live = LiveSession::new(session, document.clone(), mailbox.clone(), outbox, held);
+    let entered = hub.sessions.enter(live);
+    let live = Arc::clone(&entered.session);
+    // Revoked since the token was checked: nobody found this session among those who are connected.
+    let admitted = live.change(|held| context.revoked.limit(&document, held.clone()));
+    let grant = match admitted {
+        Ok(grant) => grant,
+        Err(close) => {
+            drop((entered, live, mailbox));
+            return refuse(socket, close).await;
+        }
     };
+    debug!(
+        %document, %session, user = &*grant.identity.sub, access = ?grant.access,
+        "A session begins."
+    );
     let now = Instant::now();
     let connection = Connection {
+        context: &context,
         socket,
-        mailbox: mailbox.clone(),
-        session,
-        outbox,
+        live: Arc::clone(&live),
+        dialect,
         heard_at: now,
         pinged_at: now,
         kept_alive_at: now,
-        expires_at,
+        opened_at,
+        renewal: Renewal::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
     };
-    if mailbox.send(join).await.is_ok() {
+    if mailbox.send(Mail::Join { session: live, dialect, epoch }).await.is_ok() {
         let (socket, close) = connection.run().await;
-        // The mailbox closes only when the document's task is gone.
-        drop(mailbox.send(Mail::Leave { session }).await);
-        drop(mailbox);
-        if let Some(close) = close {
-            info!(
-                document = %admission.document, %session, code = close.code.word(),
-                text = close.text, "A session was closed."
-            );
-            refuse(socket, close).await;
-        }
+        // The document may be busy, and the client must not wait for that.
+        let leave = async {
+            // The mailbox closes only when the document's task is gone.
+            drop(mailbox.send(Mail::Leave { session }).await);
+            drop((entered, mailbox));
+        };
+        let goodbye = async {
+            if let Some(close) = close {
+                info!(
+                    %document, %session, code = close.code.word(), text = close.text,
+                    "A session was closed."
+                );
+                refuse(socket, close).await;
+            }
+        };
+        tokio::join!(leave, goodbye);
     }
-    hub.sessions.fetch_sub(1, Ordering::Relaxed);
-    debug!(document = %admission.document, %session, "A session ended.");
+    debug!(%document, %session, "A session ended.");
 }
 
-fn expiry(hub: &Hub, grant: &Grant) -> Instant {
-    let lasts = grant.ends_at() - hub.clock.now();
-    // Far beyond any process's life, and still within what a timer can hold.
-    Instant::now() + Duration::from_millis(lasts.0).min(Duration::from_secs(10 * 365 * 86_400))
-}
-
-struct Connection {
+struct Connection<'a> {
+    context: &'a Context,
     socket: Socket,
-    mailbox: Mailbox,
-    session: SessionId,
-    outbox: Arc<Outbox>,
+    live: Arc<LiveSession>,
+    dialect: Dialect,
     heard_at: Instant,
     pinged_at: Instant,
     kept_alive_at: Instant,
-    expires_at: Instant,
+    /// What the outbox says before anything was written.
+    opened_at: Instant,
+    renewal: Renewal,
 }
 
 enum Event {
@@ -114,13 +123,13 @@ enum Event {
     DocumentGone,
 }
 
-impl Connection {
+impl Connection<'_> {
     /// Runs until the end; returns the close to send, if the peer is still there to hear it.
     async fn run(mut self) -> (Socket, Option<Close>) {
-        let outbox = Arc::clone(&self.outbox);
-        let mailbox = self.mailbox.clone();
+        let live = Arc::clone(&self.live);
+        let (outbox, mailbox) = (&live.outbox, &live.mailbox);
         // Registered once, not at every turn of the loop. Activity only moves the next timer
-        // later, so one that fires early is set anew.
+        // later, so one that fires early is set anew; another token may move it to an earlier one.
         let mut gone = pin!(mailbox.closed());
         let mut timer = pin!(sleep_until(self.next_timer()));
         loop {
@@ -138,8 +147,7 @@ impl Connection {
                 Event::Received(None) | Event::Attention(Attention::Broken) => Some(None),
                 // Nothing is left to write, so the document may send its diff.
                 Event::Attention(Attention::Lagging) => {
-                    drop(mailbox.send(Mail::Drained { session: self.session }).await);
-                    None
+                    deliver(&live, Mail::Drained { session: live.session }).await
                 }
                 Event::Attention(Attention::Close(close)) => Some(Some(close)),
                 Event::Timer => {
@@ -155,6 +163,9 @@ impl Connection {
             if let Some(close) = end {
                 return (self.socket, close);
             }
+            if self.renewal.take_change() {
+                timer.as_mut().reset(self.next_timer());
+            }
         }
     }
 
@@ -168,7 +179,7 @@ impl Connection {
             }
             // tungstenite answers these at the next read. After its close nothing may follow.
             Message::Close(_) => {
-                self.outbox.end();
+                self.live.outbox.end();
                 None
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
@@ -176,14 +187,48 @@ impl Connection {
     }
 
     async fn frame(&mut self, frame: &Bytes) -> Option<Option<Close>> {
+        let decoded = match self.dialect {
+            Dialect::SynclineV1 => wire::decode_token(frame),
+            Dialect::YWebsocket => Ok(None),
+        };
+        match decoded {
+            Ok(Some(token)) => return self.token(token).await,
+            Ok(None) => {}
+            Err(error) => return Some(Some(Close::new(CloseCode::BadFrame, error))),
+        }
         match ClientMessage::decode(frame) {
             Ok(message) => {
-                // A full mailbox makes this wait, which stops reading and lets TCP slow the
-                // client down. A closed one is noticed by the loop.
-                drop(self.mailbox.send_message(self.session, message).await);
-                None
+                let live = Arc::clone(&self.live);
+                delivered(&live, live.mailbox.send_message(live.session, message)).await
             }
             Err(error) => Some(Some(Close::new(CloseCode::BadFrame, error))),
+        }
+    }
+
+    /// A fresh token: what it allows holds from here on.
+    async fn token(&mut self, token: &str) -> Option<Option<Close>> {
+        if !self.renewal.takes_token(Instant::now()) {
+            let text = "tokens came faster than one a second; send one when it is asked for";
+            return Some(Some(Close::new(CloseCode::RateLimited, text)));
+        }
+        let context = self.context;
+        let renewed = context.admit(token, &self.live.document).await.and_then(|next| {
+            self.live.change(|held| {
+                if next.grant.identity.sub != held.grant.identity.sub {
+                    let text = "the new token is somebody else's; connect anew with it";
+                    return Err(Close::new(CloseCode::TokenInvalid, text));
+                }
+                // Asked again: an order to revoke may have come since, and have found the old one.
+                context.revoked.limit(&self.live.document, next)
+            })
+        });
+        match renewed {
+            Ok(grant) => {
+                self.renewal.granted(&grant, &context.hub.clock);
+                let mail = Mail::Regranted { session: self.live.session, done: None };
+                deliver(&self.live, mail).await
+            }
+            Err(close) => Some(Some(close)),
         }
     }
 
@@ -191,32 +236,55 @@ impl Connection {
         let ping = self.pinged_at + PING;
         let silence = self.heard_at + SILENCE;
         let keep_alive = self.sent_at() + KEEP_ALIVE;
-        ping.min(silence).min(keep_alive).min(self.expires_at)
+        ping.min(silence).min(keep_alive).min(self.renewal.next())
     }
 
     /// When the client was last sent something, or would have been if it read.
     fn sent_at(&self) -> Instant {
-        self.outbox.written_at().max(self.kept_alive_at)
+        self.live.outbox.written_at().max(self.kept_alive_at)
     }
 
     fn timer(&mut self) -> Option<Option<Close>> {
         let now = Instant::now();
-        if now >= self.expires_at {
+        if now >= self.renewal.ends_at() {
             let text = "the token expired while connected; connect with a new one";
             return Some(Some(Close::new(CloseCode::TokenExpired, text)));
         }
         if now >= self.heard_at + SILENCE {
             return Some(None);
         }
+        // Before anything was written its first frame, Welcome, is still to come.
+        let is_greeted = self.live.outbox.written_at() != self.opened_at;
+        if let Some(seconds_left) = self.renewal.ask(now, is_greeted) {
+            let question = ServerMessage::TokenWanted { seconds_left }.encode();
+            self.live.outbox.send(question);
+        }
         if now >= self.pinged_at + PING {
             self.pinged_at = now;
-            self.outbox.ping();
+            self.live.outbox.ping();
         }
         if now >= self.sent_at() + KEEP_ALIVE {
             self.kept_alive_at = now;
-            self.outbox.send(wire::keep_alive());
+            self.live.outbox.send(wire::keep_alive());
         }
         None
+    }
+}
+
+async fn deliver(live: &LiveSession, mail: Mail) -> Option<Option<Close>> {
+    delivered(live, live.mailbox.send(mail)).await
+}
+
+/// Waits for room in the mailbox, which stops reading and lets TCP slow the client down. A close from
+/// elsewhere ends the wait. A mailbox that is gone is noticed by the loop.
+async fn delivered(
+    live: &LiveSession,
+    sending: impl Future<Output = Result<(), Gone>>,
+) -> Option<Option<Close>> {
+    tokio::select! {
+        biased;
+        _ = sending => None,
+        close = poll_fn(|context| live.outbox.poll_closed(context)) => Some(Some(close)),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
 use crate::outbox::{Outbox, Pushed};
 use crate::quarantine::Interrupted;
+use crate::sessions::LiveSession;
 use crate::store::Record;
 use crate::store::writer::{Durable, Progress, StoreState, StoreWriter, Urgency, WriterStopped};
 use crate::stored_document::{Opened, Watch};
@@ -71,7 +72,7 @@ enum Work {
 }
 
 struct Seat {
-    outbox: Arc<Outbox>,
+    live: Arc<LiveSession>,
     author: Arc<str>,
     /// Whether its client waits to be told what is on disk.
     urgency: Urgency,
@@ -230,6 +231,11 @@ impl DocumentTask {
             debug!(document = %self.name, "The sampler has gone on without an answer.");
         }
         if let Input::Loaded(_) = opened.input {
+            // What they sent waits inside, and would be handled now.
+            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.outbox.is_closed());
+            for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
+                self.regranted(session);
+            }
             self.watch = opened.watch;
             self.release = (self.watch == Watch::Release).then(|| self.await_release());
         }
@@ -243,13 +249,14 @@ impl DocumentTask {
 
     fn deliver(&mut self, mail: Mail) {
         match mail {
-            Mail::Join { session, grant, dialect, epoch, outbox } => {
+            Mail::Join { session: live, dialect, epoch } => {
+                let (session, grant) = (live.session, live.grant());
                 let urgency = match dialect {
                     Dialect::SynclineV1 => Urgency::Awaited,
                     Dialect::YWebsocket => Urgency::Unwatched,
                 };
                 let author = Arc::clone(&grant.identity.sub);
-                self.sessions.insert(session, Seat { outbox, author, urgency, synced: false });
+                self.sessions.insert(session, Seat { live, author, urgency, synced: false });
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
             Mail::Message { session, message, room } => {
@@ -257,13 +264,19 @@ impl DocumentTask {
                 self.receive(session, message);
                 drop(room);
             }
+            Mail::Regranted { session, done } => {
+                self.regranted(session);
+                if done.is_some_and(|done| done.send(()).is_err()) {
+                    debug!(document = %self.name, %session, "Nobody waits for this any more.");
+                }
+            }
             Mail::Check { done } => {
                 self.check = Some(done);
                 self.handle(Input::Check);
             }
             Mail::Drained { session } => {
                 if let Some(seat) = self.sessions.get(&session) {
-                    seat.outbox.reopen();
+                    seat.live.outbox.reopen();
                 }
                 self.handle(Input::Drained { session });
             }
@@ -274,8 +287,24 @@ impl DocumentTask {
         }
     }
 
+    /// Another grant holds for a session, or its socket is to be closed and it has no say any more.
+    fn regranted(&mut self, session: SessionId) {
+        let Some(seat) = self.sessions.get(&session) else { return };
+        if seat.live.outbox.is_closed() {
+            self.sessions.remove(&session);
+            self.handle(Input::Left { session });
+        } else {
+            let grant = seat.live.grant();
+            self.handle(Input::Granted { session, grant });
+        }
+    }
+
     /// Until a session's first sync is done, what it sends may be what ended a process before.
     fn receive(&mut self, session: SessionId, message: ClientMessage) {
+        // Closed from elsewhere: what it sent before that, and is not handled yet, counts no more.
+        if self.sessions.get(&session).is_none_or(|seat| seat.live.outbox.is_closed()) {
+            return;
+        }
         let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
         // What arrives before the document is there is applied by `opened`.
         let is_applied = is_sync && self.stores() && self.document.known().is_some();
@@ -343,9 +372,9 @@ impl DocumentTask {
 
     fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
         let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
-        let pushed = seat.outbox.push(frame, delivery);
+        let pushed = seat.live.outbox.push(frame, delivery);
         if pushed == Pushed::First {
-            self.unflushed.push(Arc::clone(&seat.outbox));
+            self.unflushed.push(Arc::clone(&seat.live.outbox));
         }
         pushed
     }
@@ -358,7 +387,7 @@ impl DocumentTask {
                 "Closing a session."
             );
         }
-        seat.outbox.close(close);
+        seat.live.outbox.close(close);
     }
 
     /// Whether the store takes updates at the moment.

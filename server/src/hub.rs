@@ -2,12 +2,12 @@
 //! task has agreed to end, so no document is ever loaded twice.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::document::{CheckOutcome, Stamping};
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{DocumentName, Epoch, Grant, SessionId};
+use syncline_protocol::{DocumentName, Epoch, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::document_task::DocumentTask;
 use crate::limits::{BLOCKING_DOCUMENTS, Limits, MAILBOX_LEN};
-use crate::outbox::Outbox;
+use crate::sessions::{LiveSession, Sessions};
 use crate::store::Store;
 use crate::store::writer::StoreWriter;
 use crate::trouble::Trouble;
@@ -24,11 +24,15 @@ use crate::trouble::Trouble;
 #[derive(Debug)]
 pub(crate) enum Mail {
     Join {
-        session: SessionId,
-        grant: Grant,
+        session: Arc<LiveSession>,
         dialect: Dialect,
         epoch: Option<Epoch>,
-        outbox: Arc<Outbox>,
+    },
+    /// What a session may do has changed, or nothing is left of it.
+    Regranted {
+        session: SessionId,
+        /// Told once it holds.
+        done: Option<oneshot::Sender<()>>,
     },
     Message {
         session: SessionId,
@@ -109,7 +113,7 @@ pub(crate) struct Hub {
     pub(crate) draining: CancellationToken,
     pub(crate) tasks: TaskTracker,
     next_session: AtomicU64,
-    pub(crate) sessions: AtomicUsize,
+    pub(crate) sessions: Sessions,
 }
 
 /// Why a document cannot be joined at the moment.
@@ -142,7 +146,7 @@ impl Hub {
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
             next_session: AtomicU64::new(1),
-            sessions: AtomicUsize::new(0),
+            sessions: Sessions::default(),
         }
     }
 
@@ -202,7 +206,7 @@ impl Hub {
 
     /// How many sessions are connected.
     pub(crate) fn session_count(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        self.sessions.count()
     }
 
     /// How many documents are live.

@@ -33,7 +33,7 @@ pub const MAIL_BATCH: usize = 64;
 
 /// Read buffer of an idle WebSocket. tungstenite's 128 KiB would make 10,000 idle connections
 /// cost 1.3 GB; a longer message grows the buffer for as long as it takes.
-pub const READ_BUFFER_BYTES: usize = 2 * KIB;
+pub const READ_BUFFER_BYTES: usize = KIB;
 
 /// Longest a client may go without a message before stock clients reconnect is 30 s
 /// (y-websocket's `messageReconnectTimeout`); control frames do not count in browsers.
@@ -58,7 +58,7 @@ pub const HEADER_BYTES: usize = 16 * KIB;
 pub const HEADERS: usize = 64;
 
 /// Bytes of the body of a request.
-pub const REQUEST_BYTES: usize = 4 * KIB;
+pub const BODY_BYTES: usize = 16 * KIB;
 
 /// For that body to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     /// Whether there is something that only the connection can do, and who it is.
     needs_attention: AtomicBool,
     connection: AtomicWaker,
+    /// Whether a close waits. Asked for every message of the session, so beside the lock.
+    is_closed: AtomicBool,
     bytes_max: usize,
 }
 
@@ -76,6 +78,7 @@ impl Outbox {
             socket,
             needs_attention: AtomicBool::new(false),
             connection: AtomicWaker::new(),
+            is_closed: AtomicBool::new(false),
             bytes_max,
         }
     }
@@ -125,8 +128,25 @@ impl Outbox {
         let mut state = self.state();
         state.queue.end();
         state.queue.close.get_or_insert(close);
+        self.is_closed.store(true, Ordering::Release);
         drop(state);
         self.call();
+    }
+
+    /// Whether it was closed: nothing more is sent, and nothing more of the session is taken in.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Ready once it was closed, for a connection that waits for something else meanwhile. At most
+    /// one task may ask, also for [`poll_attention`](Self::poll_attention).
+    pub(crate) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<Close> {
+        self.connection.register(context.waker());
+        if !self.is_closed() {
+            return Poll::Pending;
+        }
+        let close = self.state().queue.close.clone();
+        close.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Drops what is queued and takes no more: a close frame is next, or has arrived.

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_protocol::document::Stamping;
+use syncline_protocol::{Close, DocumentName};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{error, info};
 
-use crate::auth::Verifier;
+use crate::auth::{Claims, Verifier};
 use crate::config::Mode;
 use crate::hub::Hub;
 use crate::limits::{DRAIN, DRAIN_STALLED, Limits};
 use crate::listener;
 use crate::origins::Origins;
+use crate::revoked::Revoked;
 use crate::sampler;
+use crate::sessions::Held;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
 use crate::tickets::Tickets;
@@ -28,7 +31,22 @@ pub(crate) struct Context {
     pub(crate) verifier: Verifier,
     pub(crate) origins: Origins,
     pub(crate) tickets: Tickets,
+    pub(crate) revoked: Revoked,
     pub(crate) mode: Mode,
+}
+
+impl Context {
+    /// What a token allows in a document.
+    pub(crate) async fn admit(&self, token: &str, document: &DocumentName) -> Result<Held, Close> {
+        let claims = self.verifier.verify_with_latest(token).await;
+        self.held(&claims.map_err(|error| error.close())?, document)
+    }
+
+    /// What verified claims allow in a document.
+    pub(crate) fn held(&self, claims: &Claims, document: &DocumentName) -> Result<Held, Close> {
+        let grant = claims.grant(document).map_err(|error| error.close())?;
+        self.revoked.limit(document, Held { grant, issued_at: claims.iat.unwrap_or(0) })
+    }
 }
 
 /// Everything a server needs that its caller owns.
@@ -44,6 +62,8 @@ pub struct Parts {
     pub verifier: Verifier,
     /// Which web pages may connect.
     pub origins: Origins,
+    /// Whose tokens are not taken.
+    pub revoked: Revoked,
     /// Its bounds.
     pub limits: Limits,
     /// How it presents itself.
@@ -81,7 +101,8 @@ pub enum StopError {
 /// # Errors
 /// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts { listener, store, trouble, verifier, origins, limits, mode, stamping } = parts;
+    let Parts { listener, store, trouble, verifier, origins, revoked, limits, mode, stamping } =
+        parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
@@ -91,6 +112,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         verifier,
         origins,
         tickets: Tickets::default(),
+        revoked,
         mode,
     });
     if let Some(jwks) = context.verifier.jwks().cloned() {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use syncline_protocol::{Close, CloseCode, DocumentName};
 use tokio::time::Instant;
 
-use crate::auth::{Claims, TokenError};
+use crate::auth::{Claims, PresenceClaim, TokenError};
 use crate::limits::{TICKET, TICKETS, TICKETS_OF_ONE};
 
 /// What every ticket begins with, so that one is known wherever it turns up.
@@ -54,8 +54,9 @@ impl Tickets {
         now: Instant,
     ) -> Result<String, Close> {
         // Only what the ticket is for: patterns may take kilobytes.
-        let access = claims.grant(document).map_err(|error| error.close())?.access;
-        claims.access = std::iter::once((document.as_str().to_owned(), access)).collect();
+        let grant = claims.grant(document).map_err(|error| error.close())?;
+        claims.access = std::iter::once((document.as_str().to_owned(), grant.access)).collect();
+        claims.presence = PresenceClaim::Everywhere(grant.presence);
         let owner = hash(claims.sub.as_deref().unwrap_or(token));
         let ticket = random()?;
 

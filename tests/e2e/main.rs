@@ -12,11 +12,13 @@
 
 mod crash;
 mod disk;
+mod grant;
 mod lifecycle;
 mod measure;
 mod powercut;
 mod refusal;
 mod replay;
+mod revoke;
 mod slow;
 mod tokens;
 mod tools;

@@ -41,6 +41,10 @@ pub struct Client {
     pub held: Option<VecDeque<Vec<u8>>>,
     /// The history that the server says this is.
     pub epoch: Option<String>,
+    /// What the server says that it may do: 0 to read, 1 to write, 2 to manage.
+    pub access: Option<u64>,
+    /// How often a fresh token was asked for.
+    pub wanted: u32,
     /// Reasons of refused writes.
     pub denied: Vec<String>,
     /// What each client that is present says of itself, as JSON; `null` when it has left.
@@ -126,6 +130,8 @@ impl Client {
             sent: 0,
             held: None,
             epoch: None,
+            access: None,
+            wanted: 0,
             denied: Vec::new(),
             present: BTreeMap::new(),
             ended: None,
@@ -195,6 +201,45 @@ impl Client {
     /// Sends one frame.
     pub async fn send(&mut self, frame: Bytes) {
         self.sink.send(Message::Binary(frame)).await.expect("it is open");
+    }
+
+    /// Brings a fresh token.
+    pub async fn bring(&mut self, token: &str) {
+        let mut frame = vec![68];
+        varint::write_buffer(&mut frame, token.as_bytes());
+        self.send(frame.into()).await;
+    }
+
+    /// Sends one frame to a server that may have hung up.
+    ///
+    /// # Errors
+    /// If it has.
+    pub async fn try_send(&mut self, frame: Bytes) -> Result<(), Error> {
+        self.sink.send(Message::Binary(frame)).await
+    }
+
+    /// Waits until the connection has taken in what was sent. Whether the server ended it instead.
+    pub async fn is_over(&mut self) -> bool {
+        if self.sink.send(Message::Ping(Bytes::new())).await.is_err() {
+            return true;
+        }
+        let answered = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Pong(_))) => return false,
+                    Some(Ok(message)) => self.take(message).await,
+                    Some(Err(_)) | None => return true,
+                }
+            }
+        };
+        timeout(PATIENCE, answered).await.expect("the server answers")
+    }
+
+    /// Takes in messages until the server ends the connection.
+    pub async fn until_ended(&mut self) -> Ended {
+        let ended = self.until_or_gone(|client| client.ended.is_some());
+        timeout(PATIENCE, ended).await.expect("the server ends the connection");
+        self.ended.clone().unwrap_or(Ended { code: 1006, reason: String::new() })
     }
 
     /// Says something of itself, as JSON. Each time with a higher `clock`.
@@ -274,11 +319,16 @@ impl Client {
             64 => {
                 reader.var_uint().expect("a session");
                 self.epoch = Some(reader.string().expect("an epoch").to_owned());
+                self.access = Some(reader.var_uint().expect("an access"));
             }
             65 => self.saved = reader.var_uint().expect("a watermark"),
             66 => {
                 reader.var_uint().expect("a frame number");
                 self.denied.push(reader.string().expect("a word").to_owned());
+            }
+            67 => {
+                reader.var_uint().expect("seconds");
+                self.wanted += 1;
             }
             kind => panic!("the server sent message type {kind}"),
         }

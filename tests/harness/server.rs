@@ -185,18 +185,35 @@ impl Server {
 
     /// The status and the text that `GET path` brings.
     pub async fn get(&self, path: &str) -> (u16, String) {
+        let head = "HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = self.raw(format!("GET {path} {head}").as_bytes()).await;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), answer)
+    }
+
+    /// The status and the text that a request with a body brings.
+    pub async fn post(&self, path: &str, bearer: &str, body: &str) -> (u16, String) {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {bearer}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = self.raw(request.as_bytes()).await;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let text = answer.split_once("\r\n\r\n").map(|(_, text)| text.to_owned());
+        (status.expect("a status"), text.unwrap_or_default())
+    }
+
+    /// What some bytes are answered with, up to the end of the connection.
+    pub async fn raw(&self, request: &[u8]) -> String {
         let answer = async {
             let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-            let head = "HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            let asked = stream.write_all(format!("GET {path} {head}").as_bytes()).await;
-            asked.expect("it listens on");
+            stream.write_all(request).await.expect("it listens on");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.expect("an answer");
             answer
         };
-        let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-        (status.expect("a status"), answer)
+        timeout(PATIENCE, answer).await.expect("an answer in time")
     }
 
     /// Asks `/readyz` until it answers with `status`; returns what it says.

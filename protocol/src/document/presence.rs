@@ -163,9 +163,10 @@ impl Presence {
 
     /// Shows the states of a session under the identity that it has now.
     pub(crate) fn rename(&mut self, session: SessionId, identity: &Identity, stamping: Stamping) {
-        for (&client, state) in &mut self.states {
-            if state.owner == Some(session) {
-                state.shown = state.json.as_ref().map(|json| shown(json, identity, stamping));
+        let own = self.states.iter_mut().filter(|(_, state)| state.owner == Some(session));
+        for (&client, state) in own {
+            if let Some(json) = &state.json {
+                state.shown = Some(shown(json, identity, stamping));
                 self.pending.insert(client);
             }
         }

@@ -1,20 +1,22 @@
-//! The REST face below `/api/v1/`. Every request carries a token in `Authorization`: a cookie would
-//! be sent along for any page that asks.
+//! REST, below `/api/v1/`: for the application's own backend, its pages and its operators. Every
+//! request carries a token in `Authorization`: a cookie would be sent along for any page that asks.
 
+pub(crate) mod revoke;
 pub(crate) mod tickets;
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use syncline_protocol::{Close, CloseCode};
+use serde::de::DeserializeOwned;
+use syncline_protocol::{Access, Close, CloseCode};
 use tokio::time::timeout;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::hyper::body::Buf;
 
 use super::{Reply, credentials, problem, refusal, reply};
-use crate::auth::{Claims, TokenError};
-use crate::limits::{BODY_TIMEOUT, REQUEST_BYTES};
+use crate::auth::Claims;
+use crate::limits::{BODY_BYTES, BODY_TIMEOUT};
 use crate::origins::Carrier;
 use crate::server::Context;
 
@@ -47,12 +49,21 @@ async fn route(
     method: &Method,
     path: &str,
     headers: &HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-    context: &Context,
+    stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+    context: &Arc<Context>,
 ) -> Result<Reply, Close> {
+    // The token first: a stranger's body is not read.
     match (path, method) {
-        ("tickets", &Method::POST) => tickets::issue(headers, body, context).await,
-        ("tickets", _) => {
+        ("revoke", &Method::POST) => {
+            let claims = admin(headers, context).await?;
+            let order = body(stream).await;
+            Ok(revoke::answer(order, claims.sub, Arc::clone(context)).await)
+        }
+        ("tickets", &Method::POST) => {
+            let (claims, token) = claims(headers, context).await?;
+            tickets::issue(body(stream).await?, claims, &token, context)
+        }
+        ("revoke" | "tickets", _) => {
             let text = "this address takes POST";
             Ok(problem(StatusCode::METHOD_NOT_ALLOWED, CloseCode::BadRequest.word(), text))
         }
@@ -81,38 +92,53 @@ async fn claims(headers: &HeaderMap, context: &Context) -> Result<(Claims, Strin
     let token = credentials::bearer(headers).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| {
         let text = "no token was presented; put one in the header Authorization: Bearer";
-        Close::new(TokenError::Missing.close().code, text)
+        Close::new(CloseCode::TokenMissing, text)
     })?;
     let claims = context.verifier.verify_with_latest(&token).await;
     Ok((claims.map_err(|error| error.close())?, token))
 }
 
-/// The whole body of a request, if it is small and comes soon.
-async fn body(
+/// The claims of whoever asks, if they may manage every document.
+pub(crate) async fn admin(headers: &HeaderMap, context: &Context) -> Result<Claims, Close> {
+    let (claims, _) = claims(headers, context).await?;
+    if claims.access.get("*") != Some(&Access::Admin) {
+        let text = "this takes a token whose access for \"*\" is admin";
+        return Err(Close::new(CloseCode::ForbiddenDocument, text));
+    }
+    if context.revoked.concerns(&claims) {
+        return Err(Close::new(CloseCode::Revoked, "the rights of this token were taken back"));
+    }
+    Ok(claims)
+}
+
+/// The JSON of a body, if it is small and comes soon.
+async fn body<T: DeserializeOwned>(
     stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-) -> Result<Vec<u8>, Close> {
+) -> Result<T, Close> {
+    let bad = |text: &str| Close::new(CloseCode::BadRequest, text);
     let read = async {
         let mut stream = pin!(stream);
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
-            let mut chunk = chunk.map_err(|_| bad_request("the request ended early"))?;
-            if bytes.len() + chunk.remaining() > REQUEST_BYTES {
-                let text = format!("the request is larger than {REQUEST_BYTES} bytes");
+            let mut chunk = chunk.map_err(|_| bad("the body ended before it was complete"))?;
+            if bytes.len() + chunk.remaining() > BODY_BYTES {
+                let text = format!("the body is more than {BODY_BYTES} bytes");
                 return Err(Close::new(CloseCode::MessageTooLarge, text));
             }
             while chunk.has_remaining() {
-                let part = chunk.chunk();
-                bytes.extend_from_slice(part);
-                let length = part.len();
+                let length = chunk.chunk().len();
+                bytes.extend_from_slice(chunk.chunk());
                 chunk.advance(length);
             }
         }
         Ok(bytes)
     };
-    let late = |_| bad_request("the request did not arrive in time");
-    timeout(BODY_TIMEOUT, read).await.map_err(late)?
-}
-
-fn bad_request(text: &str) -> Close {
-    Close::new(CloseCode::BadRequest, text)
+    let late = |_| bad("the body did not arrive in time");
+    let bytes = timeout(BODY_TIMEOUT, read).await.map_err(late)??;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // Without the words of the parser, which quote what was sent.
+        let (line, column) = (error.line(), error.column());
+        let text = format!("the body is not the JSON that this takes: line {line} column {column}");
+        Close::new(CloseCode::BadRequest, text)
+    })
 }

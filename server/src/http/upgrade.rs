@@ -122,9 +122,7 @@ async fn serve(
         return;
     };
     match verdict {
-        Ok(admission) => {
-            connection::serve(Arc::clone(&context.hub), socket, outbox, admission).await;
-        }
+        Ok(admission) => connection::serve(context, socket, outbox, admission).await,
         Err(close) => {
             info!(code = close.code.word(), text = close.text, "Refused a connection.");
             socket::refuse(socket, close).await;
@@ -138,16 +136,17 @@ async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission,
     let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
     context.origins.check(&request.headers, credential.carrier())?;
     let epoch = epoch(&request.query)?;
-    let claims = match credential {
-        Credential::Token(token, _) => context.verifier.verify_with_latest(&token).await,
+    let held = match credential {
+        Credential::Token(token, _) => context.admit(&token, &document).await?,
         Credential::Ticket(ticket) => {
-            context.tickets.redeem(&ticket, &document, Instant::now()).and_then(auth::still_current)
+            let redeemed = context.tickets.redeem(&ticket, &document, Instant::now());
+            let claims = redeemed.and_then(auth::still_current).map_err(|error| error.close())?;
+            context.held(&claims, &document)?
         }
     };
-    let grant = claims.and_then(|claims| claims.grant(&document)).map_err(|error| error.close())?;
     let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
     let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-    Ok(Admission { document, grant, dialect, epoch })
+    Ok(Admission { document, held, dialect, epoch })
 }
 
 /// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.

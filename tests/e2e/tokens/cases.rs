@@ -379,6 +379,9 @@ fn bad_addressees() -> Vec<(String, Value)> {
     ] {
         cases.push((format!("access {access}"), with("access", access)));
     }
+    for presence in [json!("everyone"), json!(1), json!(null), json!({ "*": "Hidden" })] {
+        cases.push((format!("presence {presence}"), with("presence", presence)));
+    }
     for (name, value) in [("sub", json!(1)), ("sub", json!(["ada"])), ("name", json!({}))] {
         cases.push((format!("{name} {value}"), with(name, value)));
     }

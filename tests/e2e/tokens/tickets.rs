@@ -74,7 +74,7 @@ async fn ticket_4_wrong_requests_get_a_status_and_no_ticket() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let good = secret().token(None, &claims_with("access", json!({ "notes": "write" })));
-    let long = format!("{{\"document\":\"{}\"}}", "n".repeat(5_000));
+    let long = format!("{{\"document\":\"{}\"}}", "n".repeat(20_000));
     let cases = [
         ("", "{\"document\":\"notes\"}", 401, "token_missing"),
         ("x.y.z", "{\"document\":\"notes\"}", 401, "token_invalid"),

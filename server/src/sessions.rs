@@ -1,0 +1,102 @@
+//! The registry of live sessions: what holds for each at the moment, and how it is taken away.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use syncline_protocol::{Close, DocumentName, Grant, SessionId};
+
+use crate::hub::Mailbox;
+use crate::outbox::Outbox;
+
+/// What somebody may do, and the age of the token that says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) grant: Grant,
+    /// Seconds since the Unix epoch; 0 if the token does not say.
+    pub(crate) issued_at: u64,
+}
+
+/// One session, as its connection, its document and whoever may end it share it.
+#[derive(Debug)]
+pub(crate) struct LiveSession {
+    pub(crate) session: SessionId,
+    pub(crate) document: DocumentName,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) outbox: Arc<Outbox>,
+    /// Read at the moment that counts and never carried along, so that an older one cannot come
+    /// after a newer one.
+    held: Mutex<Held>,
+}
+
+impl LiveSession {
+    pub(crate) fn new(
+        session: SessionId,
+        document: DocumentName,
+        mailbox: Mailbox,
+        outbox: Arc<Outbox>,
+        held: Held,
+    ) -> Self {
+        Self { session, document, mailbox, outbox, held: Mutex::new(held) }
+    }
+
+    /// What holds at the moment.
+    pub(crate) fn grant(&self) -> Grant {
+        self.held().grant.clone()
+    }
+
+    /// Changes what holds, as one step. Unchanged after an error.
+    pub(crate) fn change(
+        &self,
+        change: impl FnOnce(&Held) -> Result<Held, Close>,
+    ) -> Result<Grant, Close> {
+        let mut held = self.held();
+        *held = change(&held)?;
+        Ok(held.grant.clone())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Replaced as a whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everybody who is connected.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<BTreeMap<SessionId, Arc<LiveSession>>>);
+
+impl Sessions {
+    /// Lists a session for as long as the answer lives.
+    pub(crate) fn enter(&self, session: LiveSession) -> Entered<'_> {
+        let session = Arc::new(session);
+        self.list().insert(session.session, Arc::clone(&session));
+        Entered { sessions: self, session }
+    }
+
+    /// Everybody at this moment.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.list().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.list().len()
+    }
+
+    fn list(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<LiveSession>>> {
+        // No critical section can leave the map half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place in the list.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    sessions: &'a Sessions,
+    pub(crate) session: Arc<LiveSession>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.sessions.list().remove(&self.session.session);
+    }
+}
