@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use syncline_protocol::document::{Document, LoadedDocument};
 use syncline_protocol::gate::{Fit, StateVector, walk_update};
 
 use crate::copy::{MARKER, Replica, YrsCopy};
-use crate::server::{Blocking, State};
+use crate::server::{Blocking, State, user};
 use crate::world::World;
 
 /// The longest way back: a client's backoff, a load, and a session told of others after a second.
@@ -105,15 +106,19 @@ impl World {
     fn check_presence(&self, everybody: Everybody) {
         let mut present = BTreeMap::new();
         let mut hiding = BTreeSet::new();
-        for client in &self.clients {
-            let own = client.awareness.states.get(&client.awareness.own);
-            let intended = client.intended.as_ref();
+        for (index, client) in self.clients.iter().enumerate() {
+            let own = client.awareness.states.get(&client.awareness.own).map(unstamped);
+            let intended = client.intended.as_ref().map(unstamped);
             assert!(client.came_hidden || intended == own, "{intended:?} became {own:?}");
-            present.extend(own.map(|own| (client.awareness.own, own.clone())));
+            present.extend(own.map(|own| (client.awareness.own, stamped(&own, index))));
             hiding.extend(client.came_hidden.then_some(client.awareness.own));
         }
         for (index, client) in self.clients.iter().enumerate() {
             let mut seen = client.awareness.states.clone();
+            // Nobody is sent its own.
+            if let Some(own) = seen.get_mut(&client.awareness.own) {
+                *own = stamped(&unstamped(own), index);
+            }
             let mut present = present.clone();
             if everybody == Everybody::WhoMissedNothing {
                 if client.link.is_none_or(|link| self.links[link].skipped) {
@@ -143,6 +148,22 @@ impl World {
         let copy = YrsCopy::of(&state);
         (state, copy)
     }
+}
+
+/// A state as its client said it, also if another tab told it what the server makes of it.
+fn unstamped(state: &Bytes) -> String {
+    let text = String::from_utf8(state.to_vec()).unwrap();
+    match text.split_once("\"syncline\"") {
+        Some((said, _)) => format!("{}}}", said.trim_end_matches(',')),
+        None => text,
+    }
+}
+
+/// A state as others see it.
+fn stamped(said: &str, client: usize) -> Bytes {
+    let said = said.strip_suffix('}').unwrap();
+    let comma = if said == "{" { "" } else { "," };
+    format!("{said}{comma}\"syncline\":{{\"sub\":\"{}\"}}}}", user(client)).into()
 }
 
 fn clocks(copy: &YrsCopy) -> StateVector {

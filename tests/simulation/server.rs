@@ -11,7 +11,7 @@ use syncline_protocol::gate::{Budget, PresenceEntry, StateVector, walk_presence}
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{
-    CloseCode, Durability, Grant, PresenceRight, SessionId, Snapshot, Timestamp,
+    CloseCode, Durability, Grant, Identity, PresenceRight, SessionId, Snapshot, Timestamp,
 };
 
 use crate::network::{Packet, Pushed, Taken};
@@ -118,7 +118,7 @@ impl World {
         let grant = Grant {
             access,
             presence: PresenceRight::Visible,
-            identity: Arc::default(),
+            identity: Arc::new(Identity { sub: user(client).into(), name: "".into() }),
             expires_at: Timestamp::from_unix_ms(u64::MAX),
         };
         self.handle(Input::Joined { session, grant, dialect, epoch });
@@ -422,6 +422,11 @@ impl World {
         }
         self.schedule(1_000, Event::KeepAlive(index));
     }
+}
+
+/// Who is behind a client, as its token says.
+pub(crate) fn user(client: usize) -> String {
+    format!("user-{client}")
 }
 
 fn describe(message: &ClientMessage) -> String {
