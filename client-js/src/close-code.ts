@@ -38,6 +38,7 @@ const HINTS: Readonly<Record<string, string>> = {
   token_not_yet_valid: 'Compare the clocks of the server and of whoever signs.',
   forbidden_document: 'Sign a token whose access names this document.',
   forbidden_write: 'Sign a token for "write", or make the editor read-only.',
+  revoked: 'Ask for access again; this token counts no more.',
   document_deleted: 'Start afresh with a new Y.Doc.',
   epoch_mismatch: 'Start afresh with a new Y.Doc; this copy belongs to another history.',
   message_too_large: 'Keep files out of the document and store a link.',

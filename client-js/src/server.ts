@@ -43,8 +43,9 @@ export function mintToken(secret: string | Uint8Array, options: TokenOptions): s
     )
   }
   const { access, sub, name, ttl = '10m' } = options
-  const exp = Math.floor(Date.now() / 1_000) + seconds(ttl)
-  const body = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ exp, sub, name, access })}`
+  const iat = Math.floor(Date.now() / 1_000)
+  const exp = iat + seconds(ttl)
+  const body = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ exp, iat, sub, name, access })}`
   return `${body}.${createHmac('sha256', key).update(body).digest('base64url')}`
 }
 

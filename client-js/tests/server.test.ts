@@ -15,8 +15,10 @@ test('provider_24_a_token_says_who_may_do_what_for_how_long', async () => {
     mintToken(SECRET, { access, sub: 'ada', name: 'Ada', ttl: '1h' }),
   )
   expect(protectedHeader).toEqual({ alg: 'HS256', typ: 'JWT' })
-  expect(payload).toEqual({ exp: payload.exp, sub: 'ada', name: 'Ada', access })
+  expect(payload).toEqual({ exp: payload.exp, iat: payload.iat, sub: 'ada', name: 'Ada', access })
   expect((payload.exp ?? 0) - before - 3_600).toBeOneOf([0, 1])
+  // A revocation spares what was made after it.
+  expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(3_600)
 })
 
 test.each([
@@ -31,7 +33,7 @@ test.each([
     mintToken(Buffer.from(SECRET), { access: {}, ...(ttl === undefined ? {} : { ttl }) }),
   )
   expect((payload.exp ?? 0) - before - seconds).toBeOneOf([0, 1])
-  expect(Object.keys(payload)).toEqual(['exp', 'access'])
+  expect(Object.keys(payload)).toEqual(['exp', 'iat', 'access'])
 })
 
 test('a short secret and a strange duration are errors', () => {

@@ -117,7 +117,7 @@ const exited = child => child.pid === undefined || child.exitCode !== null || ch
  */
 export function token (access, { sub = 'tester', name = 'Tester', expires = 3600, notBefore, secret = SECRET } = {}) {
   const now = Math.floor(Date.now() / 1000)
-  const jwt = new SignJWT({ name, access }).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setSubject(sub)
+  const jwt = new SignJWT({ name, access }).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setSubject(sub).setIssuedAt(now)
   if (expires !== null) jwt.setExpirationTime(now + expires)
   if (notBefore !== undefined) jwt.setNotBefore(now + notBefore)
   return jwt.sign(new TextEncoder().encode(secret))
