@@ -48,7 +48,10 @@ test('provider_32_rights_follow_the_token_without_a_new_connection', async () =>
     client.text.insert(0, `${welcome.access}.`)
   })
   client.provider.connect()
-  await soon(() => seen.length === 3, () => `three rights; there were ${seen}`)
+  await soon(
+    () => seen.length === 3,
+    () => `three rights; there were ${seen}`,
+  )
   expect(seen).toEqual(['write', 'read', 'write'])
   await client.saved()
   const watcher = await new Client({ url, name: NAME, token: tokenFor(NAME, 'read') }).synced()
