@@ -101,7 +101,7 @@ export class Client {
 const describe = event => (event === null ? 'by the client' : { code: event.code, reason: event.reason })
 
 /** A connected and synced client with access `access` to `documentName`. */
-export async function join (t, server, documentName, { access = 'write', sub, ...options } = {}) {
-  const jwt = await token({ [documentName]: access }, { sub })
+export async function join (t, server, documentName, { access = 'write', sub, name, ...options } = {}) {
+  const jwt = await token({ [documentName]: access }, { sub, name })
   return new Client(t, server, documentName, { jwt, ...options }).synced()
 }
