@@ -69,7 +69,10 @@ const DOORS = {
   query: jwt => ({ jwt }),
   // Beside a protocol that can be answered: a token is never sent back.
   subprotocol: jwt => ({ provider: { protocols: ['yjs', `bearer.${jwt}`] } }),
-  cookie: jwt => ({ headers: { cookie: `theme=dark; syncline_token=${jwt}` } }),
+  // As a browser sends it: with the page that asks, here one of the same host.
+  cookie: (jwt, server) => ({
+    headers: { cookie: `theme=dark; syncline_token=${jwt}`, origin: server.ready.url }
+  }),
   authorization: jwt => ({ headers: { authorization: `Bearer ${jwt}` } })
 }
 
@@ -78,7 +81,7 @@ test('client_5_auth_token_is_taken_from_every_door', async t => {
   const jwt = await token({ [NAME]: 'write' })
   for (const [door, options] of Object.entries(DOORS)) {
     await t.test(`client_5_auth_token_by_${door}`, async t => {
-      await new Client(t, server, NAME, options(jwt)).synced()
+      await new Client(t, server, NAME, options(jwt, server)).synced()
     })
   }
 })
