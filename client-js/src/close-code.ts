@@ -36,6 +36,7 @@ const HINTS: Readonly<Record<string, string>> = {
   token_invalid: 'Sign with the secret that the server verifies with, and set exp.',
   token_expired: 'Pass token as a function, so that it can be renewed.',
   token_not_yet_valid: 'Compare the clocks of the server and of whoever signs.',
+  origin_blocked: 'List this page in auth.origins of the server.',
   forbidden_document: 'Sign a token whose access names this document.',
   forbidden_write: 'Sign a token for "write", or make the editor read-only.',
   revoked: 'Ask for access again; this token counts no more.',
