@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
+use crate::demo::Demo;
 use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
 use crate::revoked::{Revoked, RevokedError};
 use crate::server::{self, Parts, StopError};
@@ -152,7 +153,8 @@ fn serve(config: Config) -> Result<(), CliError> {
         let address = listener.local_addr().map_err(CliError::Runtime)?;
         let (store, trouble, revoked) = open_store(&config)?;
         let stop = stop_signal().map_err(CliError::Runtime)?;
-        announce(&config, address).map_err(CliError::Output)?;
+        let (demo, key) = open_demo(&config)?;
+        announce(&config, address, key.as_deref()).map_err(CliError::Output)?;
         info!(
             %address, data = %config.data.display(), durability = ?config.durability, "Ready."
         );
@@ -166,6 +168,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
             stamping: config.stamping,
+            demo,
         };
         server::run(parts, stop).await.map_err(CliError::from)
     });
@@ -186,6 +189,21 @@ fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble, Revoked), Cli
     // After the folder is held: the notes are this process's from here on.
     let trouble = Trouble::open(&config.data, config.file.as_deref());
     Ok((Arc::new(store), trouble, Revoked::open(&config.data)?))
+}
+
+/// The embedded pages, and in `dev` the key of the link that opens them.
+fn open_demo(config: &Config) -> Result<(Option<Demo>, Option<String>), ConfigError> {
+    match config.mode {
+        Mode::Dev => {
+            let signer = config.auth.signer.clone();
+            let signs = signer.is_some();
+            let demo = Demo::new(signer);
+            let key = signs.then(|| demo.invite()).transpose()?;
+            Ok((Some(demo), key))
+        }
+        // Who may do what is for tokens to say.
+        Mode::Serve => Ok((config.demo.then(|| Demo::new(None)), None)),
+    }
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {
@@ -252,16 +270,21 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// One JSON line for a program, a few lines for a person.
-fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
+fn announce(config: &Config, address: SocketAddr, key: Option<&str>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let version = env!("CARGO_PKG_VERSION");
+    // Behind the number sign it is sent to nobody and written to no log.
+    let demo = key.map(|key| format!("http://{address}/demo#key={key}"));
     if !out.is_terminal() {
-        let ready = serde_json::json!({
+        let mut ready = serde_json::json!({
             "event": "ready",
             "url": format!("http://{address}"),
             "version": version,
             "pid": std::process::id(),
         });
+        if let (Some(demo), Some(ready)) = (demo, ready.as_object_mut()) {
+            ready.insert("demo".to_owned(), demo.into());
+        }
         writeln!(out, "{ready}")?;
         return out.flush();
     }
@@ -270,6 +293,7 @@ fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
         Mode::Dev => writeln!(
             out,
             "syncline {version}  dev mode, not for production\n\n  \
+             Demo      {demo}\n\n  \
              Editors   ws://{address}/ws/<document>\n  \
              Status    http://{address}\n  \
              Data      {data}\n  \
@@ -277,7 +301,12 @@ fn announce(config: &Config, address: SocketAddr) -> io::Result<()> {
              A token for an editor:   syncline token --data {data} --doc demo --access write\n  \
              Then, in a front end:    new WebsocketProvider('ws://{address}/ws', 'demo', doc,\n  \
                                         {{ params: {{ token }} }})\n  \
-             For production:          syncline serve --help\n"
+             For production:          syncline serve --help\n",
+            demo = match demo {
+                Some(link) =>
+                    format!("{link}\n            (opens once, in the browser that you use)"),
+                None => format!("http://{address}/demo\n            (asks for a token)"),
+            },
         )?,
         Mode::Serve => writeln!(out, "syncline {version}  ws://{address}/ws/<document>")?,
     }

@@ -12,7 +12,8 @@ use syncline_protocol::Durability;
 use syncline_protocol::document::Stamping;
 use thiserror::Error;
 
-use self::auth::{FileAuth, OneOrMore, random_hex};
+pub(crate) use self::auth::random_hex;
+use self::auth::{FileAuth, OneOrMore};
 use crate::args::{DataArgs, DevArgs, ServeArgs};
 use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::limits::{LimitError, Limits};
@@ -24,9 +25,10 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "auth",
     "data",
+    "demo",
     "durability",
     "jwt_secret",
     "jwt_secret_file",
@@ -50,6 +52,8 @@ pub enum Mode {
 pub struct Config {
     /// Where documents are kept.
     pub data: PathBuf,
+    /// Whether the embedded pages are served.
+    pub demo: bool,
     /// The configuration file, if one was named.
     pub file: Option<PathBuf>,
     /// What an acknowledged edit survives.
@@ -175,6 +179,7 @@ fn suggestion(near: &Option<String>) -> String {
 struct FileConfig {
     auth: FileAuth,
     data: Option<PathBuf>,
+    demo: Option<bool>,
     durability: Option<Durability>,
     jwt_secret: OneOrMore<String>,
     jwt_secret_file: OneOrMore<PathBuf>,
@@ -281,6 +286,7 @@ impl Config {
     fn merge(args: ServeArgs, file: FileConfig, mode: Mode, auth: Auth) -> Self {
         Self {
             data: data_folder(&args.keys.folder, &file),
+            demo: mode == Mode::Dev || args.demo || file.demo.unwrap_or(false),
             file: args.keys.folder.config.clone(),
             durability: args.durability.or(file.durability).unwrap_or(Durability::Fsync),
             limits: file.limits,

@@ -2,6 +2,8 @@
 
 mod api;
 mod credentials;
+mod demo;
+mod embedded;
 pub(crate) mod pages;
 pub(crate) mod upgrade;
 
@@ -44,6 +46,8 @@ pub(crate) fn routes(
             .and(with_context.clone())
             .map(move |context: Arc<Context>| page(&context))
     };
+    let asset =
+        warp::path!("assets" / String).and(warp::get()).map(|name: String| embedded::asset(&name));
     let index = warp::path::end()
         .and(warp::get())
         .and(with_context.clone())
@@ -54,6 +58,12 @@ pub(crate) fn routes(
         .or(page("healthz", pages::healthz))
         .unify()
         .or(page("readyz", pages::readyz))
+        .unify()
+        .or(page("demo", embedded::demo))
+        .unify()
+        .or(asset)
+        .unify()
+        .or(demo::routes(context))
         .unify()
         .or(index)
         .unify()

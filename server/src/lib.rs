@@ -13,6 +13,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod connection;
+pub mod demo;
 mod document_task;
 mod fields;
 mod http;

@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use crate::auth::{Claims, Verifier};
 use crate::config::Mode;
+use crate::demo::Demo;
 use crate::hub::Hub;
 use crate::limits::{DRAIN, DRAIN_STALLED, Limits};
 use crate::listener;
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) tickets: Tickets,
     pub(crate) revoked: Revoked,
     pub(crate) mode: Mode,
+    /// Whether the embedded pages are served, and to whom.
+    pub(crate) demo: Option<Demo>,
 }
 
 impl Context {
@@ -70,6 +73,8 @@ pub struct Parts {
     pub mode: Mode,
     /// What presence states are given.
     pub stamping: Stamping,
+    /// The embedded pages, if they are served.
+    pub demo: Option<Demo>,
 }
 
 /// How a stop went wrong.
@@ -101,8 +106,18 @@ pub enum StopError {
 /// # Errors
 /// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts { listener, store, trouble, verifier, origins, revoked, limits, mode, stamping } =
-        parts;
+    let Parts {
+        listener,
+        store,
+        trouble,
+        verifier,
+        origins,
+        revoked,
+        limits,
+        mode,
+        stamping,
+        demo,
+    } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
@@ -114,6 +129,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         tickets: Tickets::default(),
         revoked,
         mode,
+        demo,
     });
     if let Some(jwks) = context.verifier.jwks().cloned() {
         let draining = hub.draining.clone();

@@ -113,6 +113,7 @@ fn licences_and_locks_are_committed() {
         "LICENSE-MIT",
         "Cargo.lock",
         "client-js/package-lock.json",
+        "client-js/demo/package-lock.json",
         "tests/npm/package-lock.json",
     ];
     let absent = wanted.iter().filter(|wanted| !paths.iter().any(|path| path == *wanted));

@@ -26,6 +26,9 @@ pub(super) const KEYS: [&str; 5] = ["audience", "issuer", "jwks", "jwks_plain_ht
 pub struct Auth {
     /// Secrets and public keys.
     pub keys: Vec<Key>,
+    /// What the embedded pages' tokens are signed with in `dev`: the first secret, unless tokens
+    /// have to say for whom or by whom they are.
+    pub signer: Option<Secret>,
     /// A key set that somebody else keeps.
     pub jwks: Option<Jwks>,
     /// What claims must say.
@@ -82,7 +85,8 @@ impl Auth {
         auth: AuthArgs,
         file: &FileConfig,
     ) -> Result<Self, ConfigError> {
-        let mut found: Vec<Key> = secrets(keys, file)?.iter().map(Key::secret).collect();
+        let secrets = secrets(keys, file)?;
+        let mut found: Vec<Key> = secrets.iter().map(Key::secret).collect();
         let typed: Vec<_> =
             auth.auth_public_key.into_iter().filter(|path| !path.as_os_str().is_empty()).collect();
         let paths = if typed.is_empty() { file.auth.public_key.list() } else { typed };
@@ -98,7 +102,8 @@ impl Auth {
             audiences: either(auth.auth_audience, &file.auth.audience),
         };
         let origins = Origins::parse(&either(auth.auth_origins, &file.auth.origins))?;
-        Ok(Self { keys: found, jwks, expected, origins })
+        let signer = secrets.into_iter().next().filter(|_| expected == Expected::default());
+        Ok(Self { keys: found, signer, jwks, expected, origins })
     }
 
     /// Whether there is anything to verify a token with.
@@ -108,7 +113,9 @@ impl Auth {
 
     /// Adds the secret that `dev` makes if it was given no key.
     pub(super) fn add_dev_secret(&mut self, folder: &Path) -> Result<(), ConfigError> {
-        self.keys.push(Key::secret(&dev_secret(folder)?));
+        let secret = dev_secret(folder)?;
+        self.keys.push(Key::secret(&secret));
+        self.signer = Some(secret).filter(|_| self.expected == Expected::default());
         Ok(())
     }
 }
@@ -181,7 +188,7 @@ fn dev_secret(data: &Path) -> Result<Secret, ConfigError> {
     checked(&secret)
 }
 
-pub(super) fn random_hex() -> Result<String, ConfigError> {
+pub(crate) fn random_hex() -> Result<String, ConfigError> {
     let mut bytes = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut bytes)
         .map_err(|error| ConfigError::Randomness { reason: error.to_string() })?;

@@ -27,12 +27,12 @@ export function binary () {
 }
 
 /**
- * Starts `syncline serve` on a free port and an empty data folder, both of which outlive restarts.
+ * Starts `syncline serve`, or `syncline dev` with a secret of its own, on a free port and an empty data folder, both of which outlive restarts.
  * Whatever happens, it is gone when the test `t` ends.
  */
-export async function startServer (t, { env = {} } = {}) {
+export async function startServer (t, { command = 'serve', env = {} } = {}) {
   const data = await mkdtemp(join(tmpdir(), 'syncline-npm-'))
-  const server = new Server(data, env)
+  const server = new Server(data, command, env)
   t.after(async () => {
     await server.kill9()
     await rm(data, { recursive: true, force: true })
@@ -42,8 +42,9 @@ export async function startServer (t, { env = {} } = {}) {
 }
 
 class Server {
-  constructor (data, env) {
+  constructor (data, command, env) {
     this.data = data
+    this.command = command
     this.env = env
     this.port = 0
     this.process = null
@@ -59,8 +60,9 @@ class Server {
   }
 
   async start () {
-    const child = spawn(binary(), ['serve', '--listen', `127.0.0.1:${this.port}`, '--data', this.data], {
-      env: { ...process.env, SYNCLINE_JWT_SECRET: SECRET, ...this.env },
+    const secret = this.command === 'serve' ? { SYNCLINE_JWT_SECRET: SECRET } : {}
+    const child = spawn(binary(), [this.command, '--listen', `127.0.0.1:${this.port}`, '--data', this.data], {
+      env: { ...process.env, ...secret, ...this.env },
       stdio: ['ignore', 'pipe', 'pipe']
     })
     this.process = child

@@ -1,0 +1,60 @@
+/** What the badge says: the state of a provider in two words, and never more than is true. */
+
+import type { Closed, Status, Trouble } from '../../src/index.ts'
+
+export type BadgeState =
+  | 'connecting'
+  | 'live'
+  | 'saving'
+  | 'saved'
+  | 'offline'
+  | 'trouble'
+  | 'refused'
+
+export interface Badge {
+  readonly state: BadgeState
+  readonly text: string
+}
+
+/** What the badge is derived from. */
+export interface Facts {
+  readonly status: Status
+  readonly synced: boolean
+  readonly unsaved: number | undefined
+  readonly detail: Trouble | undefined
+  readonly closed: Closed | undefined
+  /** Whether to come back after a loss: it was not switched off here. */
+  readonly wanted: boolean
+  /** Whether anything was changed here. */
+  readonly wrote: boolean
+  readonly mayWrite: boolean
+}
+
+const TROUBLES: Readonly<Record<string, string>> = {
+  store_unavailable: 'Not saving: no room on disk',
+  document_quarantined: 'Not saving: in quarantine',
+}
+
+export function badgeOf(facts: Facts): Badge {
+  const { status, synced, unsaved, detail, closed, wanted, wrote, mayWrite } = facts
+  if (closed !== undefined) {
+    return {
+      state: 'refused',
+      text: `Refused: ${closed.reason.split(':')[0]?.replaceAll('_', ' ')}`,
+    }
+  }
+  if (status !== 'connected') {
+    const kept = unsaved ? ', changes kept here' : ''
+    if (!wanted) return { state: 'offline', text: `Offline${kept}` }
+    if (status === 'disconnected') return { state: 'offline', text: `Reconnecting${kept}` }
+    return { state: 'connecting', text: `Connecting${kept}` }
+  }
+  if (detail !== undefined && (unsaved || mayWrite)) {
+    return { state: 'trouble', text: TROUBLES[detail.code] ?? 'Not saving' }
+  }
+  if (!synced) return { state: 'connecting', text: 'Loading' }
+  if (unsaved) return { state: 'saving', text: 'Saving' }
+  return wrote && unsaved === 0
+    ? { state: 'saved', text: 'Saved' }
+    : { state: 'live', text: 'Live' }
+}

@@ -1,0 +1,193 @@
+/** The demo: one document, two editors, and everything that a provider knows about it. */
+
+import * as Y from 'yjs'
+import {
+  type Access,
+  type Closed,
+  createProvider,
+  hintFor,
+  type SynclineProvider,
+  seed,
+} from '../../src/index.ts'
+import { badgeOf } from './badge.ts'
+import { byId, toast } from './dom.ts'
+import { showFacts } from './facts.ts'
+import { showGate } from './gate.ts'
+import { openMarkdown } from './markdown.ts'
+import { type Place, showPeople, someName } from './people.ts'
+import { fillToolbar, openRichText, rove } from './rich-text.ts'
+import { enter, fetchLinkKey, fetchToken, NoToken, pasted, takeKey } from './session.ts'
+import { welcome } from './welcome.ts'
+
+const query = new URLSearchParams(location.search)
+const name = query.get('doc') || 'demo'
+const access: Access = query.get('access') === 'read' ? 'read' : 'write'
+const readOnly = access === 'read'
+const page = (right: Access): URL => {
+  const url = new URL('/demo', location.href)
+  if (name !== 'demo') url.searchParams.set('doc', name)
+  if (right === 'read') url.searchParams.set('access', 'read')
+  return url
+}
+
+byId('document').textContent = name
+byId('access').hidden = !readOnly
+const me = byId<HTMLInputElement>('name')
+me.value = someName()
+
+const wanted = () => ({ document: name, access, name: me.value })
+const token = async (): Promise<string> => pasted.get(name) ?? (await fetchToken(wanted()))
+
+try {
+  if (pasted.get(name) === undefined) await enter(wanted(), takeKey())
+  start()
+} catch (error) {
+  showGate(name, access, error)
+}
+
+function start(): void {
+  byId('stage').hidden = false
+  const doc = new Y.Doc()
+  const url = `${location.origin.replace(/^http/, 'ws')}/ws`
+  const provider = createProvider({
+    url,
+    name,
+    doc,
+    token,
+    user: { name: me.value },
+    connect: false,
+  })
+  showBadge(provider)
+  showFacts(provider)
+  provider.on('users', users => showPeople(provider, users))
+  // The session ended, or the server has another secret by now.
+  provider.on('connection-error', error => {
+    if (!(error instanceof NoToken)) return
+    provider.disconnect()
+    byId('stage').hidden = true
+    showGate(name, access, error)
+  })
+  showActions(provider)
+  provider.connect()
+  if (readOnly) return openEditors(provider)
+  // Bound after the seed: an editor writes an empty paragraph into what is empty.
+  const open = (): void => openEditors(provider)
+  seed(provider, welcome).then(open, error => {
+    if (error instanceof Error) open()
+  })
+}
+
+function openEditors(provider: SynclineProvider): void {
+  const { doc, awareness } = provider
+  const panels = { markdown: byId('panel-markdown'), rich: byId('panel-rich') }
+  const tabs = [byId<HTMLButtonElement>('tab-markdown'), byId<HTMLButtonElement>('tab-rich')]
+  const places: readonly Place[] = ['markdown', 'rich']
+  const markdown = openMarkdown(panels.markdown, doc.getText('markdown'), awareness, readOnly)
+  const rich = openRichText(panels.rich, provider, readOnly)
+  const format = byId('format')
+  if (!readOnly) fillToolbar(format, rich)
+
+  const show = (index: number): void => {
+    const place = places[index] ?? 'markdown'
+    tabs.forEach((tab, at) => {
+      tab.setAttribute('aria-selected', String(at === index))
+      tab.tabIndex = at === index ? 0 : -1
+    })
+    panels.markdown.hidden = place !== 'markdown'
+    panels.rich.hidden = place !== 'rich'
+    format.hidden = readOnly || place !== 'rich'
+    awareness.setLocalStateField('place', place)
+    // What was measured while it was hidden is wrong.
+    if (place === 'markdown') markdown.requestMeasure()
+  }
+  rove(tabs, show)
+  tabs.forEach((tab, index) => {
+    tab.addEventListener('click', () => show(index))
+  })
+  byId('editor').addEventListener('click', event => {
+    if (event.target !== byId('editor')) return
+    if (panels.rich.hidden) markdown.focus()
+    else rich.commands.focus('end')
+  })
+  me.addEventListener('change', () => {
+    me.value = me.value.trim() || someName()
+    provider.setUser({ name: me.value })
+    rich.commands.updateUser(awareness.getLocalState()?.user ?? {})
+  })
+  show(query.get('tab') === 'rich' ? 1 : 0)
+}
+
+function showBadge(provider: SynclineProvider): void {
+  let closed: Closed | undefined
+  let wrote = false
+  const badge = byId('badge')
+  const text = byId('badge-text')
+  const show = (): void => {
+    const { status, synced, unsaved, detail, shouldConnect: wanted } = provider
+    const facts = { status, synced, unsaved, detail, closed, wanted, wrote, mayWrite: !readOnly }
+    const said = badgeOf(facts)
+    badge.dataset.state = said.state
+    if (text.textContent !== said.text) text.textContent = said.text
+    document.title = `${said.state === 'live' || said.state === 'saved' ? '' : '• '}${name} · Syncline`
+  }
+  const notice = byId('notice')
+  provider.on('closed', said => {
+    closed = said
+    const [, code = 'unknown', what = said.reason] = /^([a-z_]+): ?(.*)$/s.exec(said.reason) ?? []
+    byId('notice-title').textContent = 'The server has refused this window'
+    byId('notice-text').textContent = what
+    byId('notice-code').textContent = `${said.code} ${code}`
+    byId('notice-hint').textContent = hintFor(code)
+    notice.hidden = false
+    pasted.clear(name)
+    show()
+  })
+  byId('notice-retry').addEventListener('click', () => provider.connect())
+  provider.on('status', ({ status }) => {
+    if (status !== 'disconnected') {
+      closed = undefined
+      notice.hidden = true
+    }
+    show()
+  })
+  provider.on('sync', show)
+  provider.on('saved', show)
+  provider.doc.on('update', (_: Uint8Array, origin: unknown) => {
+    if (origin !== provider) wrote = true
+  })
+  show()
+}
+
+function showActions(provider: SynclineProvider): void {
+  const open = (right: Access): void => {
+    // Without noopener the new window would begin with a copy of this one's storage.
+    window.open(page(right), '_blank', 'noopener,width=1100,height=820')
+  }
+  const copy = async (right: Access): Promise<void> => {
+    const url = page(right)
+    let says = 'Link copied. It opens once, in any browser on this computer.'
+    try {
+      url.hash = `key=${await fetchLinkKey(name, right)}`
+    } catch (error) {
+      if (!(error instanceof NoToken)) return toast('The server cannot be reached.')
+      says = 'Link copied. Whoever opens it needs a token.'
+    }
+    await navigator.clipboard.writeText(url.href).then(
+      () => toast(says),
+      () => window.prompt('Copy this link', url.href),
+    )
+  }
+  byId('second').addEventListener('click', () => open(access))
+  byId('reader').addEventListener('click', () => open('read'))
+  byId('copy').addEventListener('click', () => void copy(access))
+  byId('copy-reader').addEventListener('click', () => void copy('read'))
+  byId('reader').hidden = readOnly
+  byId('copy-reader').hidden = readOnly
+  const offline = byId('offline')
+  offline.addEventListener('click', () => {
+    const off = offline.getAttribute('aria-checked') !== 'true'
+    offline.setAttribute('aria-checked', String(off))
+    if (off) provider.disconnect()
+    else provider.connect()
+  })
+}

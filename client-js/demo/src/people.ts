@@ -1,0 +1,52 @@
+/** Who is here: initials in the bar, dots on the tabs, and a name of our own. */
+
+import type { Participant, SynclineProvider } from '../../src/index.ts'
+import { byId, make } from './dom.ts'
+
+const SHOWN_MAX = 5
+
+const NAMES = [
+  ...['Ada', 'Alan', 'Annie', 'Barbara', 'Dennis', 'Dorothy', 'Edsger', 'Evelyn', 'Frances'],
+  ...['Grace', 'Hedy', 'Joan', 'Karen', 'Katherine', 'Ken', 'Leslie', 'Margaret', 'Radia'],
+  ...['Sophie', 'Tim', 'Tony', 'Vera'],
+]
+
+/** A name for a new window. */
+export const someName = (): string => NAMES[Math.floor(Math.random() * NAMES.length)] ?? 'Ada'
+
+/** Which editor somebody has in front of them, by the tab's name. */
+export type Place = 'markdown' | 'rich'
+
+const initials = (name: string): string =>
+  name
+    .split(/\s+/)
+    .map(word => [...word][0] ?? '')
+    .slice(0, 2)
+    .join('')
+    .toUpperCase()
+
+export function showPeople(provider: SynclineProvider, here: readonly Participant[]): void {
+  const shown = here.length > SHOWN_MAX ? here.slice(0, SHOWN_MAX - 1) : here
+  const items = shown.map(({ user, isSelf }) => {
+    const title = isSelf ? `${user.name} (you)` : user.name
+    const item = make('li', { title, 'aria-label': title }, initials(user.name))
+    item.style.backgroundColor = user.color
+    return item
+  })
+  if (shown.length < here.length) {
+    items.push(make('li', { class: 'more' }, `+${here.length - shown.length}`))
+  }
+  byId('people').replaceChildren(...items)
+  const states = provider.awareness.getStates()
+  for (const place of ['markdown', 'rich'] as const) {
+    const others = here.filter(
+      ({ clientId, isSelf }) => !isSelf && states.get(clientId)?.place === place,
+    )
+    const dots = others.slice(0, SHOWN_MAX).map(({ user }) => {
+      const dot = make('i', { title: `${user.name} is here` })
+      dot.style.backgroundColor = user.color
+      return dot
+    })
+    byId(`near-${place}`).replaceChildren(...dots)
+  }
+}

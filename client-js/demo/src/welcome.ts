@@ -1,0 +1,34 @@
+/** What a new demo document begins with. It must be the same in every window: see `seed`. */
+
+import * as Y from 'yjs'
+
+const MARKDOWN = `# Two windows, one text
+
+Open a second window and type in both. **Every caret has a name.**
+
+- *Saved* means on disk: it is said after the server's \`fdatasync\`.
+- Work offline, type on, come back: both sides are merged.
+- Stop the server and start it again. Nothing is lost, and the badge says what is going on.
+
+> The other tab is a rich text editor on the same document.
+`
+
+const PARAGRAPHS: readonly (readonly [string, string])[] = [
+  ['heading', 'The same document, another editor'],
+  [
+    'paragraph',
+    'This is Tiptap. The Markdown tab is CodeMirror. Both are bound to one Yjs document.',
+  ],
+  ['paragraph', 'Select some text and format it, here and in a second window.'],
+]
+
+export function welcome(doc: Y.Doc): void {
+  doc.getText('markdown').insert(0, MARKDOWN)
+  const blocks = PARAGRAPHS.map(([name, text]) => {
+    const block = new Y.XmlElement(name)
+    if (name === 'heading') block.setAttribute('level', 1 as unknown as string)
+    block.insert(0, [new Y.XmlText(text)])
+    return block
+  })
+  doc.getXmlFragment('rich').insert(0, blocks)
+}

@@ -1,0 +1,23 @@
+// Made by client-js/demo/build.mjs.
+[
+    Asset {
+        name: "demo-db42562e1f77.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("demo-db42562e1f77.js.gz"),
+    },
+    Asset {
+        name: "demo-fc7ec0f1f276.css",
+        content_type: "text/css; charset=utf-8",
+        gzip: include_bytes!("demo-fc7ec0f1f276.css.gz"),
+    },
+    Asset {
+        name: "icon-311f86cfcb56.svg",
+        content_type: "image/svg+xml",
+        gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
+    },
+    Asset {
+        name: "licences-163f30618f97.txt",
+        content_type: "text/plain; charset=utf-8",
+        gzip: include_bytes!("licences-163f30618f97.txt.gz"),
+    },
+]

@@ -1,0 +1,215 @@
+//! Who may use the embedded pages: links that open once, and the browsers that opened one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use syncline_protocol::Access;
+use thiserror::Error;
+
+use crate::auth::{self, Claims, Secret, Verifier};
+use crate::config;
+
+/// How long a browser that opened a link may come back, and how long a link waits to be opened.
+pub(crate) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// How long a token lasts that a page gets for one document. It asks for the next one by itself.
+pub(crate) const TOKEN: Duration = Duration::from_secs(10 * 60);
+
+/// Links that wait to be opened. Beyond it the oldest one dies.
+const LINKS_MAX: usize = 100;
+
+/// What a key and a name may take.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Stands for every document, in `access` of a token.
+const EVERYTHING: &str = "*";
+
+/// The embedded pages are served.
+#[derive(Debug)]
+pub struct Demo {
+    /// What sessions are signed with. Without it pages are shown and ask for a token.
+    secret: Option<Secret>,
+    links: Mutex<HashMap<String, Link>>,
+}
+
+#[derive(Debug)]
+struct Link {
+    access: BTreeMap<String, Access>,
+    made: Instant,
+}
+
+/// Why a page does not get what it asks for.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum DemoError {
+    #[error("this server signs no tokens; paste one into the page")]
+    NoSecret,
+    #[error("this link has been opened before, or is older than 12 hours")]
+    LinkUsed,
+    #[error("this browser has not opened a link from the terminal")]
+    NoSession,
+    #[error("what this browser was let in for does not include that")]
+    Forbidden,
+    #[error("nothing could be signed")]
+    Sign,
+}
+
+/// A token, and how long it lasts.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub(crate) token: String,
+    pub(crate) lasts: Duration,
+}
+
+impl Demo {
+    /// Pages for whoever was sent a link, or brings a token if there is no secret.
+    #[must_use]
+    pub fn new(secret: Option<Secret>) -> Self {
+        Self { secret, links: Mutex::default() }
+    }
+
+    /// The key of a link that lets one browser do everything.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn invite(&self) -> Result<String, config::ConfigError> {
+        self.link(EVERYTHING.to_owned(), Access::Admin)
+    }
+
+    fn link(&self, pattern: String, access: Access) -> Result<String, config::ConfigError> {
+        let key = config::random_hex()?;
+        let link = Link { access: BTreeMap::from([(pattern, access)]), made: Instant::now() };
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.len() >= LINKS_MAX {
+            let oldest = links.iter().min_by_key(|(_, link)| link.made);
+            let oldest = oldest.map(|(key, _)| key.clone()).unwrap_or_default();
+            links.remove(&oldest);
+        }
+        links.insert(key.clone(), link);
+        Ok(key)
+    }
+
+    /// Opens a link, which is dead after that. Returns what the browser keeps.
+    pub(crate) fn open(&self, key: &str) -> Result<Minted, DemoError> {
+        // The map hashes with a key of its own, so the time that this takes tells nothing.
+        let link = self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let link = link.filter(|link| link.made.elapsed() < SESSION).ok_or(DemoError::LinkUsed)?;
+        self.sign(link.access, None, SESSION)
+    }
+
+    /// What a browser's cookie says.
+    pub(crate) fn session(
+        &self,
+        verifier: &Verifier,
+        cookie: Option<&str>,
+    ) -> Result<Claims, DemoError> {
+        self.secret()?;
+        cookie.and_then(|cookie| verifier.verify(cookie).ok()).ok_or(DemoError::NoSession)
+    }
+
+    /// The key of a link to `document`, for another browser.
+    pub(crate) fn share(
+        &self,
+        session: &Claims,
+        document: &str,
+        access: Access,
+    ) -> Result<String, DemoError> {
+        covers(session, Some(document), access)?;
+        self.link(document.to_owned(), access).map_err(|_| DemoError::Sign)
+    }
+
+    /// A token for one document, or for all of them.
+    pub(crate) fn token(
+        &self,
+        session: &Claims,
+        document: Option<&str>,
+        access: Access,
+        name: Option<String>,
+    ) -> Result<Minted, DemoError> {
+        covers(session, document, access)?;
+        let name = name.map(|name| name.chars().take(NAME_CHARS_MAX).collect());
+        let pattern = document.unwrap_or(EVERYTHING).to_owned();
+        self.sign(BTreeMap::from([(pattern, access)]), name, TOKEN)
+    }
+
+    fn sign(
+        &self,
+        access: BTreeMap<String, Access>,
+        name: Option<String>,
+        lasts: Duration,
+    ) -> Result<Minted, DemoError> {
+        let secret = self.secret()?;
+        let exp = auth::unix_now().saturating_add(lasts.as_secs());
+        let claims = Claims { exp, nbf: None, sub: name.clone(), name, access };
+        let token = auth::sign(secret, &claims).map_err(|_| DemoError::Sign)?;
+        Ok(Minted { token, lasts })
+    }
+
+    fn secret(&self) -> Result<&Secret, DemoError> {
+        self.secret.as_ref().ok_or(DemoError::NoSecret)
+    }
+}
+
+fn covers(session: &Claims, document: Option<&str>, access: Access) -> Result<(), DemoError> {
+    let held = match document.map(str::parse) {
+        Some(Ok(document)) => session.access_to(&document),
+        Some(Err(_)) => None,
+        None => session.access.get(EVERYTHING).copied(),
+    };
+    if held.is_some_and(|held| held >= access) { Ok(()) } else { Err(DemoError::Forbidden) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> (Demo, Verifier) {
+        auth::install_crypto();
+        let secret = Secret::new(&[7; 32]).unwrap();
+        (Demo::new(Some(secret.clone())), Verifier::hs256(&secret))
+    }
+
+    #[test]
+    fn pages_1_a_link_opens_once() {
+        let (demo, verifier) = demo();
+        let key = demo.invite().unwrap();
+        let opened = demo.open(&key).unwrap();
+        assert!(demo.session(&verifier, Some(&opened.token)).is_ok());
+        assert_eq!(demo.open(&key).unwrap_err(), DemoError::LinkUsed);
+        assert_eq!(demo.open("").unwrap_err(), DemoError::LinkUsed);
+    }
+
+    #[test]
+    fn pages_2_a_browser_gets_and_passes_on_at_most_what_its_link_was_for() {
+        let (demo, verifier) = demo();
+        let all = demo.open(&demo.invite().unwrap()).unwrap().token;
+        let all = demo.session(&verifier, Some(&all)).unwrap();
+        assert!(demo.token(&all, None, Access::Admin, None).is_ok());
+
+        let key = demo.share(&all, "demo/a", Access::Read).unwrap();
+        let reader = demo.session(&verifier, Some(&demo.open(&key).unwrap().token)).unwrap();
+        let token = |document, access| demo.token(&reader, document, access, None).map(drop);
+        assert_eq!(token(Some("demo/a"), Access::Read), Ok(()));
+        assert_eq!(token(Some("demo/a"), Access::Write), Err(DemoError::Forbidden));
+        assert_eq!(token(Some("demo/b"), Access::Read), Err(DemoError::Forbidden));
+        assert_eq!(token(Some("demo//b"), Access::Read), Err(DemoError::Forbidden));
+        assert_eq!(token(None, Access::Read), Err(DemoError::Forbidden));
+        let share = demo.share(&reader, "demo/a", Access::Write);
+        assert_eq!(share.unwrap_err(), DemoError::Forbidden);
+    }
+
+    #[test]
+    fn pages_3_the_oldest_of_too_many_links_dies() {
+        let (demo, _) = demo();
+        let keys: Vec<String> = (0..=LINKS_MAX).map(|_| demo.invite().unwrap()).collect();
+        assert_eq!(demo.open(&keys[0]).unwrap_err(), DemoError::LinkUsed);
+        assert!(keys[1..].iter().all(|key| demo.open(key).is_ok()));
+    }
+
+    #[test]
+    fn pages_4_without_a_secret_nothing_is_signed() {
+        let demo = Demo::new(None);
+        let key = demo.invite().unwrap();
+        assert_eq!(demo.open(&key).unwrap_err(), DemoError::NoSecret);
+    }
+}
