@@ -6,6 +6,9 @@ export type Reaction = 'retry' | 'spread' | 'renew' | 'stop' | 'mismatch'
 /** The server's history of the document is not the one that this copy belongs to. */
 export const EPOCH_MISMATCH = 4409
 
+/** What was sent, or is to be sent, is larger than the server takes. */
+export const TOO_LARGE = 4413
+
 const TOKEN_REFUSED = 4401
 const RESTART = 1012
 

@@ -1,9 +1,9 @@
 /** Carries out what the machine decides: sockets, timers, tokens, frames. */
 
 import type { Address } from './address.ts'
-import type { Reaction } from './close-code.ts'
+import { type Reaction, TOO_LARGE } from './close-code.ts'
 import type { Copy } from './copy.ts'
-import { isLive, step } from './machine.ts'
+import { isLive, limitsOf, step } from './machine.ts'
 import { OPEN, type Socket, type SocketClass } from './socket.ts'
 import type { Command, Event, Notice, State } from './state.ts'
 import * as wire from './wire.ts'
@@ -123,7 +123,7 @@ export class Connection {
         this.send(wire.syncStep1(copy.stateVector()))
         return copy.announce()
       case 'reconcile':
-        return this.send(wire.syncStep2(copy.diff(command.stateVector)))
+        return this.#reconcile(wire.syncStep2(copy.diff(command.stateVector)))
       case 'sendUpdate':
         return this.send(wire.update(command.update))
       case 'sendToken':
@@ -140,6 +140,16 @@ export class Connection {
       case 'tell':
         return
     }
+  }
+
+  /** A frame that is too large to be read would be refused by a close that may not arrive. */
+  #reconcile(frame: Uint8Array): void {
+    const { attempt } = this.#state
+    const { message } = limitsOf(this.#state)
+    if (frame.length <= message) return this.send(frame)
+    const reason = `message_too_large: ${frame.length} bytes of changes, at most ${message} are allowed`
+    this.#close(TOO_LARGE)
+    this.dispatch({ type: 'closed', attempt, code: TOO_LARGE, reason })
   }
 
   /** Without waiting where nothing has to be waited for: `connect()` then makes a socket at once. */

@@ -17,11 +17,15 @@ import {
 } from './close-code.ts'
 import * as ledger from './ledger.ts'
 import type { Closed, Command, Event, Phase, State, Step, Trouble } from './state.ts'
-import { type Message, SUBPROTOCOL, type Welcome } from './wire.ts'
+import { type Limits, type Message, SUBPROTOCOL, type Welcome } from './wire.ts'
 
 /** Whether a socket exists, or is about to. */
 export const isLive = ({ phase }: State): boolean =>
   phase === 'authorizing' || phase === 'connecting' || phase === 'open'
+
+/** The sizes that the server takes: any, if it has not said so. */
+export const limitsOf = ({ extended, welcome }: State): Pick<Limits, 'message' | 'update'> =>
+  (extended && welcome?.limits) || { message: Infinity, update: Infinity }
 
 /** What is not known to be on disk. Undefined if the server does not say. */
 export const unsavedOf = (state: State): number | undefined =>
@@ -167,7 +171,13 @@ function gone(state: State, phase: Phase): State {
 const closing = (state: State): readonly Command[] => (isLive(state) ? [{ do: 'close' }] : [])
 
 function changed(state: State, update: Uint8Array, local: boolean): Step {
-  if (!state.flowing) return [{ ...state, ledger: ledger.kept(state.ledger, local) }, []]
+  const kept = { ...state, ledger: ledger.kept(state.ledger, local) }
+  if (!state.flowing) return [kept, []]
+  if (state.wanted && update.length > limitsOf(state).update) {
+    // As it is, it would be refused for good. The diff that begins a connection may be larger.
+    const [next, commands] = attempt(gone(kept, 'waiting'))
+    return [next, [...closing(state), ...commands]]
+  }
   return [{ ...state, ledger: ledger.sent(state.ledger) }, [{ do: 'sendUpdate', update }]]
 }
 
