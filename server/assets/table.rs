@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-db42562e1f77.js",
+        name: "demo-447a5dc323cb.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-db42562e1f77.js.gz"),
+        gzip: include_bytes!("demo-447a5dc323cb.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",

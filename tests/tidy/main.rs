@@ -114,6 +114,7 @@ fn licences_and_locks_are_committed() {
         "Cargo.lock",
         "client-js/package-lock.json",
         "client-js/demo/package-lock.json",
+        "tests/browser/package-lock.json",
         "tests/npm/package-lock.json",
     ];
     let absent = wanted.iter().filter(|wanted| !paths.iter().any(|path| path == *wanted));

@@ -27,16 +27,16 @@ export interface Facts {
   readonly wanted: boolean
   /** Whether anything was changed here. */
   readonly wrote: boolean
-  readonly mayWrite: boolean
 }
 
 const TROUBLES: Readonly<Record<string, string>> = {
   store_unavailable: 'Not saving: no room on disk',
   document_quarantined: 'Not saving: in quarantine',
+  forbidden_write: 'Not saved: read only',
 }
 
 export function badgeOf(facts: Facts): Badge {
-  const { status, synced, unsaved, detail, closed, wanted, wrote, mayWrite } = facts
+  const { status, synced, unsaved, detail, closed, wanted, wrote } = facts
   if (closed !== undefined) {
     return {
       state: 'refused',
@@ -49,7 +49,7 @@ export function badgeOf(facts: Facts): Badge {
     if (status === 'disconnected') return { state: 'offline', text: `Reconnecting${kept}` }
     return { state: 'connecting', text: `Connecting${kept}` }
   }
-  if (detail !== undefined && (unsaved || mayWrite)) {
+  if (detail !== undefined) {
     return { state: 'trouble', text: TROUBLES[detail.code] ?? 'Not saving' }
   }
   if (!synced) return { state: 'connecting', text: 'Loading' }

@@ -6,6 +6,8 @@ import {
   type Closed,
   createProvider,
   hintFor,
+  isPassing,
+  type Refusal,
   type SynclineProvider,
   seed,
 } from '../../src/index.ts'
@@ -119,34 +121,48 @@ function openEditors(provider: SynclineProvider): void {
 
 function showBadge(provider: SynclineProvider): void {
   let closed: Closed | undefined
+  let denied: Refusal | undefined
   let wrote = false
   const badge = byId('badge')
   const text = byId('badge-text')
   const show = (): void => {
     const { status, synced, unsaved, detail, shouldConnect: wanted } = provider
-    const facts = { status, synced, unsaved, detail, closed, wanted, wrote, mayWrite: !readOnly }
-    const said = badgeOf(facts)
+    const said = badgeOf({
+      status,
+      synced,
+      unsaved,
+      detail: detail ?? denied,
+      closed,
+      wanted,
+      wrote,
+    })
     badge.dataset.state = said.state
     if (text.textContent !== said.text) text.textContent = said.text
-    document.title = `${said.state === 'live' || said.state === 'saved' ? '' : '• '}${name} · Syncline`
+    const mark = said.state === 'live' || said.state === 'saved' ? '' : '• '
+    document.title = `${mark}${name} · Syncline`
   }
-  const notice = byId('notice')
   provider.on('closed', said => {
     closed = said
     const [, code = 'unknown', what = said.reason] = /^([a-z_]+): ?(.*)$/s.exec(said.reason) ?? []
-    byId('notice-title').textContent = 'The server has refused this window'
-    byId('notice-text').textContent = what
-    byId('notice-code').textContent = `${said.code} ${code}`
-    byId('notice-hint').textContent = hintFor(code)
-    notice.hidden = false
+    showNotice('The server has refused this window', `${said.code} ${code}`, what, hintFor(code))
     pasted.clear(name)
     show()
   })
-  byId('notice-retry').addEventListener('click', () => provider.connect())
+  provider.on('refused', said => {
+    // What passes by itself is in the badge.
+    if (isPassing(said.code)) return
+    denied = said
+    showNotice('What is typed here is not saved', said.code, said.text, said.hint)
+    show()
+  })
+  byId('notice-retry').addEventListener('click', () => {
+    provider.disconnect()
+    provider.connect()
+  })
   provider.on('status', ({ status }) => {
-    if (status !== 'disconnected') {
-      closed = undefined
-      notice.hidden = true
+    if (status === 'connecting') {
+      closed = denied = undefined
+      byId('notice').hidden = true
     }
     show()
   })
@@ -156,6 +172,14 @@ function showBadge(provider: SynclineProvider): void {
     if (origin !== provider) wrote = true
   })
   show()
+}
+
+function showNotice(title: string, code: string, what: string, hint: string): void {
+  byId('notice-title').textContent = title
+  byId('notice-text').textContent = what
+  byId('notice-code').textContent = code
+  byId('notice-hint').textContent = hint
+  byId('notice').hidden = false
 }
 
 function showActions(provider: SynclineProvider): void {
