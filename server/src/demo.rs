@@ -140,7 +140,8 @@ impl Demo {
     ) -> Result<Minted, DemoError> {
         let secret = self.secret()?;
         let exp = auth::unix_now().saturating_add(lasts.as_secs());
-        let claims = Claims { exp, nbf: None, sub: name.clone(), name, access };
+        let iat = Some(auth::unix_now());
+        let claims = Claims { exp, iat, sub: name.clone(), name, access, ..Claims::default() };
         let token = auth::sign(secret, &claims).map_err(|_| DemoError::Sign)?;
         Ok(Minted { token, lasts })
     }
