@@ -1,6 +1,7 @@
 //! Everything that goes wrong, and the end of it.
 
 use syncline_protocol::Epoch;
+use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{Input, LoadedDocument};
 use syncline_protocol::varint::{write_buffer, write_var_uint};
 use syncline_protocol::wire::ClientMessage;
@@ -234,19 +235,13 @@ impl World {
     }
 }
 
-/// A block whose parent is a string. Only the CRDT finds out that this is no place for it.
+/// An update that the gate lets through and the CRDT refuses.
 fn poison(client: u64) -> Vec<u8> {
-    let mut update = vec![1, 2];
+    let mut update = vec![1, 1];
     write_var_uint(&mut update, client);
-    // Clock 0: a string in the root "text".
     update.extend([0, 0x04, 1]);
     write_buffer(&mut update, b"text");
-    write_buffer(&mut update, b"x");
-    // Clock 1: a string in that string.
-    update.extend([0x04, 0]);
-    write_var_uint(&mut update, client);
-    update.push(0);
-    write_buffer(&mut update, b"y");
+    write_buffer(&mut update, FAILPOINT.as_bytes());
     update.push(0);
     update
 }

@@ -196,6 +196,8 @@ fn apply_all(
     updates: &[Cow<'_, [u8]>],
 ) -> Result<Applied, ApplyError> {
     for update in updates {
+        #[cfg(feature = "failpoint")]
+        failpoint(update)?;
         let update = Update::decode_v1(update)
             .map_err(|error| ApplyError::Refused { reason: error.to_string() })?;
         txn.apply_update(update)
@@ -205,6 +207,18 @@ fn apply_all(
         return Err(ApplyError::Circular);
     }
     Ok(if txn.has_changes() { Applied::Changed } else { Applied::Known })
+}
+
+/// An update that holds this text fails, once it has passed the gate.
+#[cfg(feature = "failpoint")]
+pub const FAILPOINT: &str = "\u{0}failpoint";
+
+#[cfg(feature = "failpoint")]
+fn failpoint(update: &[u8]) -> Result<(), ApplyError> {
+    match update.windows(FAILPOINT.len()).any(|window| window == FAILPOINT.as_bytes()) {
+        true => Err(ApplyError::Refused { reason: "a test asked for it".to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// What an encoded state deletes; None if it cannot be read.

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{
     Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping,
 };
 use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
-use syncline_protocol::varint::Reader;
+use syncline_protocol::varint::{Reader, write_buffer};
 use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{
     Access, ClientId, CloseCode, Durability, Epoch, Grant, LoggedUpdate, PresenceRight, Sequence,
@@ -425,7 +426,10 @@ pub(crate) fn refused(frame: u64, word: &str) -> Got {
     Got::Refused(frame, word.to_owned())
 }
 
-/// An update that passes the gate and that yrs refuses: a string inside a string.
+/// An update that passes the gate and that the CRDT refuses.
 pub(crate) fn poison() -> Bytes {
-    Bytes::from_static(&[1, 2, 99, 0, 4, 1, 1, b't', 1, b'x', 4, 0, 99, 0, 1, b'y', 0])
+    let mut update = vec![1, 1, 99, 0, 4, 1, 1, b't'];
+    write_buffer(&mut update, FAILPOINT.as_bytes());
+    update.push(0);
+    update.into()
 }
