@@ -7,7 +7,10 @@
 mod check;
 mod epoch;
 mod grant;
+mod hostile;
 mod life;
+#[path = "../seeds/mod.rs"]
+mod listed;
 mod load;
 mod merge;
 mod presence;

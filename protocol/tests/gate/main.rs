@@ -4,6 +4,8 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod hostile;
+#[path = "../seeds/mod.rs"]
+mod listed;
 mod pipeline;
 mod random;
 mod seeds;

@@ -3,15 +3,8 @@
 use syncline_protocol::gate::{Budget, walk_state_vector, walk_update};
 use yrs::{Array, Map, Text, Transact};
 
+use crate::listed::{Expect, ON_BASE, ON_EMPTY, base64};
 use crate::pipeline::{Outcome, Replica, WITH_SUBDOCUMENTS, doc, encode, isolated};
-
-/// What has to become of a seed's last update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
-    Refused,
-    /// yrs takes it, and the document stays whole.
-    Harmless,
-}
 
 /// Client 1: text `t` = "hello" with 1..3 deleted, map `m` = {k: 1}, array `a` = [1].
 fn base() -> Vec<u8> {
@@ -90,67 +83,12 @@ fn nested_values_do_not_overflow_a_small_stack() {
 /// Found by fuzzing; each with what it did without the gate.
 #[test]
 fn fuzzed_seeds_do_not_harm_a_document() {
-    use Expect::{Harmless, Refused};
-
-    let on_empty = [
-        ("poison: every full encode panics", Refused, "AQEBhGkCCWxtAAAAAAAAAP7+/0ry//6NAQIB"),
-        ("own state not decodable", Refused, "AQHpEQACAQFlAQABAQA="),
-    ];
-    for (name, expect, seed) in on_empty {
+    for (name, expect, seed) in ON_EMPTY {
         check(name, None, &[base64(seed)], expect);
     }
 
     let base = base();
-    let on_base = [
-        (
-            "diff length differs after reload",
-            Refused,
-            "AQIBCmcBAgEKZwAIAQFkCgAAAAAAAAABAAEBBHQCaGV4owAIAQFkCgAAAAAAAAABAAEBBHQCaGV4o5gAbA==",
-        ),
-        (
-            "full encode panics",
-            Refused,
-            "AQZoAAQBAXQMaGVsbG8gd8O2cmxkKAEBbQFrAXxAgAAAAAkBbQJtbQEAAQFhEgAAAAAAAAABBwGEZQJwAA==",
-        ),
-        (
-            "state vector differs after reload",
-            Refused,
-            "AQEBBgEG//9LZysAaAAYCgArZ2cBBAENAAcBAXgDAf0sAAAAAQRs//b///8=",
-        ),
-        ("apply panics", Refused, "AQEB/////////xoAAQAAAAAAAFECAg=="),
-        (
-            "apply divides by zero",
-            Refused,
-            "AQdvAAQBAXQCaGWBbwH//////////wOEbwQHAWsBfEEwAADeAQFtAm1tAQgBAQEBbQJtbQEIAQFhAXcBc4dvbQJtbQEIAw==",
-        ),
-        (
-            "apply indexes out of bounds",
-            Refused,
-            "AQZs////////////AAQBAXQMaGVsbG8Wd8O2cmxkKAEBbQFrAXxhAAhuAQEBAAAAIQKg/wIAOAEBbQJtbQEIAQFhAXcBc4dsDQAHAQF4AwFwAA==",
-        ),
-        (
-            "own state not decodable",
-            Refused,
-            "AQLQ////////AwAKZwIBAAAAAAAACQCgP/8AAAACMQj1mPWgP///BQAAAAIARgAAAAAAAAAAAHoAAAACAAAAAAAAAAAAAAAAANAAAAAALGM=",
-        ),
-        ("diff encode divides by zero", Refused, "AQEKAgD/////////XAAAAAA="),
-        (
-            "apply reaches unreachable!",
-            Refused,
-            "CAB+AAC+1xEEASwBAQEBAQEBAQEBAQEAAAAAoP/////2AQEBAQEBAQEBAQFhAAEBAQAAbwEBAQEBAQEBAQAAAAAAAAEIAAAGAQEAAAAAJQABAQAAAACg//////YBAQEBAQEAEf8=",
-        ),
-        (
-            "diff encode panics",
-            Refused,
-            "AQMG/////////////wYBAQEBAQH///////////8GAAAAAAEABQAA//8A/28gdwAA",
-        ),
-        (
-            "to_json of an array does not end; whoever reads must not call it",
-            Harmless,
-            "AQtqAAQBAWECaGWBagF+hGoDAW+EagQHIHfDtnJsZCgBAW0BawF8QMAAACcBAW0CbW0BCAEBYQF3AXOHag0ABwEBeAMBcEZqAAFiBHRydWXGagRqBQEvBG51bGwBagEDAg==",
-        ),
-    ];
-    for (name, expect, seed) in on_base {
+    for (name, expect, seed) in ON_BASE {
         check(name, Some(&base), &[base64(seed)], expect);
     }
 }
@@ -160,25 +98,4 @@ fn an_honest_subdocument_is_refused_by_name() {
     let set = base64("AQEFACkBAW0Dc3ViAWF2AAA=");
     let error = walk_update(&set, &Budget::LIVE).unwrap_err();
     assert!(error.to_string().contains("subdocuments are not enabled"), "{error}");
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let (mut bits, mut count) = (0_u32, 0);
-    let mut bytes = Vec::new();
-    for letter in text.trim_end_matches('=').bytes() {
-        let digit = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => panic!("{letter} is not base64"),
-        };
-        (bits, count) = (bits << 6 | u32::from(digit), count + 6);
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count).to_le_bytes()[0]);
-        }
-    }
-    bytes
 }
