@@ -52,6 +52,15 @@ fn the_protocol_touches_no_world() {
 }
 
 #[test]
+fn failpoints_are_for_tests_only() {
+    for package in ["syncline-server", "syncline-tests"] {
+        let tree = cargo_tree(package, &["--format={p} {f}"]);
+        assert!(tree.contains("syncline-protocol"), "{tree}");
+        assert!(!tree.contains("failpoint"), "{package} is built with failpoints");
+    }
+}
+
+#[test]
 fn tests_do_not_sleep() {
     assert_all_follow(tests_wait_for_conditions);
 }
