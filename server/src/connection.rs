@@ -29,6 +29,8 @@ pub(crate) struct Admission {
     pub(crate) dialect: Dialect,
     /// The history that the client says it holds.
     pub(crate) epoch: Option<Epoch>,
+    /// The address at the other end.
+    pub(crate) peer: String,
 }
 
 /// Serves one client until either side ends it.
@@ -39,7 +41,7 @@ pub(crate) async fn serve(
     admission: Admission,
 ) {
     let hub = &context.hub;
-    let Admission { document, held, dialect, epoch } = admission;
+    let Admission { document, held, dialect, epoch, peer } = admission;
     let mailbox = match hub.open(&document) {
         Ok(mailbox) => mailbox,
         Err(JoinError::TooManyDocuments) => {
@@ -66,7 +68,7 @@ pub(crate) async fn serve(
         }
     };
     debug!(
-        %document, %session, user = &*grant.identity.sub, access = ?grant.access,
+        %document, %session, peer, user = &*grant.identity.sub, access = ?grant.access,
         "A session begins."
     );
     let now = Instant::now();
@@ -92,7 +94,7 @@ pub(crate) async fn serve(
         let goodbye = async {
             if let Some(close) = close {
                 info!(
-                    %document, %session, code = close.code.word(), text = close.text,
+                    %document, %session, peer, code = close.code.word(), text = close.text,
                     "A session was closed."
                 );
                 refuse(socket, close).await;
@@ -192,7 +194,8 @@ impl Connection<'_> {
             Dialect::YWebsocket => Ok(None),
         };
         match decoded {
-            Ok(Some(token)) => return self.token(token).await,
+            // Boxed: it is rare, and the connection would have room for it all its life.
+            Ok(Some(token)) => return Box::pin(self.token(token)).await,
             Ok(None) => {}
             Err(error) => return Some(Some(Close::new(CloseCode::BadFrame, error))),
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncline_protocol::document::{CheckOutcome, Stamping};
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{DocumentName, Epoch, SessionId};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -80,13 +81,23 @@ impl Mailbox {
         let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
         // A message larger than all the room waits until it is alone.
         let kib = kib.clamp(1, self.room_kib);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Gone)?;
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(kib) {
+            Ok(room) => room,
+            // Boxed: waiting is rare, and each connection would have room for it all its life.
+            Err(_) => {
+                Box::pin(Arc::clone(&self.room).acquire_many_owned(kib)).await.map_err(|_| Gone)?
+            }
+        };
         self.send(Mail::Message { session, message, room }).await
     }
 
     /// Puts anything else in; waits while the mailbox is full.
     pub(crate) async fn send(&self, mail: Mail) -> Result<(), Gone> {
-        self.mail.send(mail).await.map_err(|_| Gone)
+        match self.mail.try_send(mail) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(mail)) => Box::pin(self.mail.send(mail)).await.map_err(|_| Gone),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
     }
 
     /// Completes when the document's task is gone.

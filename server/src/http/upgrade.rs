@@ -11,7 +11,7 @@ use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::{Instrument, info, info_span};
+use tracing::info;
 use warp::Filter;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::Tail;
@@ -94,9 +94,8 @@ pub(crate) fn switch(
         return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
     };
     let protocol = chosen_protocol(&request.headers);
-    let span = info_span!("connection", peer = request.peer.as_ref().map(|p| p.address()));
     let serve = serve(on_upgrade, verdict, request.peer, Arc::clone(context));
-    context.hub.tasks.spawn(serve.instrument(span));
+    context.hub.tasks.spawn(serve);
 
     let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
     let headers = switching.headers_mut();
@@ -114,7 +113,7 @@ async fn serve(
     on_upgrade: OnUpgrade,
     verdict: Result<Admission, Close>,
     // Held to the end: it is this connection's place under the limit.
-    _peer: Option<Peer>,
+    peer: Option<Peer>,
     context: Arc<Context>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
@@ -124,7 +123,8 @@ async fn serve(
     match verdict {
         Ok(admission) => connection::serve(context, socket, outbox, admission).await,
         Err(close) => {
-            info!(code = close.code.word(), text = close.text, "Refused a connection.");
+            let peer = peer.as_ref().map(Peer::address);
+            info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
             socket::refuse(socket, close).await;
         }
     }
@@ -146,7 +146,8 @@ async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission,
     };
     let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
     let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-    Ok(Admission { document, held, dialect, epoch })
+    let peer = request.peer.as_ref().map(Peer::address).unwrap_or_default();
+    Ok(Admission { document, held, dialect, epoch, peer })
 }
 
 /// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.
