@@ -38,8 +38,8 @@ pub(crate) fn strip(state: &[u8]) -> Bytes {
 /// A stripped state with the identity as its last member. Without an identity, or if it is no
 /// object, the state itself.
 pub(crate) fn stamp(state: &Bytes, identity: &Identity) -> Bytes {
-    let mut members = 0;
-    let is_object = each_member(state, |_, _| members += 1);
+    // Valid JSON, so its ends tell what it is.
+    let is_object = state.trim_ascii_start().starts_with(b"{");
     let Some(body) = state.trim_ascii_end().strip_suffix(b"}").filter(|_| is_object) else {
         return state.clone();
     };
@@ -51,7 +51,7 @@ pub(crate) fn stamp(state: &Bytes, identity: &Identity) -> Bytes {
     if facts.is_empty() {
         return state.clone();
     }
-    let comma = if members > 0 { "," } else { "" };
+    let comma = if body.trim_ascii() == b"{" { "" } else { "," };
     let member = format!("{comma}\"syncline\":{{{facts}}}}}");
     [body, member.as_bytes()].concat().into()
 }
@@ -109,12 +109,17 @@ impl Scan<'_> {
     /// From a quote to behind the one that ends the string.
     fn skip_string(&mut self) {
         self.at += 1;
-        while let Some(byte) = self.peek() {
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
+        while let Some(rest) = self.json.get(self.at..) {
+            let stop = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            let Some(stop) = stop else { break };
+            self.at += stop + 1;
+            if rest.get(stop) == Some(&b'"') {
                 return;
             }
+            // What is escaped.
+            self.at += 1;
         }
+        self.at = self.json.len();
     }
 
     /// To the comma or brace behind a value.
