@@ -132,6 +132,8 @@ fn check(name: &str) {
     GzDecoder::new(file).read_to_string(&mut json).unwrap();
     let trace: Trace = serde_json::from_str(&json).unwrap();
     let replica = replay(name, &updates(&trace));
+    let runs = format!("{:?}", replica.places).matches("Run {").count();
+    assert_eq!(runs, replica.known.len(), "{name}: one text is one run for each of its authors");
     let text = replica.doc.get_or_insert_text("text").get_string(&replica.doc.transact());
     // Where two people typed at one place, each CRDT has an order of its own.
     if trace.txns.iter().all(|txn| txn.parents.is_none()) {
