@@ -5,17 +5,20 @@
 //! that lies left of the left one is integrated at a place that depends on what came before. So
 //! the first byte of the data says whether there are right origins at all.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use syncline_protocol::document::verify::{CompareError, VerifyError};
 use syncline_protocol::document::{
-    CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, compare,
-    verify_snapshot,
+    CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, Stamping,
+    compare, verify_snapshot,
 };
 use syncline_protocol::gate::{Budget, StateVector};
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{
-    Access, Durability, LoggedUpdate, SessionId, Snapshot, StoredLog, Timestamp,
+    Access, Durability, Grant, Identity, LoggedUpdate, PresenceRight, SessionId, Snapshot,
+    StoredLog, Timestamp,
 };
 
 use super::nonsense::{self, Choices};
@@ -63,6 +66,7 @@ fn limits() -> Limits {
         update_bytes_max: 10_000,
         document_bytes_max: 1 << 20,
         presence_clients_max: 3,
+        stamping: Stamping::Identity,
         waiting_messages_max: 5,
         waiting_bytes_max: 1_000,
         snapshot_updates: 4,
@@ -104,7 +108,13 @@ impl World {
         self.sessions[place as usize] = session;
         let access = if place == READER { Access::Read } else { Access::Write };
         let dialect = if place == 0 { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-        self.handle(Input::Joined { session, access, dialect, epoch: None });
+        let grant = Grant {
+            access,
+            presence: PresenceRight::Visible,
+            identity: Arc::new(Identity { sub: format!("user {place}").into(), name: "".into() }),
+            expires_at: self.now + Millis::from_secs(1_000_000),
+        };
+        self.handle(Input::Joined { session, grant, dialect, epoch: None });
         self.say(place, ClientMessage::SyncStep1 { state_vector: Bytes::from_static(&[0]) });
     }
 
