@@ -12,7 +12,7 @@ import { build } from 'esbuild'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const assets = join(here, '../../server/assets')
-const PAGES = ['demo']
+const PAGES = ['demo', 'inspector']
 const TYPES = {
   css: 'text/css; charset=utf-8',
   js: 'text/javascript; charset=utf-8',

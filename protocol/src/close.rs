@@ -49,6 +49,8 @@ pub enum CloseCode {
     DocumentQuarantined,
     /// The keys that tokens are verified with cannot be fetched.
     KeysUnavailable,
+    /// An operator ended the connection.
+    Disconnected,
     /// The server is stopping.
     Draining,
     /// A fault in the server.
@@ -57,7 +59,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::BadFrame,
         Self::BadDocumentName,
@@ -78,6 +80,7 @@ impl CloseCode {
         Self::StoreUnavailable,
         Self::DocumentQuarantined,
         Self::KeysUnavailable,
+        Self::Disconnected,
         Self::Draining,
         Self::Internal,
     ];
@@ -103,6 +106,7 @@ impl CloseCode {
             | Self::StoreUnavailable
             | Self::DocumentQuarantined
             | Self::KeysUnavailable => 4503,
+            Self::Disconnected => 4403,
             Self::Draining => 1012,
             Self::Internal => 1011,
         }
@@ -132,6 +136,7 @@ impl CloseCode {
             Self::StoreUnavailable => "store_unavailable",
             Self::DocumentQuarantined => "document_quarantined",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::Disconnected => "disconnected",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -16,6 +16,16 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
+        name: "inspector-9a74e8ff2c33.css",
+        content_type: "text/css; charset=utf-8",
+        gzip: include_bytes!("inspector-9a74e8ff2c33.css.gz"),
+    },
+    Asset {
+        name: "inspector-bd22265f5025.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("inspector-bd22265f5025.js.gz"),
+    },
+    Asset {
         name: "licences-163f30618f97.txt",
         content_type: "text/plain; charset=utf-8",
         gzip: include_bytes!("licences-163f30618f97.txt.gz"),

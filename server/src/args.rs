@@ -85,7 +85,7 @@ pub struct ServeArgs {
     /// nothing (memory) [default: fsync]
     #[arg(long, env = "SYNCLINE_DURABILITY", value_parser = durability, value_name = "fsync|os|memory")]
     pub durability: Option<Durability>,
-    /// Serve the demo page; what it may do is up to the tokens that people bring
+    /// Serve the demo and the inspector; what they may do is up to the tokens that people bring
     #[arg(long, env = "SYNCLINE_DEMO")]
     pub demo: bool,
     /// Log filter, such as info or syncline_server=debug [default: info]

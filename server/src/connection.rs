@@ -18,7 +18,7 @@ use crate::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::outbox::{Attention, Outbox};
 use crate::renewal::Renewal;
 use crate::server::Context;
-use crate::sessions::{Held, LiveSession};
+use crate::sessions::{Arrival, Held, LiveSession};
 use crate::socket::{Socket, refuse};
 
 /// What a verified client asked for.
@@ -55,7 +55,9 @@ pub(crate) async fn serve(
     };
     let session = hub.session_id();
     let opened_at = outbox.written_at();
-    let live = LiveSession::new(session, document.clone(), mailbox.clone(), outbox, held);
+    let (peer, since) = (Arc::<str>::from(peer), hub.clock.now());
+    let arrival = Arrival { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
+    let live = LiveSession::new(session, arrival, mailbox.clone(), outbox, held);
     let entered = hub.sessions.enter(live);
     let live = Arc::clone(&entered.session);
     // Revoked since the token was checked: nobody found this session among those who are connected.
@@ -68,7 +70,7 @@ pub(crate) async fn serve(
         }
     };
     debug!(
-        %document, %session, peer, user = &*grant.identity.sub, access = ?grant.access,
+        %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
         "A session begins."
     );
     let now = Instant::now();
@@ -94,7 +96,7 @@ pub(crate) async fn serve(
         let goodbye = async {
             if let Some(close) = close {
                 info!(
-                    %document, %session, peer, code = close.code.word(), text = close.text,
+                    %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
                     "A session was closed."
                 );
                 refuse(socket, close).await;
@@ -215,14 +217,14 @@ impl Connection<'_> {
             return Some(Some(Close::new(CloseCode::RateLimited, text)));
         }
         let context = self.context;
-        let renewed = context.admit(token, &self.live.document).await.and_then(|next| {
+        let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
             self.live.change(|held| {
                 if next.grant.identity.sub != held.grant.identity.sub {
                     let text = "the new token is somebody else's; connect anew with it";
                     return Err(Close::new(CloseCode::TokenInvalid, text));
                 }
                 // Asked again: an order to revoke may have come since, and have found the old one.
-                context.revoked.limit(&self.live.document, next)
+                context.revoked.limit(&self.live.arrival.document, next)
             })
         });
         match renewed {

@@ -53,6 +53,8 @@ pub(crate) fn routes(
         .and(with_context.clone())
         .map(|context: Arc<Context>| pages::index(&context));
     websocket
+        .or(api::inspect::routes(Arc::clone(&context)))
+        .unify()
         .or(api)
         .unify()
         .or(page("healthz", pages::healthz))
@@ -62,6 +64,8 @@ pub(crate) fn routes(
         .or(page("demo", embedded::demo))
         .unify()
         .or(asset)
+        .unify()
+        .or(page("inspector", embedded::inspector))
         .unify()
         .or(demo::routes(context))
         .unify()

@@ -1,7 +1,7 @@
 //! The registry of live documents. A document's entry exists before it is loaded and until its
 //! task has agreed to end, so no document is ever loaded twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -213,6 +213,11 @@ impl Hub {
         let names = documents.keys().filter(|name| last.is_none_or(|last| *name > last));
         let next = names.min()?;
         documents.get(next).map(|mailbox| (next.clone(), mailbox.clone()))
+    }
+
+    /// The documents that are live.
+    pub(crate) fn live(&self) -> BTreeSet<DocumentName> {
+        self.documents().keys().cloned().collect()
     }
 
     /// How many sessions are connected.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use syncline_protocol::{Close, DocumentName, Grant, SessionId};
+use syncline_protocol::wire::Dialect;
+use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
 use crate::hub::Mailbox;
 use crate::outbox::Outbox;
@@ -16,11 +17,21 @@ pub(crate) struct Held {
     pub(crate) issued_at: u64,
 }
 
+/// Who came where, how, from where and when.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) document: DocumentName,
+    pub(crate) dialect: Dialect,
+    /// The address at the other end.
+    pub(crate) peer: Arc<str>,
+    pub(crate) since: Timestamp,
+}
+
 /// One session, as its connection, its document and whoever may end it share it.
 #[derive(Debug)]
 pub(crate) struct LiveSession {
     pub(crate) session: SessionId,
-    pub(crate) document: DocumentName,
+    pub(crate) arrival: Arrival,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Arc<Outbox>,
     /// Read at the moment that counts and never carried along, so that an older one cannot come
@@ -31,12 +42,12 @@ pub(crate) struct LiveSession {
 impl LiveSession {
     pub(crate) fn new(
         session: SessionId,
-        document: DocumentName,
+        arrival: Arrival,
         mailbox: Mailbox,
         outbox: Arc<Outbox>,
         held: Held,
     ) -> Self {
-        Self { session, document, mailbox, outbox, held: Mutex::new(held) }
+        Self { session, arrival, mailbox, outbox, held: Mutex::new(held) }
     }
 
     /// What holds at the moment.

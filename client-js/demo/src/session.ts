@@ -63,6 +63,9 @@ export async function enter(wanted: Wanted, key: string | undefined): Promise<st
   }
 }
 
+/** Stands for every document in a token, and for where one that was pasted is kept. */
+export const EVERYTHING = '*'
+
 const PASTED = 'syncline-token:'
 
 /** A token that was pasted into this window for a document, if one was. */

@@ -1,6 +1,7 @@
 //! REST, below `/api/v1/`: for the application's own backend, its pages and its operators. Every
 //! request carries a token in `Authorization`: a cookie would be sent along for any page that asks.
 
+pub(crate) mod inspect;
 pub(crate) mod revoke;
 pub(crate) mod tickets;
 

@@ -23,6 +23,7 @@ struct Asset {
 const ASSETS: &[Asset] = &include!("../../assets/table.rs");
 
 const DEMO: &str = include_str!("../../assets/demo.html");
+const INSPECTOR: &str = include_str!("../../assets/inspector.html");
 
 /// What a page has in the place of the number that this answer alone knows.
 const NONCE: &str = "{nonce}";
@@ -30,6 +31,11 @@ const NONCE: &str = "{nonce}";
 /// `GET /demo`: two editors.
 pub(crate) fn demo(context: &Context) -> Reply {
     page(context, DEMO)
+}
+
+/// `GET /inspector`: what is live and what is stored.
+pub(crate) fn inspector(context: &Context) -> Reply {
+    page(context, INSPECTOR)
 }
 
 /// `GET /assets/{name}`.

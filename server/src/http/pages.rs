@@ -19,7 +19,7 @@ pub(crate) fn index(context: &Context) -> Reply {
          <h1>Syncline {version}</h1>\
          <p>{documents} documents open, {sessions} sessions, {stored} documents stored.</p>\
          <ul><li>Editors connect to <code>/ws/&lt;document&gt;</code>\
-         <li><a href=/demo>/demo</a> two editors\
+         <li><a href=/demo>/demo</a> two editors<li><a href=/inspector>/inspector</a> what is live and stored\
          <li><a href=/healthz>/healthz</a> alive<li><a href=/readyz>/readyz</a> ready</ul>",
         version = env!("CARGO_PKG_VERSION"),
         documents = context.hub.document_count(),

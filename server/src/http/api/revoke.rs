@@ -127,7 +127,7 @@ async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
     for session in context.hub.sessions.all() {
         let mut hit = false;
         let limited = session.change(|held| {
-            hit = revocation.hits(&session.document, held);
+            hit = revocation.hits(&session.arrival.document, held);
             if hit { revocation.limit(held) } else { Ok(held.clone()) }
         });
         match limited {
