@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-447a5dc323cb.js",
+        name: "demo-a777b80d9d45.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-447a5dc323cb.js.gz"),
+        gzip: include_bytes!("demo-a777b80d9d45.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,14 +16,14 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
+        name: "inspector-6793ffebd1a0.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("inspector-6793ffebd1a0.js.gz"),
+    },
+    Asset {
         name: "inspector-9a74e8ff2c33.css",
         content_type: "text/css; charset=utf-8",
         gzip: include_bytes!("inspector-9a74e8ff2c33.css.gz"),
-    },
-    Asset {
-        name: "inspector-bd22265f5025.js",
-        content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-bd22265f5025.js.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",

@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { startServer } from '../npm/support/server.mjs'
-import { openWindow, startBrowser, watch } from './support/browser.mjs'
+import { SECRET, startServer, token } from '../npm/support/server.mjs'
+import { until } from '../npm/support/wait.mjs'
+import { openWindow, PATIENCE_MS, startBrowser, watch } from './support/browser.mjs'
 
 const BADGE = '#badge'
 
@@ -181,6 +182,33 @@ test('browser_6_a_used_link_says_what_to_do', async t => {
   // The browser that opened it comes back with the very same link.
   const again = await openSecond(t, page, server.ready.demo)
   await badge(again, 'live')
+})
+
+test('browser_17_an_ending_token_is_renewed_without_a_visible_drop', async t => {
+  const server = await startServer(t, { command: 'dev', env: { SYNCLINE_JWT_SECRET: SECRET } })
+  const page = await openWindow(t, await startBrowser(t))
+  const badges = await recordBadge(page)
+  let minted = 0
+  let sockets = 0
+  page.on('websocket', () => { sockets += 1 })
+  await page.route('**/demo/token', async route => {
+    minted += 1
+    await route.fulfill({ json: { token: await token({ demo: 'write' }, { sub: 'ada', expires: 4 }) } })
+  })
+  await page.goto(server.ready.demo)
+  await editor(page).waitFor()
+  // Each letter waits for the next token, so this is typed over several of them.
+  for (const letter of 'renewed') {
+    const before = minted
+    await append(page, letter)
+    await badge(page, 'saved')
+    await until(() => minted > before, { within: PATIENCE_MS, what: 'another token' })
+  }
+  await shows(page, 'markdown', 'renewed')
+  assert.equal(sockets, 1)
+  const bad = (await badges()).filter(state => !['connecting', 'live', 'saving', 'saved'].includes(state))
+  assert.deepEqual(bad, [])
+  assert.equal((await badges()).filter(state => state === 'connecting').length, 1)
 })
 
 test('browser_13_the_page_asks_nobody_else_and_breaks_no_rule_of_its_own', async t => {

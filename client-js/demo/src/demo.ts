@@ -37,14 +37,15 @@ byId('access').hidden = !readOnly
 const me = byId<HTMLInputElement>('name')
 me.value = someName()
 
-const wanted = () => ({ document: name, access, name: me.value })
-const token = async (): Promise<string> => pasted.get(name) ?? (await fetchToken(wanted()))
+// A token for the same connection is for the same person, whatever they call themselves by then.
+const wanted = { document: name, access, name: me.value }
+const token = async (): Promise<string> => pasted.get(name) ?? (await fetchToken(wanted))
 
 try {
-  if (pasted.get(name) === undefined) await enter(wanted(), takeKey())
+  if (pasted.get(name) === undefined) await enter(wanted, takeKey())
   start()
 } catch (error) {
-  showGate(name, access, error)
+  showGate(name, access, error, start)
 }
 
 function start(): void {
@@ -67,9 +68,16 @@ function start(): void {
     if (!(error instanceof NoToken)) return
     provider.disconnect()
     byId('stage').hidden = true
-    showGate(name, access, error)
+    // What is not saved yet is in this page only: it stays.
+    showGate(name, access, error, () => {
+      byId('stage').hidden = false
+      provider.connect()
+    })
   })
   showActions(provider)
+  addEventListener('beforeunload', event => {
+    if (provider.unsaved) event.preventDefault()
+  })
   provider.connect()
   if (readOnly) return openEditors(provider)
   // Bound after the seed: an editor writes an empty paragraph into what is empty.

@@ -29,8 +29,8 @@ const STEPS = [
   'Or stop syncline dev and start it again: it prints a fresh link.',
 ]
 
-/** Asks for a token in place of the editors. */
-export function showGate(name: string, access: Access, error: unknown): void {
+/** Asks for a token in place of the editors, and goes on with it. */
+export function showGate(name: string, access: Access, error: unknown, goOn: () => void): void {
   const code = error instanceof NoToken ? error.code : 'unreachable'
   const unreachable = ['The server does not answer', 'Is syncline still running?'] as const
   const [title, text] = TEXTS[code] ?? unreachable
@@ -45,10 +45,11 @@ export function showGate(name: string, access: Access, error: unknown): void {
   byId('badge-text').textContent = 'Not let in'
   byId('gate').hidden = false
   const field = byId<HTMLInputElement>('gate-token')
-  byId<HTMLFormElement>('gate-form').addEventListener('submit', event => {
+  byId<HTMLFormElement>('gate-form').onsubmit = event => {
     event.preventDefault()
     pasted.set(name, field.value.trim())
-    location.reload()
-  })
+    byId('gate').hidden = true
+    goOn()
+  }
   field.focus()
 }

@@ -48,19 +48,35 @@ export function takeKey(): string | undefined {
   return key ?? undefined
 }
 
+const OPENED = 'syncline-opened'
+
+async function open(key: string, wanted: Wanted): Promise<string> {
+  await post('session', { key })
+  localStorage.setItem(OPENED, 'yes')
+  return await fetchToken(wanted)
+}
+
 /**
  * A first token. A browser that was let in before needs no key, and leaves it to another one.
  *
  * @throws NoToken if neither helps.
  */
 export async function enter(wanted: Wanted, key: string | undefined): Promise<string> {
-  try {
-    return await fetchToken(wanted)
-  } catch (error) {
-    if (key === undefined || !(error instanceof NoToken)) throw error
-    await post('session', { key })
-    return await fetchToken(wanted)
+  const wasHere = localStorage.getItem(OPENED) !== null
+  const ways = [() => fetchToken(wanted)]
+  if (key !== undefined) ways.push(() => open(key, wanted))
+  if (!wasHere) ways.reverse()
+  let why: unknown
+  for (const way of ways) {
+    try {
+      return await way()
+    } catch (error) {
+      if (!(error instanceof NoToken)) throw error
+      // That a link was used says more than that nobody is let in without one.
+      if (why === undefined || error.code !== 'no_session') why = error
+    }
   }
+  throw why
 }
 
 /** Stands for every document in a token, and for where one that was pasted is kept. */
