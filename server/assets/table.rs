@@ -21,9 +21,9 @@
         gzip: include_bytes!("inspector-6793ffebd1a0.js.gz"),
     },
     Asset {
-        name: "inspector-9a74e8ff2c33.css",
+        name: "inspector-83fd9e8c9a9f.css",
         content_type: "text/css; charset=utf-8",
-        gzip: include_bytes!("inspector-9a74e8ff2c33.css.gz"),
+        gzip: include_bytes!("inspector-83fd9e8c9a9f.css.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",
