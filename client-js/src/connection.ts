@@ -147,7 +147,7 @@ export class Connection {
     const { attempt } = this.#state
     const { message } = limitsOf(this.#state)
     if (frame.length <= message) return this.send(frame)
-    const reason = `message_too_large: ${frame.length} bytes of changes, at most ${message} are allowed`
+    const reason = `message_too_large: ${frame.length} bytes of changes, at most ${message}`
     this.#close(TOO_LARGE)
     this.dispatch({ type: 'closed', attempt, code: TOO_LARGE, reason })
   }

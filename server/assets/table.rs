@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-a777b80d9d45.js",
+        name: "demo-a8b0edeb2850.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-a777b80d9d45.js.gz"),
+        gzip: include_bytes!("demo-a8b0edeb2850.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,14 +16,14 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
-        name: "inspector-6793ffebd1a0.js",
-        content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-6793ffebd1a0.js.gz"),
-    },
-    Asset {
         name: "inspector-83fd9e8c9a9f.css",
         content_type: "text/css; charset=utf-8",
         gzip: include_bytes!("inspector-83fd9e8c9a9f.css.gz"),
+    },
+    Asset {
+        name: "inspector-c84826b58a65.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("inspector-c84826b58a65.js.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",
