@@ -47,6 +47,12 @@ fn cli_2_a_limit_that_cannot_work_is_named() {
 }
 
 #[test]
+fn origin_3_an_entry_of_the_file_that_is_no_origin_is_named() {
+    let text = with_config("[auth]\norigins = [\"app.example/path\"]\n");
+    assert!(text.contains("in auth.origins is no origin"), "{text}");
+}
+
+#[test]
 fn cli_1_a_secret_in_a_broken_file_is_not_shown() {
     let text = with_config("log = \"info\"\njwt_secret = hunter2\n");
     assert!(text.contains("line 2") && !text.contains("hunter2"), "{text}");

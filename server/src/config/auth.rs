@@ -19,7 +19,8 @@ const KEYS_MAX: usize = 8;
 const DEV_SECRET: &str = "dev-secret";
 
 /// Keys under `[auth]`.
-pub(super) const KEYS: [&str; 5] = ["audience", "issuer", "jwks", "jwks_plain_http", "public_key"];
+pub(super) const KEYS: [&str; 6] =
+    ["audience", "issuer", "jwks", "jwks_plain_http", "origins", "public_key"];
 
 /// What is checked of tokens.
 #[derive(Debug)]
