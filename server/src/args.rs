@@ -91,6 +91,10 @@ pub struct ServeArgs {
     /// Log filter, such as info or syncline_server=debug [default: info]
     #[arg(long, env = "SYNCLINE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Believe these proxies about the address of a client (X-Forwarded-For, Forwarded): addresses
+    /// or networks, such as 10.0.0.0/8. May be repeated [default: none]
+    #[arg(long, env = "SYNCLINE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
+    pub trusted_proxies: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of --help")]
     pub keys: KeyArgs,

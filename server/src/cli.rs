@@ -169,6 +169,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             mode: config.mode,
             stamping: config.stamping,
             demo,
+            proxies: config.proxies,
         };
         server::run(parts, stop).await.map_err(CliError::from)
     });

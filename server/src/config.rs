@@ -18,6 +18,7 @@ use crate::args::{DataArgs, DevArgs, ServeArgs};
 use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::limits::{LimitError, Limits};
 use crate::origins::OriginError;
+use crate::proxies::{NetworkError, Proxies};
 
 pub use self::auth::{Auth, token_secret};
 
@@ -25,7 +26,7 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "auth",
     "data",
     "demo",
@@ -36,6 +37,7 @@ const KEYS: [&str; 10] = [
     "listen",
     "log",
     "presence",
+    "trusted_proxies",
 ];
 
 /// How a server presents itself.
@@ -70,6 +72,8 @@ pub struct Config {
     pub auth: Auth,
     /// What presence states are given.
     pub stamping: Stamping,
+    /// The proxies that are believed.
+    pub proxies: Proxies,
 }
 
 /// Why there is no usable configuration.
@@ -135,6 +139,9 @@ pub enum ConfigError {
     /// An origin is none.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// A trusted proxy is none.
+    #[error(transparent)]
+    Proxy(#[from] NetworkError),
     /// More keys than a token should be tried with.
     #[error("{key} names {count} keys; two are enough to change from one to the next, 8 the most")]
     ManyKeys {
@@ -187,6 +194,7 @@ struct FileConfig {
     listen: Option<SocketAddr>,
     log: Option<String>,
     presence: PresenceConfig,
+    trusted_proxies: Option<OneOrMore<String>>,
 }
 
 /// The table `[presence]`.
@@ -262,7 +270,7 @@ impl Config {
         if !auth.has_keys() {
             return Err(ConfigError::SecretMissing { suggestion: random_hex()? });
         }
-        Ok(Self::merge(args, file, Mode::Serve, auth))
+        Self::merge(args, file, Mode::Serve, auth)
     }
 
     /// The configuration of `syncline dev`: as for `serve`, but a secret is made when none is set.
@@ -280,11 +288,20 @@ impl Config {
         if !auth.has_keys() {
             auth.add_dev_secret(&data_folder(&args.keys.folder, &file))?;
         }
-        Ok(Self::merge(args, file, Mode::Dev, auth))
+        Self::merge(args, file, Mode::Dev, auth)
     }
 
-    fn merge(args: ServeArgs, file: FileConfig, mode: Mode, auth: Auth) -> Self {
-        Self {
+    fn merge(
+        args: ServeArgs,
+        file: FileConfig,
+        mode: Mode,
+        auth: Auth,
+    ) -> Result<Self, ConfigError> {
+        let typed: Vec<_> =
+            args.trusted_proxies.into_iter().filter(|network| !network.is_empty()).collect();
+        let listed = file.trusted_proxies.as_ref().map(OneOrMore::list);
+        let networks = if typed.is_empty() { listed } else { Some(typed) };
+        Ok(Self {
             data: data_folder(&args.keys.folder, &file),
             demo: mode == Mode::Dev || args.demo || file.demo.unwrap_or(false),
             file: args.keys.folder.config.clone(),
@@ -295,7 +312,8 @@ impl Config {
             mode,
             auth,
             stamping: if file.presence.stamp { Stamping::Identity } else { Stamping::Nothing },
-        }
+            proxies: Proxies::parse(networks.as_deref())?,
+        })
     }
 }
 

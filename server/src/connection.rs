@@ -13,9 +13,11 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
-use crate::hub::{Gone, JoinError, Mail};
+use crate::allowance::Allowance;
+use crate::hub::{Gone, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::outbox::{Attention, Outbox};
+use crate::places::SessionPlaces;
 use crate::renewal::Renewal;
 use crate::server::Context;
 use crate::sessions::{Arrival, Held, LiveSession};
@@ -42,15 +44,11 @@ pub(crate) async fn serve(
 ) {
     let hub = &context.hub;
     let Admission { document, held, dialect, epoch, peer } = admission;
-    let mailbox = match hub.open(&document) {
-        Ok(mailbox) => mailbox,
-        Err(JoinError::TooManyDocuments) => {
-            let text = "as many documents are open as this server allows; try again later";
-            return refuse(socket, Close::new(CloseCode::Overloaded, text)).await;
-        }
-        Err(JoinError::Draining) => {
-            let text = "the server restarts; reconnect";
-            return refuse(socket, Close::new(CloseCode::Draining, text)).await;
+    let (mailbox, _places) = match open(&context, &document, &held) {
+        Ok(opened) => opened,
+        Err(close) => {
+            info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
+            return refuse(socket, close).await;
         }
     };
     let session = hub.session_id();
@@ -83,6 +81,8 @@ pub(crate) async fn serve(
         pinged_at: now,
         kept_alive_at: now,
         opened_at,
+        allowance: Allowance::new(&hub.limits, now),
+        paused_until: None,
         renewal: Renewal::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
     };
     if mailbox.send(Mail::Join { session: live, dialect, epoch }).await.is_ok() {
@@ -107,6 +107,23 @@ pub(crate) async fn serve(
     debug!(%document, %session, "A session ended.");
 }
 
+/// The way to a document, and the places of one more session there.
+fn open(
+    context: &Context,
+    document: &DocumentName,
+    held: &Held,
+) -> Result<(Mailbox, SessionPlaces), Close> {
+    let places = context.places.for_session(&held.grant.identity.sub, document)?;
+    let mailbox = context.hub.open(document).map_err(|error| match error {
+        JoinError::TooManyDocuments => {
+            let text = "as many documents are open as this server allows; try again later";
+            Close::new(CloseCode::Overloaded, text)
+        }
+        JoinError::Draining => Close::new(CloseCode::Draining, "the server restarts; reconnect"),
+    })?;
+    Ok((mailbox, places))
+}
+
 struct Connection<'a> {
     context: &'a Context,
     socket: Socket,
@@ -117,6 +134,9 @@ struct Connection<'a> {
     kept_alive_at: Instant,
     /// What the outbox says before anything was written.
     opened_at: Instant,
+    allowance: Allowance,
+    /// Nothing is read before this: more came than may.
+    paused_until: Option<Instant>,
     renewal: Renewal,
 }
 
@@ -142,7 +162,9 @@ impl Connection<'_> {
                 // First: a peer that never stops sending must not outlive its token.
                 () = timer.as_mut() => Event::Timer,
                 attention = poll_fn(|context| outbox.poll_attention(context)) => Event::Attention(attention),
-                received = self.socket.next() => Event::Received(received),
+                received = self.socket.next(), if self.paused_until.is_none() => {
+                    Event::Received(received)
+                }
                 () = gone.as_mut() => Event::DocumentGone,
             };
             let end = match event {
@@ -167,7 +189,8 @@ impl Connection<'_> {
             if let Some(close) = end {
                 return (self.socket, close);
             }
-            if self.renewal.take_change() {
+            // A pause is a timer earlier than the one that is set.
+            if self.renewal.take_change() || self.paused_until.is_some() {
                 timer.as_mut().reset(self.next_timer());
             }
         }
@@ -175,6 +198,10 @@ impl Connection<'_> {
 
     async fn received(&mut self, message: Message) -> Option<Option<Close>> {
         self.heard_at = Instant::now();
+        self.paused_until = self.allowance.spend(message.len(), self.heard_at);
+        if self.paused_until.is_some() {
+            debug!(session = %self.live.session, "A session sends more than it may; it has to wait.");
+        }
         match message {
             Message::Binary(frame) => self.frame(&frame).await,
             Message::Text(_) => {
@@ -241,7 +268,8 @@ impl Connection<'_> {
         let ping = self.pinged_at + PING;
         let silence = self.heard_at + SILENCE;
         let keep_alive = self.sent_at() + KEEP_ALIVE;
-        ping.min(silence).min(keep_alive).min(self.renewal.next())
+        let next = ping.min(silence).min(keep_alive).min(self.renewal.next());
+        self.paused_until.map_or(next, |until| until.min(next))
     }
 
     /// When the client was last sent something, or would have been if it read.
@@ -251,6 +279,7 @@ impl Connection<'_> {
 
     fn timer(&mut self) -> Option<Option<Close>> {
         let now = Instant::now();
+        self.paused_until = self.paused_until.filter(|until| now < *until);
         if now >= self.renewal.ends_at() {
             let text = "the token expired while connected; connect with a new one";
             return Some(Some(Close::new(CloseCode::TokenExpired, text)));

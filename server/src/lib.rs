@@ -6,6 +6,7 @@
 //! `syncline-protocol` and carries out its effects: frames into the sessions' outboxes, updates to
 //! the store's writer. CRDT questions are never answered here.
 
+mod allowance;
 pub mod args;
 pub mod auth;
 pub mod backup;
@@ -23,6 +24,8 @@ pub mod limits;
 mod listener;
 pub mod origins;
 mod outbox;
+mod places;
+pub mod proxies;
 pub mod quarantine;
 mod renewal;
 mod replace;

@@ -54,6 +54,17 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's headers. A token of many documents is the largest of them.
 pub const HEADER_BYTES: usize = 16 * KIB;
 
+/// For a token to be checked. A key that is not known yet is fetched meanwhile.
+pub const LOGIN: Duration = Duration::from_secs(10);
+
+/// One message of a client that was refused and is being told so. A stock client's first is its
+/// state vector; a longer one is not taken in at all.
+pub const REFUSED_MESSAGE_BYTES: usize = 4 * KIB;
+
+/// How much may be sent at once, in time at the rates of `messages_per_second` and
+/// `bytes_per_second`. With the defaults that is 200,000 messages or 320 MiB.
+pub const BURST: Duration = Duration::from_secs(10);
+
 /// Headers of one request.
 pub const HEADERS: usize = 64;
 
@@ -90,6 +101,20 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 pub struct Limits {
     /// Open sockets. At 12 KiB an idle connection, 20,000 are 240 MB.
     pub connections: usize,
+    /// Open sockets from one address, or from one network of 64 bits with IPv6: a school or an
+    /// office behind one. A tenth of all, so ten strangers are needed to take every place.
+    pub connections_per_address: usize,
+    /// Sessions of one `sub`, a fifth of all. Each tab takes one for each document; a program that
+    /// keeps many documents open takes more.
+    pub connections_per_user: usize,
+    /// Sessions of one document. What one of them types is written to all others: at 60 keys/s,
+    /// 5,000 are 300,000 frames a second, about a core's worth.
+    pub connections_per_document: usize,
+    /// Messages of one session in a second, over ten seconds. Somebody who types sends 10, one who
+    /// drags something 60; 20,000 are the tenth part of what a core can take.
+    pub messages_per_second: u64,
+    /// Bytes of one session in a second, over ten seconds: a first sync of 8 MiB passes at once.
+    pub bytes_per_second: u64,
     /// Documents in memory. A keystroke history takes about nine times its encoded size.
     pub documents: usize,
     /// One WebSocket message; a first sync may use all of it.
@@ -120,6 +145,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_per_address: 2_000,
+            connections_per_user: 4_000,
+            connections_per_document: 5_000,
+            messages_per_second: 20_000,
+            bytes_per_second: 32 * MIB as u64,
             documents: 10_000,
             message_bytes: 8 * MIB,
             update_bytes: MIB,
@@ -159,6 +189,11 @@ impl Limits {
         const GIB: u64 = KIB * KIB * KIB;
         let checks = [
             ("connections", self.connections as u64, 1, 10_000_000),
+            ("connections_per_address", self.connections_per_address as u64, 1, 10_000_000),
+            ("connections_per_user", self.connections_per_user as u64, 1, 10_000_000),
+            ("connections_per_document", self.connections_per_document as u64, 1, 10_000_000),
+            ("messages_per_second", self.messages_per_second, 1, 10_000_000),
+            ("bytes_per_second", self.bytes_per_second, KIB, GIB),
             ("documents", self.documents as u64, 1, 10_000_000),
             ("message_bytes", self.message_bytes as u64, KIB, GIB),
             ("update_bytes", self.update_bytes as u64, KIB, self.message_bytes as u64),

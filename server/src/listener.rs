@@ -1,8 +1,9 @@
 //! The accept loop. warp routes requests; what it leaves open is closed here: Nagle's algorithm,
-//! a timeout and bounds for headers, and a bound on connections.
+//! a timeout and bounds for headers, and bounds on connections, of all and of one address.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use syncline_protocol::CloseCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,24 +22,41 @@ use tracing::{debug, warn};
 
 use crate::http;
 use crate::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
+use crate::places::Place;
 use crate::server::Context;
 
-/// Who is at the other end, and its place under the connection limit. The place is free again
+/// Who is at the other end, and its places under the limits on connections. They are free again
 /// when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     address: SocketAddr,
-    _place: Arc<OwnedSemaphorePermit>,
+    _places: Arc<(OwnedSemaphorePermit, Option<Place<IpAddr>>)>,
+    /// Whom a proxy speaks for in this request.
+    client: Option<Arc<(IpAddr, Place<IpAddr>)>>,
 }
 
 impl Peer {
+    /// The address at the other end of the socket.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// The address of the client, as far as it is known.
     pub(crate) fn address(&self) -> String {
-        self.address.to_string()
+        match &self.client {
+            Some(client) => client.0.to_string(),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// The client is another one than who is at the other end, and has this place.
+    pub(crate) fn speaks_for(&mut self, client: IpAddr, place: Place<IpAddr>) {
+        self.client = Some(Arc::new((client, place)));
     }
 }
 
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
-    content-length: 0\r\n\r\n";
+const FULL: &str = "503 Service Unavailable";
+const TOO_MANY: &str = "429 Too Many Requests";
 
 /// How long to wait when no descriptor is left for another socket.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -58,22 +78,42 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
                 continue;
             }
         };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
-                let peer = Peer { address, _place: Arc::new(place) };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            warn!(limit = context.hub.limits.connections, "Connection limit reached.");
+            context.hub.tasks.spawn(turn_away(stream, FULL, "as many connections as there may be"));
+            continue;
+        };
+        // A proxy has a place for each client that it speaks for: http/upgrade.rs.
+        let is_client = context.proxies.is_client(address.ip());
+        let of_address = is_client.then(|| context.places.for_address(address.ip())).transpose();
+        match of_address {
+            Ok(of_address) => {
+                let peer = Peer { address, _places: Arc::new((place, of_address)), client: None };
                 context.hub.tasks.spawn(serve(stream, peer, Arc::clone(&context)));
             }
-            Err(_) => {
-                warn!(limit = context.hub.limits.connections, "Connection limit reached.");
-                context.hub.tasks.spawn(turn_away(stream));
+            Err(close) => {
+                debug!(%address, text = close.text, "Turned a connection away.");
+                let turned_away = turn_away(stream, TOO_MANY, close.text);
+                context.hub.tasks.spawn(async move {
+                    turned_away.await;
+                    drop(place);
+                });
             }
         }
     }
 }
 
-async fn turn_away(mut stream: TcpStream) {
+/// Answers without reading anything.
+async fn turn_away(mut stream: TcpStream, status: &str, text: impl Display) {
+    let body = json!({ "code": CloseCode::Overloaded.word(), "text": text.to_string() });
+    let body = body.to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nretry-after: 5\r\nconnection: close\r\n\
+         content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     // A peer that does not take even this is dropped.
-    drop(timeout(Duration::from_secs(1), stream.write_all(FULL)).await);
+    drop(timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await);
 }
 
 async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_protocol::document::Stamping;
-use syncline_protocol::{Close, DocumentName};
+use syncline_protocol::{Close, CloseCode, DocumentName};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -14,9 +14,11 @@ use crate::auth::{Claims, Verifier};
 use crate::config::Mode;
 use crate::demo::Demo;
 use crate::hub::Hub;
-use crate::limits::{DRAIN, DRAIN_STALLED, Limits};
+use crate::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
 use crate::listener;
 use crate::origins::Origins;
+use crate::places::Places;
+use crate::proxies::Proxies;
 use crate::revoked::Revoked;
 use crate::sampler;
 use crate::sessions::Held;
@@ -36,12 +38,18 @@ pub(crate) struct Context {
     pub(crate) mode: Mode,
     /// Whether the embedded pages are served, and to whom.
     pub(crate) demo: Option<Demo>,
+    pub(crate) proxies: Proxies,
+    pub(crate) places: Places,
 }
 
 impl Context {
     /// What a token allows in a document.
     pub(crate) async fn admit(&self, token: &str, document: &DocumentName) -> Result<Held, Close> {
-        let claims = self.verifier.verify_with_latest(token).await;
+        let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
+        let claims = claims.map_err(|_| {
+            let text = "the keys for this token did not come in time; try again";
+            Close::new(CloseCode::KeysUnavailable, text)
+        })?;
         self.held(&claims.map_err(|error| error.close())?, document)
     }
 
@@ -75,6 +83,8 @@ pub struct Parts {
     pub stamping: Stamping,
     /// The embedded pages, if they are served.
     pub demo: Option<Demo>,
+    /// The proxies that are believed.
+    pub proxies: Proxies,
 }
 
 /// How a stop went wrong.
@@ -117,10 +127,12 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         mode,
         stamping,
         demo,
+        proxies,
     } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
+    let places = Places::new(&limits);
     let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits, stamping));
     let context = Arc::new(Context {
         hub: Arc::clone(&hub),
@@ -130,6 +142,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         revoked,
         mode,
         demo,
+        proxies,
+        places,
     });
     if let Some(jwks) = context.verifier.jwks().cloned() {
         let draining = hub.draining.clone();

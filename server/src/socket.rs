@@ -26,15 +26,20 @@ use crate::outbox::Outbox;
 pub(crate) type Socket = WebSocketStream<Halves>;
 
 /// Takes over an upgraded connection. None if it is no TCP connection of this server's.
-pub(crate) async fn accept(upgraded: Upgraded, limits: &Limits) -> Option<(Socket, Arc<Outbox>)> {
+/// What is longer than `message_bytes` is not taken in.
+pub(crate) async fn accept(
+    upgraded: Upgraded,
+    limits: &Limits,
+    message_bytes: usize,
+) -> Option<(Socket, Arc<Outbox>)> {
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     let (reading, writing) = io.into_inner().into_split();
     let outbox = Arc::new(Outbox::new(writing, limits.outbox_bytes));
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
-        .max_message_size(Some(limits.message_bytes))
-        .max_frame_size(Some(limits.message_bytes));
+        .max_message_size(Some(message_bytes))
+        .max_frame_size(Some(message_bytes));
     let halves = Halves { reading, outbox: Arc::clone(&outbox) };
     let already_read = read_buf.to_vec();
     let socket =

@@ -12,6 +12,7 @@
 
 mod crash;
 mod disk;
+mod edge;
 mod grant;
 mod lifecycle;
 mod measure;

@@ -96,7 +96,7 @@ impl Client {
     ///
     /// # Errors
     /// How the server ended the connection.
-    pub async fn join_or_end(url: &str) -> Result<Self, Ended> {
+    pub async fn join_or_end(url: impl IntoClientRequest) -> Result<Self, Ended> {
         let mut client = Self::open(url, new_doc(), Some("syncline.v1")).await;
         let state = client.doc.transact().state_vector().encode_v1();
         // It may have hung up already.
@@ -109,11 +109,15 @@ impl Client {
         Err(client.ended.unwrap_or(Ended { code: 1006, reason: String::new() }))
     }
 
-    async fn open(url: &str, doc: Doc, protocol: Option<&'static str>) -> Self {
+    async fn open(url: impl IntoClientRequest, doc: Doc, protocol: Option<&'static str>) -> Self {
         Self::try_open(url, doc, protocol).await.expect("the server accepts")
     }
 
-    async fn try_open(url: &str, doc: Doc, protocol: Option<&'static str>) -> Result<Self, Error> {
+    async fn try_open(
+        url: impl IntoClientRequest,
+        doc: Doc,
+        protocol: Option<&'static str>,
+    ) -> Result<Self, Error> {
         let mut request = url.into_client_request().expect("a url");
         if let Some(protocol) = protocol {
             let value = HeaderValue::from_static(protocol);

@@ -65,7 +65,7 @@ impl<T> Default for OneOrMore<T> {
 }
 
 impl<T: Clone> OneOrMore<T> {
-    fn list(&self) -> Vec<T> {
+    pub(super) fn list(&self) -> Vec<T> {
         match self {
             Self::One(value) => vec![value.clone()],
             Self::More(values) => values.clone(),

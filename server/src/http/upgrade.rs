@@ -22,6 +22,7 @@ use super::credentials::{
 use super::{Reply, document_name, problem, refusal, reply};
 use crate::auth::{self, TokenError};
 use crate::connection::{self, Admission};
+use crate::limits::REFUSED_MESSAGE_BYTES;
 use crate::listener::Peer;
 use crate::server::Context;
 use crate::socket;
@@ -37,6 +38,15 @@ pub(crate) struct UpgradeRequest {
 }
 
 impl UpgradeRequest {
+    /// Counts the client that a proxy speaks for.
+    fn count_client(&mut self, context: &Context) -> Result<(), Close> {
+        let Some(peer) = &mut self.peer else { return Ok(()) };
+        if let Some(client) = context.proxies.client(peer.ip(), &self.headers)? {
+            peer.speaks_for(client, context.places.for_address(client)?);
+        }
+        Ok(())
+    }
+
     /// Whether it asks for a WebSocket.
     pub(crate) fn is_websocket(&self) -> bool {
         websocket_key(&self.headers).is_some()
@@ -58,12 +68,16 @@ pub(crate) fn request()
 }
 
 /// Checks the request before the upgrade and keeps the verdict for after it.
-pub(crate) async fn answer(request: UpgradeRequest, context: Arc<Context>) -> Reply {
+pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -> Reply {
     // What only looks at a link must not use up the ticket in it.
     if !request.is_websocket() && credentials::ticket(&request.query).is_some() {
         return upgrade_required();
     }
-    let verdict = admit(&request, &context).await;
+    // Before the token is looked at: a flood of bad ones is to cost little.
+    let verdict = match request.count_client(&context) {
+        Ok(()) => admit(&request, &context).await,
+        Err(close) => Err(close),
+    };
     if request.is_websocket() {
         return switch(request, verdict, &context);
     }
@@ -112,14 +126,15 @@ pub(crate) fn switch(
 async fn serve(
     on_upgrade: OnUpgrade,
     verdict: Result<Admission, Close>,
-    // Held to the end: it is this connection's place under the limit.
+    // Held to the end: it is this connection's place under the limits.
     peer: Option<Peer>,
     context: Arc<Context>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let Some((socket, outbox)) = socket::accept(upgraded, &context.hub.limits).await else {
-        return;
-    };
+    let limits = &context.hub.limits;
+    let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
+    let accepted = socket::accept(upgraded, limits, message_bytes).await;
+    let Some((socket, outbox)) = accepted else { return };
     match verdict {
         Ok(admission) => connection::serve(context, socket, outbox, admission).await,
         Err(close) => {
