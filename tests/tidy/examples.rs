@@ -121,6 +121,16 @@ fn rules_without_tests_and_tests_without_rules_are_found() {
 }
 
 #[test]
+fn promises_without_tests_are_found() {
+    let security = "| Promise | Test |\n|---|---|\n| a | `sync_1_a`, `gone_1_a` |\n| b | none |\n";
+    let tests = [File::new("tests/a.rs", "#[test]\nfn sync_1_a() {}\n// fn gone_1_a() {}")];
+    let found = promises_are_tested(security, &tests);
+    let wanted =
+        ["SECURITY.md:3: there is no test gone_1_a", "SECURITY.md:4: a promise without a test"];
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn undocumented_words_are_found() {
     let errors = "# Errors\n\n## bad_frame\n\nNot bad_request.\n";
     let words = ["bad_frame", "bad_request"];

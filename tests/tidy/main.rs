@@ -86,6 +86,13 @@ fn every_rule_has_a_test_and_every_numbered_test_a_rule() {
 }
 
 #[test]
+fn every_promise_of_security_names_its_tests() {
+    let security = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    assert!(security.lines().any(|line| line.starts_with("| ")), "there is no table");
+    assert_none(&promises_are_tested(&security, &files()));
+}
+
+#[test]
 fn every_close_code_is_documented() {
     let words = CloseCode::ALL.map(CloseCode::word);
     let file = |path: &str| std::fs::read_to_string(root().join(path));
@@ -95,12 +102,12 @@ fn every_close_code_is_documented() {
     }
 }
 
+const MENTIONING: [&str; 3] = ["README.md", "ARCHITECTURE.md", "SECURITY.md"];
+
 #[test]
 fn the_readme_mentions_only_what_exists() {
     let exists = |path: &str| root().join(path).exists();
-    for file in
-        files().iter().filter(|file| ["README.md", "ARCHITECTURE.md"].contains(&&*file.path))
-    {
+    for file in files().iter().filter(|file| MENTIONING.contains(&&*file.path)) {
         assert_none(&mentioned_paths_exist(file, exists));
     }
 }

@@ -202,6 +202,27 @@ pub(crate) fn rules_have_tests_and_tests_have_rules(files: &[File]) -> Vec<Strin
     offences
 }
 
+/// A line of a table in `SECURITY.md` is a promise, and names tests that exist.
+pub(crate) fn promises_are_tested(security: &str, files: &[File]) -> Vec<String> {
+    let tests: BTreeSet<String> = files.iter().flat_map(test_names).collect();
+    let mut offences = Vec::new();
+    for (index, line) in security.lines().enumerate() {
+        let Some(cells) = line.strip_prefix('|') else { continue };
+        let named = cells.split('|').nth(1).unwrap_or_default();
+        if named.trim() == "Test" || named.starts_with('-') {
+            continue;
+        }
+        let mut names = named.split('`').skip(1).step_by(2).peekable();
+        let place = format!("SECURITY.md:{}", index + 1);
+        if names.peek().is_none() {
+            offences.push(format!("{place}: a promise without a test"));
+        }
+        let absent = names.filter(|name| !tests.contains(*name));
+        offences.extend(absent.map(|name| format!("{place}: there is no test {name}")));
+    }
+    offences
+}
+
 /// Each word has a heading.
 pub(crate) fn words_are_explained(errors: &str, words: &[&str]) -> Vec<String> {
     let headings: BTreeSet<&str> =
