@@ -1,6 +1,6 @@
 //! Runs the fuzz target of tokens over the committed corpus: `docs/fuzzing.md`. The other targets need
 //! only the protocol, and are run by its tests.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../../fuzz/targets/token.rs"]
 mod token;
