@@ -122,9 +122,9 @@ pub struct AuthArgs {
     /// Take tokens for this audience (aud) only. May be repeated
     #[arg(long, env = "SYNCLINE_AUTH_AUDIENCE", value_delimiter = ',', value_name = "NAME")]
     pub auth_audience: Vec<String>,
-    /// Let only these web pages connect, such as https://app.example. May be repeated [default: any
-    /// page that has a token, and for tokens in cookies those of this host]
-    #[arg(long, env = "SYNCLINE_AUTH_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    /// Let only web pages of this origin connect; its scheme, host and port. May be repeated [default:
+    /// any page that has a token, and for tokens in cookies those of this host]
+    #[arg(long, env = "SYNCLINE_AUTH_ORIGINS", value_delimiter = ',', value_name = "https://HOST")]
     pub auth_origins: Vec<String>,
 }
 
