@@ -87,6 +87,14 @@ test('browser_8_a_wrong_address_and_a_wrong_name_say_so', async t => {
   await closedWith(name, /^bad_document_name: ./)
 })
 
+test('browser_8_a_page_that_may_not_connect_is_named', async t => {
+  const server = await startServer(t, { env: { SYNCLINE_AUTH_ORIGINS: 'https://app.example' } })
+  const [origin, browser] = [await servePages(t), await startBrowser(t)]
+  const page = await openClient(t, browser, origin, { url: server.wsUrl, name: NAME })
+  const { host } = new URL(origin)
+  await closedWith(page, new RegExp(`^origin_blocked: .*${host}.*auth\\.origins`))
+})
+
 test('browser_9_a_large_paste_is_saved_and_one_that_is_too_large_says_so', async t => {
   const server = await startServer(t)
   const config = join(server.data, 'syncline.toml')
