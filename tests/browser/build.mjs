@@ -26,7 +26,7 @@ const oneCopy = {
 mkdirSync(PAGES, { recursive: true })
 await build({
   absWorkingDir: here,
-  entryPoints: ['pages/editor.js', 'pages/client.js', 'pages/monaco.worker.js'],
+  entryPoints: ['pages/editor.js', 'pages/client.js', 'pages/monaco.worker.js', 'pages/provider.worker.js'],
   outdir: PAGES,
   bundle: true,
   splitting: true,

@@ -99,3 +99,20 @@ test('browser_12_what_was_written_offline_survives_a_reload', async t => {
   await openClient(second, origin, { url, user: 'Bob', disableBc: true })
   await holds(second, 'online, offline')
 })
+
+test('browser_18_a_provider_works_in_a_worker', async t => {
+  const { origin, page, url } = await prepare(t)
+  await openClient(page, origin, { url, user: 'Ada' })
+  await page.evaluate(() => window.provider.whenSynced())
+  const jwt = await token({ [NAME]: 'write' })
+  await page.evaluate(options => {
+    window.heard = []
+    const worker = new Worker('/provider.worker.js', { type: 'module' })
+    worker.onmessage = ({ data }) => window.heard.push(data)
+    worker.postMessage(options)
+  }, { url, name: NAME, token: jwt, writes: 'from afar' })
+  await holds(page, 'from afar')
+  await page.waitForFunction(() => window.heard.includes('saved'))
+  await write(page, ', and back')
+  await page.waitForFunction(() => window.heard.includes('from afar, and back'))
+})
