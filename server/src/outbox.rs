@@ -262,7 +262,10 @@ impl Outbox {
         if state.writing != Writing::Open || state.queue.is_empty() {
             return;
         }
-        let write = |slices: &[IoSlice<'_>]| self.socket.try_write_vectored(slices);
+        let write = |slices: &[IoSlice<'_>]| match slices {
+            [piece] => self.socket.try_write(piece),
+            pieces => self.socket.try_write_vectored(pieces),
+        };
         match state.queue.write_to(write) {
             Ok(Written::All) => {}
             Ok(Written::Part) => {
