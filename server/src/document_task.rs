@@ -6,11 +6,11 @@ mod timer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::wire::{ClientMessage, Dialect};
@@ -18,9 +18,7 @@ use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Sna
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
 
 use self::pace::Pace;
@@ -32,7 +30,9 @@ use crate::outbox::{Outbox, Pushed};
 use crate::quarantine::Interrupted;
 use crate::sessions::LiveSession;
 use crate::store::Record;
-use crate::store::writer::{Durable, Progress, StoreState, StoreWriter, Urgency, WriterStopped};
+use crate::store::writer::{
+    Durable, Progress, ProgressReceiver, StoreState, TryAppendError, Urgency, WriterStopped,
+};
 use crate::stored_document::{Opened, Watch};
 
 /// The one task that touches a document.
@@ -43,16 +43,16 @@ pub(crate) struct DocumentTask {
     mail: mpsc::Receiver<Mail>,
     sessions: BTreeMap<SessionId, Seat>,
     progress: Progress,
-    durable: WatchStream<Durable>,
-    store: WatchStream<StoreState>,
-    /// The load, snapshot or comparison under way. A document does one of them at a time.
-    blocking: Option<JoinHandle<Opened>>,
+    durable: ProgressReceiver,
+    /// What is awaited beside mail. Polled only when it has come: asking each of them at every turn
+    /// cost as much as an update costs the CRDT.
+    awaited: FuturesUnordered<BoxFuture<'static, Event>>,
     /// Who wants to hear how the comparison with the log ends.
     check: Option<oneshot::Sender<CheckOutcome>>,
     watch: Watch,
-    /// Ends when an operator has released the document from quarantine.
-    release: Option<AbortOnDropHandle<()>>,
-    work: Vec<Work>,
+    work: VecDeque<Work>,
+    /// Asked for by one input, and empty between two.
+    effects: Vec<Effect>,
     /// Queues that hold something nobody is writing.
     unflushed: Vec<Arc<Outbox>>,
     pace: Pace,
@@ -81,10 +81,12 @@ struct Seat {
 }
 
 enum Event {
+    /// The first of `unsent` is in the store's queue.
     Sent(Result<(), WriterStopped>),
     Mail(usize),
     Durable(Durable),
-    Store(StoreState),
+    Store(StoreState, WatchStream<StoreState>),
+    /// A load, snapshot or comparison has ended. A document does one of them at a time.
     Blocking(Opened),
     Released,
     Deadline,
@@ -100,7 +102,6 @@ impl DocumentTask {
         };
         let document = Document::new(limits);
         let (progress, durable) = Progress::new(Sequence::ZERO);
-        let store = WatchStream::new(hub.writer.state());
         Self {
             hub,
             name,
@@ -108,13 +109,12 @@ impl DocumentTask {
             mail,
             sessions: BTreeMap::new(),
             progress,
-            durable: WatchStream::from_changes(durable),
-            store,
-            blocking: None,
+            durable,
+            awaited: FuturesUnordered::new(),
             check: None,
             watch: Watch::Nothing,
-            release: None,
-            work: Vec::new(),
+            work: VecDeque::new(),
+            effects: Vec::new(),
             unflushed: Vec::new(),
             pace: Pace::new(Instant::now()),
             unsent: VecDeque::new(),
@@ -133,23 +133,19 @@ impl DocumentTask {
     }
 
     async fn drive(&mut self) {
-        let hub = Arc::clone(&self.hub);
         let mut batch = Vec::with_capacity(MAIL_BATCH);
-        // Registered once, not at every turn of the loop.
-        let mut drain = pin!(hub.draining.cancelled());
         let mut timer = Timer::default();
+        self.await_store(WatchStream::new(self.hub.writer.state()));
+        let draining = self.hub.draining.clone();
+        self.await_event(draining.cancelled_owned().map(|()| Event::Drain));
         loop {
             timer.set(self.next_deadline());
             let event = tokio::select! {
                 biased;
-                Some(durable) = self.durable.next() => Event::Durable(durable),
-                Some(state) = self.store.next() => Event::Store(state),
-                () = drain.as_mut(), if !self.draining => Event::Drain,
-                opened = ended(&mut self.blocking) => Event::Blocking(opened),
-                () = released(&mut self.release) => Event::Released,
+                durable = self.durable.changed() => Event::Durable(durable),
+                Some(event) = self.awaited.next() => event,
                 // Before the mail, which may never end.
                 () = timer.elapsed() => Event::Deadline,
-                sent = send_first(&hub.writer, &self.unsent, &self.progress) => Event::Sent(sent),
                 // A full queue slows the document's writers down. While nothing is stored no
                 // updates are accepted, and everything else goes on.
                 received = self.mail.recv_many(&mut batch, MAIL_BATCH),
@@ -166,16 +162,22 @@ impl DocumentTask {
                     error!(document = %self.name, reason, "Updates could not be stored.");
                     self.handle(Input::PersistFailed);
                 }
-                Event::Store(state) => {
+                Event::Store(state, later) => {
+                    self.await_store(later);
                     self.store_state = state;
                     let stores = self.stores();
                     self.handle(if stores { Input::StoreResumed } else { Input::StoreStalled });
                 }
                 Event::Sent(sent) => {
                     self.unsent.pop_front();
-                    self.sent(sent);
+                    match sent {
+                        Ok(()) => self.await_room(),
+                        Err(WriterStopped) => self.stopped(),
+                    }
                 }
                 Event::Blocking(opened) => self.opened(opened),
+                // It may have been opened anew since it was awaited.
+                Event::Released if self.watch != Watch::Release => {}
                 Event::Released => {
                     info!(document = %self.name, "Released from quarantine; opened afresh.");
                     self.hub.forget(&self.name);
@@ -202,6 +204,36 @@ impl DocumentTask {
         }
     }
 
+    fn await_event(&self, event: impl Future<Output = Event> + Send + 'static) {
+        self.awaited.push(event.boxed());
+    }
+
+    /// Awaits the store's next state, or its first. None comes when the server has ended.
+    fn await_store(&self, states: WatchStream<StoreState>) {
+        self.await_event(states.into_future().then(|(state, later)| async move {
+            match state {
+                Some(state) => Event::Store(state, later),
+                None => std::future::pending().await,
+            }
+        }));
+    }
+
+    /// Awaits room in the store's queue for the first of `unsent`. Dropped before there is any,
+    /// that does nothing.
+    fn await_room(&self) {
+        let Some((record, urgency)) = self.unsent.front().cloned() else { return };
+        let (writer, progress) = (self.hub.writer.clone(), self.progress.clone());
+        self.await_event(
+            async move { Event::Sent(writer.append(record, urgency, &progress).await) },
+        );
+    }
+
+    /// Awaits the end of work that has begun.
+    fn await_opened(&self, work: JoinHandle<Opened>) {
+        let failed = |_| Opened::nothing(Input::LoadFailed);
+        self.await_event(work.map(move |opened| Event::Blocking(opened.unwrap_or_else(failed))));
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let of_document = self.document.next_deadline().map(|at| self.hub.clock.instant(at));
         let now = Instant::now();
@@ -223,7 +255,6 @@ impl DocumentTask {
     }
 
     fn opened(&mut self, opened: Opened) {
-        self.blocking = None;
         if let Input::Compared(outcome) = opened.input
             && let Some(check) = self.check.take()
             && check.send(outcome).is_err()
@@ -237,7 +268,9 @@ impl DocumentTask {
                 self.regranted(session);
             }
             self.watch = opened.watch;
-            self.release = (self.watch == Watch::Release).then(|| self.await_release());
+            if self.watch == Watch::Release {
+                self.await_event(self.released().map(|()| Event::Released));
+            }
         }
         let hub = Arc::clone(&self.hub);
         // Applies what arrived meanwhile, the first syncs of sessions among it.
@@ -334,10 +367,11 @@ impl DocumentTask {
     /// `carry_out`.
     fn handle(&mut self, input: Input) {
         let now = self.hub.clock.now();
-        let mut effects = Vec::new();
+        // Taken and put back, so that what one needed serves the next.
+        let mut effects = std::mem::take(&mut self.effects);
         self.document.handle(now, input, &mut effects);
         let mut overflowed = Vec::new();
-        for effect in effects {
+        for effect in effects.drain(..) {
             match effect {
                 Effect::Send { to, frame, delivery } => match self.send(to, frame, delivery) {
                     Pushed::Overflowed => overflowed.push(to),
@@ -354,16 +388,19 @@ impl DocumentTask {
                         author: seat.map(|seat| Arc::clone(&seat.author)).unwrap_or_default(),
                         update,
                     };
-                    self.work.push(Work::Append(record, urgency));
+                    self.work.push_back(Work::Append(record, urgency));
                 }
-                Effect::Load => self.work.push(Work::Load),
+                Effect::Load => self.work.push_back(Work::Load),
                 Effect::Snapshot { snapshot, known } => {
-                    self.work.push(Work::Snapshot { snapshot, known });
+                    self.work.push_back(Work::Snapshot { snapshot, known });
                 }
-                Effect::Compare { live, known } => self.work.push(Work::Compare { live, known }),
-                Effect::Unload => self.work.push(Work::Unload),
+                Effect::Compare { live, known } => {
+                    self.work.push_back(Work::Compare { live, known })
+                }
+                Effect::Unload => self.work.push_back(Work::Unload),
             }
         }
+        self.effects = effects;
         for session in overflowed {
             debug!(document = %self.name, %session, "A session fell behind.");
             self.handle(Input::Overflowed { session });
@@ -397,42 +434,39 @@ impl DocumentTask {
 
     /// Hands an update to the store's queue, or keeps it until there is room.
     fn append(&mut self, record: Record, urgency: Urgency) {
-        if self.unsent.is_empty() {
-            let append = self.hub.writer.append(record.clone(), urgency, &self.progress);
-            match append.now_or_never() {
-                Some(sent) => self.sent(sent),
-                None => self.unsent.push_back((record, urgency)),
+        if !self.unsent.is_empty() {
+            return self.unsent.push_back((record, urgency));
+        }
+        match self.hub.writer.try_append(record, urgency, &self.progress) {
+            Ok(()) => {}
+            Err(TryAppendError::Full(record)) => {
+                self.unsent.push_back((record, urgency));
+                self.await_room();
             }
-        } else {
-            self.unsent.push_back((record, urgency));
+            Err(TryAppendError::Stopped(WriterStopped)) => self.stopped(),
         }
     }
 
-    fn sent(&mut self, sent: Result<(), WriterStopped>) {
-        if sent.is_err() {
-            self.unsent.clear();
-            self.handle(Input::PersistFailed);
-        }
+    /// The store takes nothing any more.
+    fn stopped(&mut self) {
+        self.unsent.clear();
+        self.handle(Input::PersistFailed);
     }
 
     /// Carries out what touches the store. Returns whether the document is released.
     fn carry_out(&mut self) -> bool {
         let mut unload = false;
-        while !self.work.is_empty() {
-            for work in std::mem::take(&mut self.work) {
-                // Whatever follows a wish to unload takes it back.
-                unload = matches!(work, Work::Unload);
-                match work {
-                    Work::Append(record, urgency) => self.append(record, urgency),
-                    Work::Load => self.blocking = Some(self.load()),
-                    Work::Snapshot { snapshot, known } => {
-                        self.blocking = Some(self.write_snapshot(snapshot, known));
-                    }
-                    Work::Compare { live, known } => {
-                        self.blocking = Some(self.check(live, known));
-                    }
-                    Work::Unload => {}
+        while let Some(work) = self.work.pop_front() {
+            // Whatever follows a wish to unload takes it back.
+            unload = matches!(work, Work::Unload);
+            match work {
+                Work::Append(record, urgency) => self.append(record, urgency),
+                Work::Load => self.await_opened(self.load()),
+                Work::Snapshot { snapshot, known } => {
+                    self.await_opened(self.write_snapshot(snapshot, known));
                 }
+                Work::Compare { live, known } => self.await_opened(self.check(live, known)),
+                Work::Unload => {}
             }
         }
         if unload && self.draining {
@@ -442,33 +476,5 @@ impl DocumentTask {
             return false;
         }
         unload && self.hub.release(&self.name, &self.mail)
-    }
-}
-
-/// Completes when the first of `unsent` is in the store's queue. Dropped before that, it has done
-/// nothing.
-async fn send_first(
-    writer: &StoreWriter,
-    unsent: &VecDeque<(Record, Urgency)>,
-    progress: &Progress,
-) -> Result<(), WriterStopped> {
-    match unsent.front() {
-        Some((record, urgency)) => writer.append(record.clone(), *urgency, progress).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn released(release: &mut Option<AbortOnDropHandle<()>>) {
-    match release {
-        // Aborted only with the task itself.
-        Some(release) => drop(release.await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn ended(blocking: &mut Option<JoinHandle<Opened>>) -> Opened {
-    match blocking {
-        Some(work) => work.await.unwrap_or_else(|_| Opened::nothing(Input::LoadFailed)),
-        None => std::future::pending().await,
     }
 }

@@ -10,7 +10,8 @@ use syncline_protocol::{
 };
 use syncline_server::store::memory::Memory;
 use syncline_server::store::writer::{
-    Durable, Progress, StoreState, StoreWriter, Unstored, Urgency, WriterLimits, WriterStopped,
+    Durable, Progress, ProgressReceiver, StoreState, StoreWriter, Unstored, Urgency, WriterLimits,
+    WriterStopped,
 };
 use syncline_server::store::{
     AppendError, DocumentInfo, Generation, Health, LoadError, Record, Salvaged, SnapshotError,
@@ -148,7 +149,7 @@ async fn store_20_what_queues_up_during_a_sync_is_stored_by_the_next_one() {
     for sequence in 2..=500 {
         writer.append(record("a", sequence), Urgency::Awaited, &progress).await.unwrap();
     }
-    assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO), "nothing is stored yet");
+    assert_eq!(durable.now(), Durable::Through(Sequence::ZERO), "nothing is stored yet");
     store.hold(false);
     reach(&mut durable, &Durable::Through(Sequence::new(500))).await;
     assert_eq!(store.appends.load(Ordering::Acquire), 2);
@@ -174,7 +175,7 @@ async fn store_21_a_failure_is_told_once_for_all_and_is_final() {
     let unstored = within(thread.stop()).await.unwrap_err();
     assert_eq!((unstored.records, &unstored.reason), (2, &reason));
     assert_eq!(store.appends.load(Ordering::Acquire), 2, "a failed store is not asked again");
-    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(1)));
+    assert_eq!(durable.now(), Durable::Through(Sequence::new(1)));
 }
 
 #[tokio::test]
@@ -201,8 +202,7 @@ async fn store_21_one_document_out_of_order_does_not_fail_the_others() {
         writer.append(record("first", sequence), Urgency::Awaited, &first).await.unwrap();
     }
     store.hold(false);
-    let failed = within(wrong_durable.wait_for(|wrong| matches!(wrong, Durable::Failed(_)))).await;
-    drop(failed.unwrap());
+    within(wrong_durable.wait_for(|wrong| matches!(wrong, Durable::Failed(_)))).await;
     assert_eq!(*writer.state().borrow(), StoreState::Writable);
     reach(&mut first_durable, &Durable::Through(Sequence::new(3))).await;
     assert_log(&newest(&*store, "wrong"), "wrong", None, 0);
@@ -257,7 +257,7 @@ async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
     assert_eq!(late, Err(WriterStopped));
     store.hold(false);
     within(stopping).await.unwrap().unwrap();
-    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(3000)));
+    assert_eq!(durable.now(), Durable::Through(Sequence::new(3000)));
     assert_log(&newest(&*store, "a"), "a", None, 3000);
     assert!(store.largest.load(Ordering::Acquire) <= WriterLimits::DEFAULT.batch_len);
 }
@@ -301,7 +301,7 @@ async fn store_45_what_nobody_waits_for_is_stored_together_with_others() {
     writer.append(record("a", 101), Urgency::Unwatched, &progress).await.unwrap();
     writer.append(record("b", 1), Urgency::Awaited, &other).await.unwrap();
     reach(&mut other_durable, &Durable::Through(Sequence::new(1))).await;
-    assert_eq!(*durable.borrow(), Durable::Through(Sequence::new(101)));
+    assert_eq!(durable.now(), Durable::Through(Sequence::new(101)));
     thread.stop().await.unwrap();
 }
 
@@ -316,7 +316,7 @@ async fn store_33_what_finds_no_room_is_held_and_stored_when_there_is_some() {
     writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
     let tries = store.appends.load(Ordering::Acquire);
     until(|| store.appends.load(Ordering::Acquire) > tries).await;
-    assert_eq!(*durable.borrow(), Durable::Through(Sequence::ZERO));
+    assert_eq!(durable.now(), Durable::Through(Sequence::ZERO));
     store.full.store(false, Ordering::Release);
     reach(&mut durable, &Durable::Through(Sequence::new(2))).await;
     assert_eq!(*writer.state().borrow(), StoreState::Writable);
@@ -361,8 +361,8 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap()
 }
 
-async fn reach(durable: &mut watch::Receiver<Durable>, goal: &Durable) {
-    within(durable.wait_for(|durable| durable == goal)).await.unwrap();
+async fn reach(durable: &mut ProgressReceiver, goal: &Durable) {
+    within(durable.wait_for(|durable| durable == goal)).await;
 }
 
 async fn failure(state: &mut watch::Receiver<StoreState>) -> String {

@@ -8,7 +8,6 @@ use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
 use syncline_protocol::gate::StateVector;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::document_task::DocumentTask;
@@ -60,10 +59,9 @@ impl DocumentTask {
     }
 
     /// Ends when an operator has released the document.
-    pub(super) fn await_release(&self) -> AbortOnDropHandle<()> {
-        let hub = Arc::clone(&self.hub);
-        let name = self.name.clone();
-        AbortOnDropHandle::new(self.hub.tasks.spawn(async move {
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        async move {
             loop {
                 sleep(RELEASE_POLL).await;
                 let (hub, name) = (Arc::clone(&hub), name.clone());
@@ -72,7 +70,7 @@ impl DocumentTask {
                     return;
                 }
             }
-        }))
+        }
     }
 }
 

@@ -6,20 +6,21 @@
 //! company. Only a batch for which there is no room is held and tried again, and what comes after
 //! it waits in the queue.
 
+mod progress;
 mod queue;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use syncline_protocol::{DocumentName, Sequence};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tracing::error;
 
-use self::queue::{Queue, Queued};
+pub use self::progress::{Durable, Progress, ProgressReceiver};
+use self::queue::{PushError, Queue, Queued};
 use crate::store::{AppendError, Health, Record, Store};
 
 /// How long a batch waits for room before it is tried again.
@@ -53,15 +54,6 @@ pub enum Urgency {
     Unwatched,
 }
 
-/// How far a document is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Durable {
-    /// Every update up to this one is on disk.
-    Through(Sequence),
-    /// Nothing more of this document will be, for this reason. Final.
-    Failed(String),
-}
-
 /// Whether anything is stored at the moment, of whichever document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreState {
@@ -73,44 +65,21 @@ pub enum StoreState {
     Failed(String),
 }
 
-/// Where a document is told how far it is stored. Its task makes one and keeps the receiver.
-#[derive(Clone, Debug)]
-pub struct Progress(watch::Sender<Durable>);
-
-impl Progress {
-    /// The document is stored up to `last`. News that nobody has looked at yet is replaced by
-    /// later news, so telling it never waits.
-    #[must_use]
-    pub fn new(last: Sequence) -> (Self, watch::Receiver<Durable>) {
-        let (sender, receiver) = watch::channel(Durable::Through(last));
-        (Self(sender), receiver)
-    }
-
-    fn advance(&self, stored: Sequence) {
-        self.0.send_if_modified(|durable| match durable {
-            Durable::Through(last) if *last < stored => {
-                *last = stored;
-                true
-            }
-            Durable::Through(_) | Durable::Failed(_) => false,
-        });
-    }
-
-    fn fail(&self, reason: &str) {
-        self.0.send_if_modified(|durable| match durable {
-            Durable::Through(_) => {
-                *durable = Durable::Failed(reason.to_owned());
-                true
-            }
-            Durable::Failed(_) => false,
-        });
-    }
-}
-
 /// The writer has been stopped; the record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the store writer has stopped")]
 pub struct WriterStopped;
+
+/// Why a record was not queued.
+#[derive(Debug, Error)]
+pub enum TryAppendError {
+    /// There is no room for it at the moment. Here it is.
+    #[error("the store's queue is full")]
+    Full(Record),
+    /// There will be no room.
+    #[error(transparent)]
+    Stopped(#[from] WriterStopped),
+}
 
 /// The writer has stopped, and not everything that was handed over is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -127,7 +96,6 @@ pub struct Unstored {
 pub struct StoreWriter {
     inlet: Arc<Inlet>,
     state: watch::Receiver<StoreState>,
-    limits: WriterLimits,
 }
 
 /// The thread behind every [`StoreWriter`]. It ends on [`WriterThread::stop`], or when all of
@@ -143,8 +111,11 @@ pub struct WriterThread {
 #[derive(Debug)]
 struct Inlet {
     queue: Arc<Queue>,
-    slots: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    /// Whoever finds the queue full waits here for a turn, so that a long record is not passed by
+    /// short ones for ever.
+    line: Mutex<()>,
+    /// How many are in the line.
+    waiting: AtomicUsize,
 }
 
 impl Drop for Inlet {
@@ -164,12 +135,11 @@ impl StoreWriter {
             queue_kib: limits.queue_kib.max(1),
             ..limits
         };
-        let room = usize::try_from(limits.queue_kib).unwrap_or(Semaphore::MAX_PERMITS);
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(limits));
         let inlet = Arc::new(Inlet {
             queue: Arc::clone(&queue),
-            slots: Arc::new(Semaphore::new(limits.queue_len)),
-            room: Arc::new(Semaphore::new(room)),
+            line: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
         });
         let (end, ended) = oneshot::channel::<()>();
         let initial = match store.health() {
@@ -178,7 +148,7 @@ impl StoreWriter {
             Health::Failed { reason } => StoreState::Failed(reason),
         };
         let (state, states) = watch::channel(initial);
-        let work = Work { store, limits, queue, state, lost: None };
+        let work = Work { store, queue, state, lost: None };
         #[expect(clippy::expect_used, reason = "documented; a server without threads cannot run")]
         let thread = thread::Builder::new()
             .name("syncline-store".to_owned())
@@ -188,7 +158,7 @@ impl StoreWriter {
                 outcome
             })
             .expect("the system gives no thread");
-        let writer = Self { inlet: Arc::clone(&inlet), state: states, limits };
+        let writer = Self { inlet: Arc::clone(&inlet), state: states };
         (writer, WriterThread { inlet, ended, thread })
     }
 
@@ -198,9 +168,29 @@ impl StoreWriter {
         self.state.clone()
     }
 
-    /// Queues `record`; how it fares is told through `progress`. Waits while the queue is full.
-    /// Records of one document must be handed over one after the other. Dropping the future before
-    /// it is done leaves the record out.
+    /// Queues `record`, if there is room and nobody waits for it; how it fares is told through
+    /// `progress`. Records of one document must be handed over one after the other.
+    ///
+    /// # Errors
+    /// If there is no room, or the writer has been stopped.
+    pub fn try_append(
+        &self,
+        record: Record,
+        urgency: Urgency,
+        progress: &Progress,
+    ) -> Result<(), TryAppendError> {
+        if self.inlet.waiting.load(Ordering::Acquire) > 0 {
+            return Err(TryAppendError::Full(record));
+        }
+        let queued = Queued { record, progress: progress.clone(), urgency };
+        self.inlet.queue.push(queued).map_err(|error| match error {
+            PushError::Full(queued) => TryAppendError::Full(queued.record),
+            PushError::Closed => TryAppendError::Stopped(WriterStopped),
+        })
+    }
+
+    /// Like [`Self::try_append`], but waits while the queue is full. Dropping the future before it
+    /// is done leaves the record out.
     ///
     /// # Errors
     /// If the writer has been stopped.
@@ -210,19 +200,31 @@ impl StoreWriter {
         urgency: Urgency,
         progress: &Progress,
     ) -> Result<(), WriterStopped> {
-        let Inlet { queue, slots, room } = &*self.inlet;
-        let kib = u32::try_from(cost(&record).div_ceil(1024)).unwrap_or(u32::MAX);
-        let kib = kib.clamp(1, self.limits.queue_kib);
-        let room = Arc::clone(room).acquire_many_owned(kib).await.map_err(|_| WriterStopped)?;
-        let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| WriterStopped)?;
-        let progress = progress.clone();
-        queue.push(Queued { record, progress, urgency, slot, room }, &self.limits)
+        let record = match self.try_append(record, urgency, progress) {
+            Err(TryAppendError::Full(record)) => record,
+            Err(TryAppendError::Stopped(stopped)) => return Err(stopped),
+            Ok(()) => return Ok(()),
+        };
+        let Inlet { queue, line, waiting } = &*self.inlet;
+        let _waiting = Waiting::new(waiting);
+        let _turn = line.lock().await;
+        let mut queued = Queued { record, progress: progress.clone(), urgency };
+        loop {
+            // Before the attempt, so that room made after it is noticed.
+            let room = queue.room();
+            queued = match queue.push(queued) {
+                Ok(()) => return Ok(()),
+                Err(PushError::Full(queued)) => queued,
+                Err(PushError::Closed) => return Err(WriterStopped),
+            };
+            room.await;
+        }
     }
 
     /// Whether [`WriterThread::stop`] has been called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.inlet.room.is_closed()
+        self.inlet.queue.is_closed()
     }
 }
 
@@ -233,8 +235,6 @@ impl WriterThread {
     /// # Errors
     /// If anything that was handed over is not stored.
     pub async fn stop(self) -> Result<(), Unstored> {
-        self.inlet.room.close();
-        self.inlet.slots.close();
         self.inlet.queue.close();
         // Fails only if the thread has ended before.
         drop(self.ended.await);
@@ -248,9 +248,24 @@ fn cost(record: &Record) -> usize {
     record.update.len() + record.author.len() + record.document.as_str().len() + 64
 }
 
+/// One more in the line, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 struct Work {
     store: Arc<dyn Store>,
-    limits: WriterLimits,
     queue: Arc<Queue>,
     state: watch::Sender<StoreState>,
     /// What was taken and not stored.
@@ -262,8 +277,9 @@ struct Work {
 struct Batch {
     records: Vec<Record>,
     progress: Vec<Progress>,
-    room: Vec<OwnedSemaphorePermit>,
     bytes: usize,
+    /// Room in the queue that is free again once the batch is stored.
+    kib: u64,
 }
 
 impl Work {
@@ -272,8 +288,10 @@ impl Work {
             // Nobody offers anything to a store that says it is stalled.
             self.store(Batch::default());
         }
-        while let Some(batch) = self.queue.take(&self.limits) {
+        while let Some(batch) = self.queue.take() {
+            let kib = batch.kib;
             self.store(batch);
+            self.queue.release(kib);
         }
         self.lost.map_or(Ok(()), Err)
     }
@@ -334,22 +352,16 @@ impl Batch {
     }
 
     fn push(&mut self, queued: Queued) {
-        let Queued { record, progress, urgency: _, slot, room } = queued;
-        drop(slot);
+        let Queued { record, progress, urgency: _ } = queued;
         self.bytes += cost(&record);
         self.records.push(record);
         self.progress.push(progress);
-        self.room.push(room);
     }
 
-    /// Tells each document once, with its last update.
+    /// Tells each document how far it is stored. Backwards: its last update is all the news.
     fn publish(&self) {
-        let mut ends: BTreeMap<&DocumentName, (Sequence, &Progress)> = BTreeMap::new();
-        for (record, progress) in self.records.iter().zip(&self.progress) {
-            ends.insert(&record.document, (record.sequence, progress));
-        }
-        for (sequence, progress) in ends.into_values() {
-            progress.advance(sequence);
+        for (record, progress) in self.records.iter().zip(&self.progress).rev() {
+            progress.advance(record.sequence);
         }
     }
 

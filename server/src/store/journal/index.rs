@@ -80,11 +80,12 @@ impl Index {
             self.segments.spend(at);
             return true;
         }
-        if !self.documents.contains_key(fields.document) {
-            let Ok(name) = fields.document.parse::<DocumentName>() else { return false };
-            self.documents.insert(name, Entry::default());
+        if let Some(entry) = self.documents.get_mut(fields.document) {
+            entry.insert(fields, at, &mut self.segments);
+            return true;
         }
-        let Some(entry) = self.documents.get_mut(fields.document) else { return false };
+        let Ok(name) = fields.document.parse::<DocumentName>() else { return false };
+        let entry = self.documents.entry(name).or_default();
         entry.insert(fields, at, &mut self.segments);
         true
     }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
-use super::{Batch, Progress, Urgency, WriterLimits, WriterStopped, cost};
+use super::{Batch, Progress, Urgency, WriterLimits, cost};
 use crate::store::Record;
 
 /// How long records that nobody waits for gather. Each sync costs two task switches and the disk's
@@ -20,23 +21,33 @@ pub(super) struct Queued {
     pub(super) record: Record,
     pub(super) progress: Progress,
     pub(super) urgency: Urgency,
-    /// Free again as soon as the record is taken.
-    pub(super) slot: OwnedSemaphorePermit,
-    /// Free again when it is stored.
-    pub(super) room: OwnedSemaphorePermit,
 }
 
-/// The queue. Its bounds are the permits of what is in it.
-#[derive(Debug, Default)]
+/// Why something was not queued.
+#[derive(Debug)]
+pub(super) enum PushError {
+    /// There is no room for it.
+    Full(Queued),
+    /// Nothing is taken any more.
+    Closed,
+}
+
+/// The queue.
+#[derive(Debug)]
 pub(super) struct Queue {
+    limits: WriterLimits,
     state: Mutex<State>,
     changed: Condvar,
+    /// Told when there is room again, or will be none.
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Queued>,
     bytes: usize,
+    /// Of what waits or is being stored, at least one for each record.
+    kib: u64,
     /// When the thread is to begin with what waits.
     due: Option<Instant>,
     thread: Thread,
@@ -56,11 +67,19 @@ enum Thread {
 }
 
 impl Queue {
-    /// Puts a record in.
-    pub(super) fn push(&self, queued: Queued, limits: &WriterLimits) -> Result<(), WriterStopped> {
+    pub(super) fn new(limits: WriterLimits) -> Self {
+        Self { limits, state: Mutex::default(), changed: Condvar::new(), room: Notify::new() }
+    }
+
+    /// Puts a record in, if there is room.
+    pub(super) fn push(&self, queued: Queued) -> Result<(), PushError> {
         let mut state = self.state();
         if state.is_closed {
-            return Err(WriterStopped);
+            return Err(PushError::Closed);
+        }
+        let (kib, kib_max) = (self.kib(&queued), u64::from(self.limits.queue_kib));
+        if state.waiting.len() >= self.limits.queue_len || state.kib + kib > kib_max {
+            return Err(PushError::Full(queued));
         }
         let gathers_until = match queued.urgency {
             Urgency::Awaited => Instant::now(),
@@ -69,11 +88,12 @@ impl Queue {
         let is_sooner = state.due.is_none_or(|due| gathers_until < due);
         state.due = Some(state.due.map_or(gathers_until, |due| due.min(gathers_until)));
         state.bytes += cost(&queued.record);
+        state.kib += kib;
         state.waiting.push_back(queued);
         let wakes = match state.thread {
             Thread::Busy => false,
             Thread::Idle => true,
-            Thread::Gathering => is_sooner || state.is_full(limits),
+            Thread::Gathering => is_sooner || state.is_full(&self.limits),
         };
         drop(state);
         if wakes {
@@ -82,8 +102,27 @@ impl Queue {
         Ok(())
     }
 
+    /// Completes when there may be room, or none any more; also if that happens before it is
+    /// awaited.
+    pub(super) fn room(&self) -> Notified<'_> {
+        self.room.notified()
+    }
+
+    /// What a record takes of the room. One that is longer than all of it waits until it is alone.
+    fn kib(&self, queued: &Queued) -> u64 {
+        let kib = cost(&queued.record).div_ceil(1024) as u64;
+        kib.clamp(1, u64::from(self.limits.queue_kib))
+    }
+
+    /// A batch is stored, or given up.
+    pub(super) fn release(&self, kib: u64) {
+        self.state().kib -= kib;
+        self.room.notify_waiters();
+    }
+
     /// Waits for records and moves as many as fit into a batch. None once it is closed and empty.
-    pub(super) fn take(&self, limits: &WriterLimits) -> Option<Batch> {
+    pub(super) fn take(&self) -> Option<Batch> {
+        let limits = &self.limits;
         let mut state = self.state();
         loop {
             let now = Instant::now();
@@ -107,11 +146,14 @@ impl Queue {
             && let Some(queued) = state.waiting.pop_front()
         {
             state.bytes -= cost(&queued.record);
+            batch.kib += self.kib(&queued);
             batch.push(queued);
         }
         if state.waiting.is_empty() {
             state.due = None;
         }
+        drop(state);
+        self.room.notify_waiters();
         Some(batch)
     }
 
@@ -119,6 +161,12 @@ impl Queue {
     pub(super) fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
+        self.room.notify_waiters();
+    }
+
+    /// Whether nothing is taken any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().is_closed
     }
 
     /// Returns after `patience`, or when the queue is closed, and whether it is.
