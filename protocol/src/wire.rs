@@ -284,8 +284,10 @@ impl ServerMessage<'_> {
             Self::SyncStep2 { update } => put_sync(&mut frame, SYNC_STEP_2, update),
             Self::Update { update } => put_sync(&mut frame, SYNC_UPDATE, update),
             Self::Presence { entries } => {
+                let payload = encode_presence(entries);
+                frame.reserve(payload.len() + 12);
                 write_var_uint(&mut frame, AWARENESS);
-                write_buffer(&mut frame, &encode_presence(entries));
+                write_buffer(&mut frame, &payload);
             }
             Self::Denied { reason } => {
                 write_var_uint(&mut frame, AUTH);
@@ -341,7 +343,10 @@ pub fn encode_state_vector(known: &StateVector) -> Vec<u8> {
 }
 
 fn encode_presence(entries: &[PresenceEntry]) -> Vec<u8> {
-    let mut payload = Vec::new();
+    let state_len = |entry: &PresenceEntry| entry.state.as_ref().map_or(4, Bytes::len);
+    // Beside its state an entry has a client, a clock and a length: 8, 5 and 2 bytes.
+    let bytes: usize = entries.iter().map(|entry| state_len(entry) + 15).sum();
+    let mut payload = Vec::with_capacity(bytes + 8);
     write_var_uint(&mut payload, entries.len() as u64);
     for entry in entries {
         write_var_uint(&mut payload, entry.client.get());

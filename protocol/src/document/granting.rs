@@ -1,6 +1,7 @@
 //! When what a session may do changes while it takes part.
 
 use crate::access::Grant;
+use crate::document::limits::Stamping;
 use crate::document::session::{Owed, Telling, WriteRefusal};
 use crate::document::{Document, Turn};
 use crate::gate::PresenceEntry;
@@ -38,8 +39,7 @@ impl Document {
             let ended = self.presence.leave(turn.now, id);
             self.publish(&ended, turn);
         } else if before.identity != grant.identity {
-            self.presence.rename(id, &grant.identity, self.limits.stamping);
-            self.flush_presence(turn);
+            self.rename(id, turn);
         }
         if before.may_see() && !grant.may_see() {
             let gone = |entry| PresenceEntry { state: None, ..entry };
@@ -50,6 +50,16 @@ impl Document {
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.telling = Telling::Unheard;
+        }
+    }
+
+    /// Shows the states of a session under the identity that it has now.
+    fn rename(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.stamp = None;
+        if self.limits.stamping == Stamping::Identity {
+            self.presence.rename(id, session.stamp());
+            self.flush_presence(turn);
         }
     }
 }

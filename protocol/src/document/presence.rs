@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::access::Identity;
-use crate::document::limits::Stamping;
-use crate::document::stamp::{stamp, strip};
+use crate::document::stamp::{Stamp, strip};
 use crate::gate::{GateError, PresenceEntry};
 use crate::id::{ClientId, SessionId};
 use crate::time::{Millis, Timestamp};
@@ -80,8 +78,10 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speaker<'a> {
     pub(crate) session: SessionId,
-    pub(crate) identity: &'a Identity,
-    pub(crate) stamping: Stamping,
+    /// Its verified `sub`.
+    pub(crate) sub: &'a Arc<str>,
+    /// What is written into its states; None: they are shown as they are.
+    pub(crate) stamp: Option<&'a Stamp>,
     /// Whether it has been told of others, so that what it says may be an echo.
     pub(crate) told: bool,
     /// How many states it may speak for at a time.
@@ -94,16 +94,16 @@ impl Speaker<'_> {
     /// What it says in an entry, and what others are shown of that.
     fn words(&self, entry: &PresenceEntry) -> Result<Words, GateError> {
         let Some(state) = &entry.state else { return Ok(Words::default()) };
-        let said = match self.stamping {
-            Stamping::Identity => strip(state),
+        let said = match self.stamp {
+            Some(_) => strip(state),
             // A copy of its own: a slice would keep the socket's whole read buffer alive.
-            Stamping::Nothing => Bytes::copy_from_slice(state),
+            None => Bytes::copy_from_slice(state),
         };
         let (bytes, max) = (said.len(), self.state_bytes_max);
         if bytes > max {
             return Err(GateError::PresenceStateOverBudget { client: entry.client, bytes, max });
         }
-        let shown = shown(&said, self.identity, self.stamping);
+        let shown = self.stamp.map_or_else(|| said.clone(), |stamp| stamp.put_on(&said));
         Ok(Words { said: Some(said), shown: Some(shown) })
     }
 }
@@ -113,13 +113,6 @@ impl Speaker<'_> {
 struct Words {
     said: Option<Bytes>,
     shown: Option<Bytes>,
-}
-
-fn shown(said: &Bytes, identity: &Identity, stamping: Stamping) -> Bytes {
-    match stamping {
-        Stamping::Identity => stamp(said, identity),
-        Stamping::Nothing => said.clone(),
-    }
 }
 
 impl Presence {
@@ -147,8 +140,7 @@ impl Presence {
                 }
                 // Whoever comes back is the same user; others have no say in who is here.
                 Some(state)
-                    if state.owner.is_some()
-                        && !(announcement && state.sub == speaker.identity.sub) => {}
+                    if state.owner.is_some() && !(announcement && state.sub == *speaker.sub) => {}
                 Some(state) if speaker.told && state.is_echo(&entry) => {}
                 // Somebody who was not here has nothing to end.
                 _ if entry.state.is_none() || owned >= speaker.states_max => {}
@@ -162,11 +154,11 @@ impl Presence {
     }
 
     /// Shows the states of a session under the identity that it has now.
-    pub(crate) fn rename(&mut self, session: SessionId, identity: &Identity, stamping: Stamping) {
+    pub(crate) fn rename(&mut self, session: SessionId, stamp: &Stamp) {
         let own = self.states.iter_mut().filter(|(_, state)| state.owner == Some(session));
         for (&client, state) in own {
             if let Some(json) = &state.json {
-                state.shown = Some(shown(json, identity, stamping));
+                state.shown = Some(stamp.put_on(json));
                 self.pending.insert(client);
             }
         }
@@ -253,7 +245,7 @@ impl Presence {
         let words = speaker.words(entry)?;
         let state = State {
             owner: Some(speaker.session),
-            sub: Arc::clone(&speaker.identity.sub),
+            sub: Arc::clone(speaker.sub),
             heard: entry.clock,
             published: self.states.get(&entry.client).map_or(0, |ended| ended.published),
             said: VecDeque::new(),

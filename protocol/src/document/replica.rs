@@ -185,7 +185,10 @@ impl Replica {
 fn integrate(doc: &Doc, updates: &[Cow<'_, [u8]>]) -> Result<Applied, ApplyError> {
     // A transaction commits when it is dropped. If one were dropped because something in it
     // panicked, that could panic again, and then the whole process would be aborted.
-    let mut txn = ManuallyDrop::new(doc.transact_mut());
+    // Nobody else holds one, so there is nothing to wait for.
+    let txn = doc.try_transact_mut();
+    let txn = txn.map_err(|error| ApplyError::Refused { reason: error.to_string() })?;
+    let mut txn = ManuallyDrop::new(txn);
     let applied = apply_all(&mut txn, updates);
     drop(ManuallyDrop::into_inner(txn));
     applied

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::access::Grant;
 use crate::document::Turn;
 use crate::document::effect::Delivery;
+use crate::document::stamp::Stamp;
 use crate::gate::StateVector;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::time::Timestamp;
@@ -14,6 +15,8 @@ use crate::wire::{Dialect, ServerMessage};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) grant: Grant,
+    /// Made of the grant's identity when it first speaks of itself.
+    pub(super) stamp: Option<Stamp>,
     pub(crate) dialect: Dialect,
     /// The history that its client holds, or has been given. None: it did not say.
     pub(crate) epoch: Option<Epoch>,
@@ -76,6 +79,7 @@ impl Session {
     ) -> Self {
         Self {
             grant,
+            stamp: None,
             dialect,
             epoch,
             greeted: false,
@@ -89,6 +93,11 @@ impl Session {
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
+    }
+
+    /// What is written into its presence states.
+    pub(super) fn stamp(&mut self) -> &Stamp {
+        self.stamp.get_or_insert_with(|| Stamp::new(&self.grant.identity))
     }
 
     /// Whether it holds another history than `epoch`, so that the two must not be merged.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::document::effect::Delivery;
+use crate::document::limits::Stamping;
 use crate::document::presence::Speaker;
 use crate::document::session::Telling;
 use crate::document::stamp::STAMP_BYTES_MAX;
@@ -29,14 +30,17 @@ impl Document {
             Ok(entries) => entries,
             Err(error) => return self.refuse_frame(id, &error, turn),
         };
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         if !session.grant.may_be_seen() {
             return self.tell(id, turn);
         }
+        if self.limits.stamping == Stamping::Identity {
+            session.stamp();
+        }
         let speaker = Speaker {
             session: id,
-            identity: &session.grant.identity,
-            stamping: self.limits.stamping,
+            sub: &session.grant.identity.sub,
+            stamp: session.stamp.as_ref(),
             told: session.telling == Telling::Told,
             states_max: self.limits.presence_clients_max,
             state_bytes_max,
