@@ -198,9 +198,10 @@ impl Connection<'_> {
 
     async fn received(&mut self, message: Message) -> Option<Option<Close>> {
         self.heard_at = Instant::now();
-        self.paused_until = self.allowance.spend(message.len(), self.heard_at);
+        self.paused_until =
+            self.allowance.spend(message.len(), self.live.handling.take(), self.heard_at);
         if self.paused_until.is_some() {
-            debug!(session = %self.live.session, "A session sends more than it may; it has to wait.");
+            debug!(session = %self.live.session, "A session sends or costs more than it may; it has to wait.");
         }
         match message {
             Message::Binary(frame) => self.frame(&frame).await,
@@ -231,7 +232,11 @@ impl Connection<'_> {
         match ClientMessage::decode(frame) {
             Ok(message) => {
                 let live = Arc::clone(&self.live);
-                delivered(&live, live.mailbox.send_message(live.session, message)).await
+                let sending = async {
+                    let turn = live.handling.turn(&message).await;
+                    live.mailbox.send_message(live.session, message, turn).await
+                };
+                delivered(&live, sending).await
             }
             Err(error) => Some(Some(Close::new(CloseCode::BadFrame, error))),
         }

@@ -23,6 +23,7 @@ use tracing::{debug, error, info};
 
 use self::pace::Pace;
 use self::timer::Timer;
+use crate::handling::Meter;
 use crate::hub::{Hub, Mail};
 use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
@@ -76,6 +77,8 @@ struct Seat {
     author: Arc<str>,
     /// Whether its client waits to be told what is on disk.
     urgency: Urgency,
+    /// How long its messages take.
+    meter: Meter,
     /// Whether its first SyncStep2 has been applied, and the process is still there.
     synced: bool,
 }
@@ -289,13 +292,20 @@ impl DocumentTask {
                     Dialect::YWebsocket => Urgency::Unwatched,
                 };
                 let author = Arc::clone(&grant.identity.sub);
-                self.sessions.insert(session, Seat { live, author, urgency, synced: false });
+                self.sessions.insert(
+                    session,
+                    Seat { live, author, urgency, meter: Meter::default(), synced: false },
+                );
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
-            Mail::Message { session, message, room } => {
-                self.pace.heard(Instant::now(), session);
+            Mail::Message { session, message, room, turn } => {
+                let begun = Instant::now();
+                self.pace.heard(begun, session);
                 self.receive(session, message);
-                drop(room);
+                if let Some(seat) = self.sessions.get_mut(&session) {
+                    seat.meter.took(begun.elapsed(), &seat.live.handling);
+                }
+                drop((room, turn));
             }
             Mail::Regranted { session, done } => {
                 self.regranted(session);

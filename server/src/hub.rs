@@ -39,6 +39,8 @@ pub(crate) enum Mail {
         session: SessionId,
         message: ClientMessage,
         room: OwnedSemaphorePermit,
+        /// Given back once it is handled: `handling.rs`.
+        turn: Option<OwnedSemaphorePermit>,
     },
     Drained {
         session: SessionId,
@@ -77,6 +79,7 @@ impl Mailbox {
         &self,
         session: SessionId,
         message: ClientMessage,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Gone> {
         let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
         // A message larger than all the room waits until it is alone.
@@ -88,7 +91,7 @@ impl Mailbox {
                 Box::pin(Arc::clone(&self.room).acquire_many_owned(kib)).await.map_err(|_| Gone)?
             }
         };
-        self.send(Mail::Message { session, message, room }).await
+        self.send(Mail::Message { session, message, room, turn }).await
     }
 
     /// Puts anything else in; waits while the mailbox is full.

@@ -17,6 +17,7 @@ mod connection;
 pub mod demo;
 mod document_task;
 mod fields;
+mod handling;
 mod http;
 mod hub;
 mod in_flight;

@@ -61,9 +61,17 @@ pub const LOGIN: Duration = Duration::from_secs(10);
 /// state vector; a longer one is not taken in at all.
 pub const REFUSED_MESSAGE_BYTES: usize = 4 * KIB;
 
-/// How much may be sent at once, in time at the rates of `messages_per_second` and
-/// `bytes_per_second`. With the defaults that is 200,000 messages or 320 MiB.
+/// How much may be sent at once, in time at the rates of `messages_per_second`,
+/// `bytes_per_second` and `handling_ms_per_second`. With the defaults that is 200,000 messages,
+/// 320 MiB, or what takes 2.5 s to handle.
 pub const BURST: Duration = Duration::from_secs(10);
+
+/// A message of more bytes is handled while no other such message of its session waits in the
+/// mailbox: about a page of text, or 4 ms of work at worst.
+pub const HEAVY_BYTES: usize = 64 * KIB;
+
+/// The same holds for whatever a session sends after a message that took this long.
+pub const HEAVY_TIME: Duration = Duration::from_millis(2);
 
 /// Headers of one request.
 pub const HEADERS: usize = 64;
@@ -115,6 +123,9 @@ pub struct Limits {
     pub messages_per_second: u64,
     /// Bytes of one session in a second, over ten seconds: a first sync of 8 MiB passes at once.
     pub bytes_per_second: u64,
+    /// Milliseconds that a document works for one session in a second, over ten seconds: a quarter
+    /// of a core. Somebody who types takes less than one of them.
+    pub handling_ms_per_second: u64,
     /// Documents in memory. A keystroke history takes about nine times its encoded size.
     pub documents: usize,
     /// One WebSocket message; a first sync may use all of it.
@@ -150,6 +161,7 @@ impl Default for Limits {
             connections_per_document: 5_000,
             messages_per_second: 20_000,
             bytes_per_second: 32 * MIB as u64,
+            handling_ms_per_second: 250,
             documents: 10_000,
             message_bytes: 8 * MIB,
             update_bytes: MIB,
@@ -194,6 +206,7 @@ impl Limits {
             ("connections_per_document", self.connections_per_document as u64, 1, 10_000_000),
             ("messages_per_second", self.messages_per_second, 1, 10_000_000),
             ("bytes_per_second", self.bytes_per_second, KIB, GIB),
+            ("handling_ms_per_second", self.handling_ms_per_second, 1, 1_000),
             ("documents", self.documents as u64, 1, 10_000_000),
             ("message_bytes", self.message_bytes as u64, KIB, GIB),
             ("update_bytes", self.update_bytes as u64, KIB, self.message_bytes as u64),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
+use crate::handling::Handling;
 use crate::hub::Mailbox;
 use crate::outbox::Outbox;
 
@@ -34,6 +35,7 @@ pub(crate) struct LiveSession {
     pub(crate) arrival: Arrival,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) handling: Handling,
     /// Read at the moment that counts and never carried along, so that an older one cannot come
     /// after a newer one.
     held: Mutex<Held>,
@@ -47,7 +49,8 @@ impl LiveSession {
         outbox: Arc<Outbox>,
         held: Held,
     ) -> Self {
-        Self { session, arrival, mailbox, outbox, held: Mutex::new(held) }
+        let handling = Handling::default();
+        Self { session, arrival, mailbox, outbox, handling, held: Mutex::new(held) }
     }
 
     /// What holds at the moment.

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use syncline_protocol::Access;
+use syncline_protocol::varint::write_var_uint;
 use syncline_server::auth::Claims;
 use syncline_tests::PATIENCE;
-use syncline_tests::client::{Client, Ended, ending};
+use syncline_tests::client::{Client, Ended, ending, sync_frame};
 use syncline_tests::server::{Server, claims_for, sign, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use yrs::{ReadTxn, StateVector, Text, Transact};
 
 const NAME: &str = "edge";
 
@@ -187,6 +193,56 @@ async fn edge_5_who_sends_too_fast_is_slowed_and_loses_nothing() {
     calm.until("saved", |calm| calm.saved == calm.sent).await;
     fast.until("everything is saved", |fast| fast.saved == fast.sent).await;
     calm.until("everything", |calm| calm.length() == 601).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_9_whose_questions_are_expensive_is_slowed_and_a_neighbour_is_not() {
+    const QUESTIONS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    // A fifth of a second of work at once.
+    let server = start(&folder, "[limits]\nhandling_ms_per_second = 20\n");
+    let url = server.url(NAME, &token(NAME, Access::Write));
+    // Letters in reverse: each is a block of its own, and an answer encodes all of them.
+    let mut author = Client::join_v1(&url).await;
+    {
+        let mut txn = author.doc.transact_mut();
+        (0..60_000).for_each(|_| author.text.insert(&mut txn, 0, "x"));
+    }
+    let update = author.doc.transact().encode_diff_v1(&StateVector::default());
+    author.send(sync_frame(2, &update)).await;
+    author.sent += 1;
+    author.until("saved", |author| author.saved == author.sent).await;
+    let mut neighbour = Client::join_v1(&url).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let asker = ask(url, author.doc.client_id().get(), QUESTIONS, Arc::clone(&answered));
+    let asker = tokio::spawn(asker);
+    for _ in 0..QUESTIONS {
+        neighbour.splice(0, 0, "n").await;
+        neighbour.until("saved", |neighbour| neighbour.saved == neighbour.sent).await;
+    }
+    let answered = answered.load(Ordering::Relaxed);
+    assert!((1..QUESTIONS / 2).contains(&answered), "{answered} of {QUESTIONS} were answered");
+    asker.abort();
+}
+
+/// Asks for what comes after each of some clocks of a client, all at once, and counts the answers.
+async fn ask(url: String, client: u64, questions: usize, answered: Arc<AtomicUsize>) {
+    let (mut sink, mut stream) = connect_async(url).await.unwrap().0.split();
+    let asking = async {
+        for clock in 1..=questions {
+            let mut question = vec![1];
+            write_var_uint(&mut question, client);
+            write_var_uint(&mut question, clock as u64);
+            sink.send(Message::Binary(sync_frame(0, &question))).await.unwrap();
+        }
+    };
+    let counting = async {
+        while let Some(Ok(message)) = stream.next().await {
+            let is_answer = message.is_binary() && message.into_data().starts_with(&[0, 1]);
+            answered.fetch_add(usize::from(is_answer), Ordering::Relaxed);
+        }
+    };
+    tokio::join!(asking, counting);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
