@@ -16,6 +16,7 @@ mod edge;
 mod grant;
 mod lifecycle;
 mod measure;
+mod panics;
 mod powercut;
 mod refusal;
 mod replay;

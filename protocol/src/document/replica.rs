@@ -216,6 +216,19 @@ fn apply_all(
 #[cfg(feature = "failpoint")]
 pub const FAILPOINT: &str = "\u{0}failpoint";
 
+/// An update that holds this text panics outside of the CRDT, where nothing catches it.
+#[cfg(feature = "failpoint")]
+pub const PANIC_POINT: &str = "\u{0}panic point";
+
+/// Panics if the update asks for it.
+#[cfg(feature = "failpoint")]
+#[expect(clippy::panic, reason = "that is what it is for, in tests")]
+pub(crate) fn panic_point(update: &[u8]) {
+    if update.windows(PANIC_POINT.len()).any(|window| window == PANIC_POINT.as_bytes()) {
+        panic!("a test asked for it");
+    }
+}
+
 #[cfg(feature = "failpoint")]
 fn failpoint(update: &[u8]) -> Result<(), ApplyError> {
     match update.windows(FAILPOINT.len()).any(|window| window == FAILPOINT.as_bytes()) {

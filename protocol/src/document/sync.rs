@@ -193,6 +193,8 @@ impl Document {
         update: &[u8],
         turn: &mut Turn<'_>,
     ) {
+        #[cfg(feature = "failpoint")]
+        super::replica::panic_point(update);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let frame = session.receipts.count();
         if !session.grant.may_write() {

@@ -162,6 +162,28 @@ fn presence_10_a_session_speaks_for_so_many_states_at_a_time() {
     }
 }
 
+/// Clients that somebody makes up cost whoever joins nothing.
+#[test]
+fn presence_10_a_flood_of_clients_shows_a_bounded_number() {
+    let mut scene = watched();
+    join(&mut scene, 2);
+    let many: Vec<_> = (1_000..101_000).map(|client| (client, 0, HERE)).collect();
+    for flood in many.chunks(10_000) {
+        scene.show(2, flood);
+    }
+    assert_eq!(scene.seen(1).len(), 3);
+    join(&mut scene, 3);
+    scene.clear();
+    scene.say(3, ClientMessage::QueryPresence);
+    assert_eq!(scene.seen(3).len(), 3);
+    // With the session all of them go.
+    scene.clear();
+    scene.leave(2);
+    assert_eq!(scene.seen(1).len(), 3);
+    scene.say(3, ClientMessage::QueryPresence);
+    assert!(scene.seen(3).iter().all(|(_, state)| state.is_none()), "{:?}", scene.seen(3));
+}
+
 #[test]
 fn presence_11_clocks_rise_across_a_restart() {
     let mut scene = watched();
