@@ -14,6 +14,7 @@ mod crash;
 mod disk;
 mod edge;
 mod grant;
+mod isolation;
 mod lifecycle;
 mod measure;
 mod panics;

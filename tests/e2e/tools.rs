@@ -21,7 +21,7 @@ fn syncline(data: &Path, words: &[&str]) -> Output {
 }
 
 /// Runs a subcommand that has to succeed, and returns what it prints.
-fn succeed(data: &Path, words: &[&str]) -> String {
+pub(crate) fn succeed(data: &Path, words: &[&str]) -> String {
     let Output { status, stdout, stderr } = syncline(data, words);
     let errors = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{words:?}: {status}: {errors}");
