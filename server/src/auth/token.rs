@@ -16,6 +16,10 @@ use super::TokenError;
 /// Bytes of a token. One that names 100 documents takes about 8 KiB.
 pub const TOKEN_BYTES_MAX: usize = 12 * 1024;
 
+/// Bytes of its first part. Parsed, JSON takes up to 30 times its length, and this part is read before
+/// anything is known of its sender.
+const HEADER_BYTES_MAX: usize = 2 * 1024;
+
 /// Bytes of the name of a key.
 pub(super) const KID_BYTES_MAX: usize = 256;
 
@@ -46,6 +50,9 @@ impl<'a> Token<'a> {
         // A fourth part, as in an encrypted token, would leave a dot in the second.
         if payload.contains('.') {
             return Err(NO_JWT);
+        }
+        if header.len() > HEADER_BYTES_MAX {
+            return Err(invalid("the header of the token is longer than 2 KiB"));
         }
         let header = object(header)?;
         if REFUSED_HEADERS.iter().any(|name| header.contains_key(*name)) {

@@ -251,6 +251,7 @@ pub(super) fn header_tricks() -> Cases {
         ("kid", json!(["ec"])),
         ("kid", json!("k".repeat(10 * 1024))),
         ("kid", json!("k".repeat(257))),
+        ("x", json!(vec![0; 1_000])),
     ];
     let mut cases: Cases = Vec::new();
     for (name, value) in &extras {

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use syncline_protocol::varint::write_buffer;
 use syncline_server::auth::unix_now;
-use syncline_tests::door::{Outcome, knock, post};
+use syncline_tests::client::Client;
+use syncline_tests::door::{Outcome, knock, post, send};
 use syncline_tests::jwt::SigningKey;
 use syncline_tests::server::{Launch, Server};
 
@@ -95,7 +97,16 @@ async fn present(server: &Server, document: &str, token: &[u8]) -> Vec<(&'static
         ("cookie", knock(server, &path, b"", &[("cookie", &cookie), same_page]).await),
         ("query", knock(server, &query, b"", &[]).await),
         ("ticket", post(server, "/api/v1/tickets", &[("authorization", &bearer)], &ask).await),
+        ("revoke", post(server, "/api/v1/revoke", &[("authorization", &bearer)], b"{}").await),
+        ("documents", send(server, &list("documents", token)).await),
+        ("sessions", send(server, &list("sessions", token)).await),
     ]
+}
+
+/// Asks for a list that only an administrator is shown.
+fn list(what: &str, token: &[u8]) -> Vec<u8> {
+    let head = format!("GET /api/v1/{what} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ");
+    [head.as_bytes(), token, b"\r\n\r\n"].concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,13 +120,17 @@ async fn token_1_no_wrong_one_opens_anything_by_any_way_in() {
     assert!(cases.len() >= 60);
     let mut numbers = BTreeSet::new();
     for (name, token) in &cases {
-        for (way, outcome) in present(&world.server, "notes", token).await {
+        let outcomes = present(&world.server, "notes", token).await;
+        let is_invalid = outcomes[0].1.number() == 4401;
+        for (way, outcome) in outcomes {
             let number = outcome.number();
             // 400: the request cannot be read. 403: a right to nothing. 431: it is too long.
             assert!(
                 [400, 401, 403, 431, 4401, 4403].contains(&number),
                 "{name} by {way}: {outcome:?}"
             );
+            let is_read_further = outcome.text().contains("the body ");
+            assert!(!(is_invalid && is_read_further), "{name} by {way}: {outcome:?}");
             numbers.insert(number);
         }
     }
@@ -128,12 +143,42 @@ async fn token_1_no_wrong_one_opens_anything_by_any_way_in() {
     // The same way, right ones do: the table can fail.
     for token in world.good() {
         for (way, outcome) in present(&world.server, "notes", token.as_bytes()).await {
-            let is_in = outcome == Outcome::Admitted || way == "ticket" && outcome.number() == 201;
+            let is_in = match way {
+                "ticket" => outcome.number() == 201,
+                "revoke" => outcome.text().contains("the body is not the JSON"),
+                "documents" | "sessions" => outcome.number() == 200,
+                _ => outcome == Outcome::Admitted,
+            };
             assert!(is_in, "{token} by {way}: {outcome:?}");
         }
     }
     assert!(world.count().await.starts_with("1 documents open"));
     assert!(world.log().contains("A session begins."));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_1_no_wrong_one_renews_a_session() {
+    let world = World::start();
+    let mut cases = malformed();
+    cases.extend(misformed());
+    cases.extend(confused(&world));
+    cases.extend(header_tricks());
+    cases.extend(bad_claims());
+    assert!(cases.len() >= 60);
+    let good = world.good();
+    for (name, token) in &cases {
+        let mut client = Client::join_v1(&world.server.url("notes", &good[0])).await;
+        let mut frame = vec![68];
+        write_buffer(&mut frame, token);
+        client.send(frame.into()).await;
+        let ended = client.until_ended().await;
+        assert!([4400, 4401, 4403].contains(&ended.code), "{name}: {ended:?}");
+    }
+    // The same way, a right one does.
+    let mut client = Client::join_v1(&world.server.url("notes", &good[0])).await;
+    client.bring(&good[0]).await;
+    client.splice(0, 0, "x").await;
+    client.until("saved", |client| client.saved == client.sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
