@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limit::Limit;
+
 /// The cause of a close. Its number tells a client whether to try again.
 ///
 /// y-websocket 3.1 stops for good on 4400-4499 and reconnects on everything else, so a cause that
@@ -156,6 +158,8 @@ pub struct Close {
     pub code: CloseCode,
     /// What happened, the value that was wrong, and what to do next. Never a secret.
     pub text: String,
+    /// The limit that was hit, if one was.
+    pub limit: Option<Limit>,
 }
 
 impl Close {
@@ -165,7 +169,13 @@ impl Close {
     /// A close for `code`, explained by `text`.
     #[must_use]
     pub fn new(code: CloseCode, text: impl fmt::Display) -> Self {
-        Self { code, text: text.to_string() }
+        Self { code, text: text.to_string(), limit: None }
+    }
+
+    /// The same, because a limit was hit.
+    #[must_use]
+    pub fn at_limit(limit: Limit, code: CloseCode, text: impl fmt::Display) -> Self {
+        Self { limit: Some(limit), ..Self::new(code, text) }
     }
 
     /// `word: text`, cut at a character boundary so that it fits a close frame.

@@ -25,6 +25,7 @@ mod session;
 mod stamp;
 pub mod stored;
 mod sync;
+pub mod tally;
 mod telling;
 pub mod verify;
 
@@ -34,6 +35,7 @@ pub use effect::{Delivery, Effect};
 pub use input::{CheckOutcome, Input, SnapshotOutcome};
 pub use limits::{Limits, Stamping};
 pub use replay::LoadedDocument;
+pub use tally::{Fate, Tally};
 pub use verify::{compare, verify_snapshot};
 
 use bytes::Bytes;
@@ -49,6 +51,7 @@ use crate::document::replica::{ApplyError, Replica};
 use crate::document::session::{Session, Telling};
 use crate::gate::StateVector;
 use crate::id::{Epoch, Sequence, SessionId};
+use crate::limit::Limit;
 use crate::time::{Millis, Timestamp};
 use crate::wire::ClientMessage;
 
@@ -85,6 +88,7 @@ pub struct Document {
     idle_since: Option<Timestamp>,
     tick_at: Option<Timestamp>,
     rebuilds: u8,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,7 @@ impl Document {
             idle_since: None,
             tick_at: None,
             rebuilds: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -158,6 +163,11 @@ impl Document {
             Phase::Ready(replica) => Some(replica.known()),
             Phase::Loading(_) | Phase::Lost => None,
         }
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     fn dispatch(&mut self, input: Input, turn: &mut Turn<'_>) {
@@ -223,7 +233,8 @@ impl Document {
         if let Phase::Loading(waiting) = &mut self.phase {
             if !waiting.push(id, message, &self.limits) {
                 let text = "too much was sent before the document was loaded; try again";
-                self.close(id, CloseCode::Overloaded, text, turn);
+                let close = Close::at_limit(Limit::WaitingBytes, CloseCode::Overloaded, text);
+                self.close_with(id, close, turn);
             }
             return;
         }
@@ -301,7 +312,8 @@ impl Document {
         }
         for id in slow {
             let text = "this client reads slower than others write; reconnect to catch up";
-            self.close(id, CloseCode::SlowReader, text, turn);
+            let close = Close::at_limit(Limit::LaggingTime, CloseCode::SlowReader, text);
+            self.close_with(id, close, turn);
         }
         for id in silent {
             let text = "earlier updates of this client are missing and it did not send them again";
@@ -336,7 +348,11 @@ impl Document {
         text: impl std::fmt::Display,
         turn: &mut Turn<'_>,
     ) {
-        turn.effects.push(Effect::Close { session, close: Close::new(code, text) });
+        self.close_with(session, Close::new(code, text), turn);
+    }
+
+    fn close_with(&mut self, session: SessionId, close: Close, turn: &mut Turn<'_>) {
+        turn.effects.push(Effect::Close { session, close });
         self.left(session, turn);
     }
 

@@ -117,7 +117,7 @@ struct Words {
 
 impl Presence {
     /// Takes in a message, to be published by the next [`Self::flush`]. Entries that the speaker
-    /// has no say in are ignored, not punished.
+    /// has no say in are ignored, not punished. Returns how many it may not add to those it has.
     ///
     /// # Errors
     /// If a state of its own is too large.
@@ -126,7 +126,8 @@ impl Presence {
         now: Timestamp,
         speaker: Speaker<'_>,
         entries: Vec<PresenceEntry>,
-    ) -> Result<(), GateError> {
+    ) -> Result<u64, GateError> {
+        let mut ignored = 0;
         let is_own = |state: &&State| state.owner == Some(speaker.session);
         let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
@@ -143,14 +144,15 @@ impl Presence {
                     if state.owner.is_some() && !(announcement && state.sub == *speaker.sub) => {}
                 Some(state) if speaker.told && state.is_echo(&entry) => {}
                 // Somebody who was not here has nothing to end.
-                _ if entry.state.is_none() || owned >= speaker.states_max => {}
+                _ if entry.state.is_none() => {}
+                _ if owned >= speaker.states_max => ignored += 1,
                 _ => {
                     owned += 1;
                     self.introduce(now, speaker, &entry)?;
                 }
             }
         }
-        Ok(())
+        Ok(ignored)
     }
 
     /// Shows the states of a session under the identity that it has now.

@@ -1,15 +1,18 @@
 //! The path of an update, and of the state vectors that keep copies equal.
 
-use crate::close::CloseCode;
+use crate::close::{Close, CloseCode};
 use crate::document::effect::{Delivery, Effect};
+use crate::document::halt::Halt;
 use crate::document::loading::Arrival;
 use crate::document::log::Log;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
 use crate::document::session::{Owed, Session, WriteRefusal};
+use crate::document::tally::Fate;
 use crate::document::{Document, Phase, Turn};
 use crate::gate::{self, Fit, GateError, UpdateFacts};
 use crate::id::SessionId;
+use crate::limit::Limit;
 use crate::wire::{self, Dialect, ServerMessage, Welcome};
 
 /// How an update came.
@@ -197,41 +200,69 @@ impl Document {
         super::replica::panic_point(update);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let frame = session.receipts.count();
-        if !session.grant.may_write() {
-            return self.refuse_reader(id, frame, turn);
+        let fate = if session.grant.may_write() {
+            self.judge(id, origin, update, turn)
+        } else {
+            self.refuse_reader(id, frame, turn);
+            Fate::ForbiddenWrite
+        };
+        self.tally.count(fate);
+        if matches!(fate, Fate::Accepted | Fate::Known) {
+            self.receive(id, origin, turn);
+            if origin == Origin::FirstSync {
+                self.tell(id, turn);
+            }
         }
+    }
+
+    /// Takes an update in, or does what follows where it is not.
+    fn judge(&mut self, id: SessionId, origin: Origin, update: &[u8], turn: &mut Turn<'_>) -> Fate {
         let facts = match self.walk(origin, update) {
             Ok(facts) => facts,
-            Err(Refusal::Gate(error)) => return self.refuse_frame(id, &error, turn),
-            Err(Refusal::Size(code, text)) => return self.close(id, code, text, turn),
+            Err(Refusal::Gate(error)) => return self.refuse_update(id, &error, turn),
+            Err(Refusal::Size(fate, close)) => {
+                self.close_with(id, close, turn);
+                return fate;
+            }
         };
         let halt = self.halt();
-        let Phase::Ready(replica) = &mut self.phase else { return };
+        let Phase::Ready(replica) = &mut self.phase else { return Fate::Internal };
         match facts.fit(replica.known()) {
             Fit::Ready | Fit::Incomplete if let Some(halt) = halt => {
                 match replica.holds(&facts, update) {
-                    Ok(true) => {}
-                    Ok(false) => return self.withhold(id, origin, halt, turn),
-                    Err(error) => return self.fail_session(id, &error, turn),
+                    Ok(true) => Fate::Known,
+                    Ok(false) => {
+                        self.withhold(id, origin, halt, turn);
+                        halt.fate()
+                    }
+                    Err(error) => {
+                        self.fail_session(id, &error, turn);
+                        Fate::Internal
+                    }
                 }
             }
-            Fit::Incomplete => return self.ask_again(id, turn),
-            Fit::Known => {}
+            Fit::Incomplete => {
+                self.ask_again(id, turn);
+                Fate::Incomplete
+            }
+            Fit::Known => Fate::Known,
             Fit::Ready => {
                 let update = match replica.admit(&facts, update) {
                     Ok(update) => update,
-                    Err(error) => return self.refuse_frame(id, &error, turn),
+                    Err(error) => return self.refuse_update(id, &error, turn),
                 };
                 match replica.apply(&facts, &update) {
-                    Ok(Applied::Changed) => self.accept(id, &update, turn),
-                    Ok(Applied::Known) => {}
-                    Err(error) => return self.discard_replica(id, &error, turn),
+                    Ok(Applied::Changed) => {
+                        self.accept(id, &update, turn);
+                        Fate::Accepted
+                    }
+                    Ok(Applied::Known) => Fate::Known,
+                    Err(error) => {
+                        self.discard_replica(id, &error, turn);
+                        Fate::BadFrame
+                    }
                 }
             }
-        }
-        self.receive(id, origin, turn);
-        if origin == Origin::FirstSync {
-            self.tell(id, turn);
         }
     }
 
@@ -242,7 +273,8 @@ impl Document {
                 "the update is {} bytes, at most {limit} are allowed; insert less at a time",
                 update.len()
             );
-            return Err(Refusal::Size(CloseCode::MessageTooLarge, text));
+            let close = Close::at_limit(Limit::UpdateBytes, CloseCode::MessageTooLarge, text);
+            return Err(Refusal::Size(Fate::MessageTooLarge, close));
         }
         let budget = match origin {
             Origin::Live => &self.limits.live,
@@ -256,7 +288,9 @@ impl Document {
             if bytes > limit {
                 let text =
                     format!("the document would be {bytes} bytes, at most {limit} are allowed");
-                return Err(Refusal::Size(CloseCode::DocumentTooLarge, text));
+                let code = CloseCode::DocumentTooLarge;
+                let close = Close::at_limit(Limit::DocumentBytes, code, text);
+                return Err(Refusal::Size(Fate::DocumentTooLarge, close));
             }
         }
         Ok(facts)
@@ -277,7 +311,8 @@ impl Document {
         let limit = self.limits.update_bytes_max;
         if bytes > limit {
             let text = format!("the message is {bytes} bytes, at most {limit} are allowed");
-            self.close(id, CloseCode::MessageTooLarge, text, turn);
+            let close = Close::at_limit(Limit::UpdateBytes, CloseCode::MessageTooLarge, text);
+            self.close_with(id, close, turn);
         }
         bytes > limit
     }
@@ -322,8 +357,19 @@ impl Document {
 
     /// Closes a session whose frame breaks a rule of the gate.
     pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
-        let code = if error.is_budget() { CloseCode::MessageTooLarge } else { CloseCode::BadFrame };
-        self.close(id, code, error, turn);
+        let close = if matches!(error, GateError::PresenceStateOverBudget { .. }) {
+            Close::at_limit(Limit::PresenceStateBytes, CloseCode::MessageTooLarge, error)
+        } else if error.is_budget() {
+            Close::at_limit(Limit::UpdateContent, CloseCode::MessageTooLarge, error)
+        } else {
+            Close::new(CloseCode::BadFrame, error)
+        };
+        self.close_with(id, close, turn);
+    }
+
+    fn refuse_update(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) -> Fate {
+        self.refuse_frame(id, error, turn);
+        if error.is_budget() { Fate::MessageTooLarge } else { Fate::BadFrame }
     }
 
     /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
@@ -342,5 +388,14 @@ impl Document {
 
 enum Refusal {
     Gate(GateError),
-    Size(CloseCode, String),
+    Size(Fate, Close),
+}
+
+impl Halt {
+    fn fate(self) -> Fate {
+        match self {
+            Self::Stalled => Fate::StoreUnavailable,
+            Self::Quarantined => Fate::DocumentQuarantined,
+        }
+    }
 }

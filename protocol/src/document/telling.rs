@@ -45,8 +45,9 @@ impl Document {
             states_max: self.limits.presence_clients_max,
             state_bytes_max,
         };
-        if let Err(error) = self.presence.hear(turn.now, speaker, entries) {
-            return self.refuse_frame(id, &error, turn);
+        match self.presence.hear(turn.now, speaker, entries) {
+            Ok(ignored) => self.tally.presence_ignored += ignored,
+            Err(error) => return self.refuse_frame(id, &error, turn),
         }
         self.flush_presence(turn);
         self.tell(id, turn);

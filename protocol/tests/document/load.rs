@@ -1,6 +1,6 @@
 use syncline_protocol::document::{Effect, Input};
 use syncline_protocol::wire::Dialect;
-use syncline_protocol::{Access, CloseCode};
+use syncline_protocol::{Access, CloseCode, Limit};
 
 use crate::scene::{Got, Person, Scene, limits, poison};
 
@@ -57,6 +57,7 @@ fn load_4_too_much_said_too_early_closes_the_session() {
         scene.ask(1);
     }
     assert_eq!(scene.got(1), [Got::Closed(CloseCode::Overloaded)]);
+    assert_eq!(scene.limits_hit(1), [Limit::WaitingBytes]);
     scene.load();
     assert_eq!(scene.got_sync(2).len(), 2, "the others are answered");
 }

@@ -13,8 +13,8 @@ use syncline_protocol::time::Millis;
 use syncline_protocol::varint::{Reader, write_buffer};
 use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{
-    Access, ClientId, CloseCode, Durability, Epoch, Grant, LoggedUpdate, PresenceRight, Sequence,
-    SessionId, Snapshot, StoredLog, Timestamp,
+    Access, ClientId, CloseCode, Durability, Epoch, Grant, Limit, LoggedUpdate, PresenceRight,
+    Sequence, SessionId, Snapshot, StoredLog, Timestamp,
 };
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
@@ -250,6 +250,16 @@ impl Scene {
                 }
             })
             .collect()
+    }
+
+    /// The limits that a session was closed for since this was last asked of anyone.
+    pub(crate) fn limits_hit(&self, session: u64) -> Vec<Limit> {
+        let session = SessionId::new(session);
+        let of_effect = |effect: &Effect| {
+            let Effect::Close { session: closed, close } = effect else { return None };
+            close.limit.filter(|_| *closed == session)
+        };
+        self.effects.iter().filter_map(of_effect).collect()
     }
 
     /// Like `got`, without welcome and presence.

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use syncline_protocol::time::Millis;
 use syncline_protocol::wire::Dialect;
-use syncline_protocol::{Access, CloseCode};
+use syncline_protocol::{Access, CloseCode, Limit};
 
 use crate::scene::{Got, Person, Scene, limits, poison};
 
@@ -61,6 +61,7 @@ fn slow_4_whoever_does_not_drain_in_time_is_closed() {
     assert_eq!(scene.got(1), []);
     scene.pass(Millis::from_secs(3));
     assert_eq!(scene.got(1), [Got::Closed(CloseCode::SlowReader)]);
+    assert_eq!(scene.limits_hit(1), [Limit::LaggingTime]);
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! What became of what a document was sent, in numbers.
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the log and was relayed.
+    Accepted,
+    /// It says nothing new.
+    Known,
+    /// What it builds on is missing; the client was asked for that.
+    Incomplete,
+    /// Its sender may only read.
+    ForbiddenWrite,
+    /// The store takes nothing.
+    StoreUnavailable,
+    /// The document is damaged and takes nothing.
+    DocumentQuarantined,
+    /// It breaks a rule of the gate.
+    BadFrame,
+    /// It is larger than an update may be.
+    MessageTooLarge,
+    /// The document would be larger than it may be.
+    DocumentTooLarge,
+    /// The CRDT could not answer.
+    Internal,
+}
+
+impl Fate {
+    /// Every one, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::Accepted,
+        Self::Known,
+        Self::Incomplete,
+        Self::ForbiddenWrite,
+        Self::StoreUnavailable,
+        Self::DocumentQuarantined,
+        Self::BadFrame,
+        Self::MessageTooLarge,
+        Self::DocumentTooLarge,
+        Self::Internal,
+    ];
+
+    /// Its word; where somebody was refused, that of the refusal.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Known => "known",
+            Self::Incomplete => "incomplete",
+            Self::ForbiddenWrite => "forbidden_write",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::DocumentQuarantined => "document_quarantined",
+            Self::BadFrame => "bad_frame",
+            Self::MessageTooLarge => "message_too_large",
+            Self::DocumentTooLarge => "document_too_large",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What happened since the last [`Document::take_tally`](super::Document::take_tally).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    updates: [u64; Fate::ALL.len()],
+    /// Presence states that were ignored because their sender has as many as it may.
+    pub presence_ignored: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, fate: Fate) {
+        if let Some(count) = self.updates.get_mut(fate as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How many updates met this fate.
+    #[must_use]
+    pub fn updates(&self, fate: Fate) -> u64 {
+        self.updates.get(fate as usize).copied().unwrap_or(0)
+    }
+}
