@@ -33,6 +33,8 @@ pub enum Limit {
     MessagesPerSecond,
     /// Bytes of one session in a time.
     BytesPerSecond,
+    /// How long a document works for one session in a time.
+    HandlingMsPerSecond,
     /// Tokens that one session brings in a time.
     TokensPerSecond,
     /// Bytes of one live update.
@@ -65,7 +67,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::ConnectionsPerUser,
@@ -81,6 +83,7 @@ impl Limit {
         Self::MessageBytes,
         Self::MessagesPerSecond,
         Self::BytesPerSecond,
+        Self::HandlingMsPerSecond,
         Self::TokensPerSecond,
         Self::UpdateBytes,
         Self::UpdateContent,
@@ -116,6 +119,7 @@ impl Limit {
             Self::MessageBytes => "message_bytes",
             Self::MessagesPerSecond => "messages_per_second",
             Self::BytesPerSecond => "bytes_per_second",
+            Self::HandlingMsPerSecond => "handling_ms_per_second",
             Self::TokensPerSecond => "tokens_per_second",
             Self::UpdateBytes => "update_bytes",
             Self::UpdateContent => "update_content",

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use syncline_protocol::Limit;
 use tokio::time::Instant;
 
 use crate::limits::{BURST, Limits};
@@ -38,11 +39,25 @@ impl Allowance {
         handled: Duration,
         now: Instant,
     ) -> Option<Instant> {
-        let kib = u32::try_from(bytes / 1_024).unwrap_or(u32::MAX);
-        let cost = self.message + self.kib.saturating_mul(kib) + handled.mul_f64(self.handling);
+        let cost = self.message + self.of_bytes(bytes) + handled.mul_f64(self.handling);
         self.due = self.due.max(now) + cost;
         let free = self.due.checked_sub(BURST)?;
         (free > now).then_some(free)
+    }
+
+    /// Which limit such a message takes most of.
+    pub(crate) fn limit(&self, bytes: usize, handled: Duration) -> Limit {
+        let costs = [
+            (self.message, Limit::MessagesPerSecond),
+            (self.of_bytes(bytes), Limit::BytesPerSecond),
+            (handled.mul_f64(self.handling), Limit::HandlingMsPerSecond),
+        ];
+        let most = costs.into_iter().max_by_key(|(cost, _)| *cost);
+        most.map_or(Limit::MessagesPerSecond, |(_, limit)| limit)
+    }
+
+    fn of_bytes(&self, bytes: usize) -> Duration {
+        self.kib.saturating_mul(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX))
     }
 }
 

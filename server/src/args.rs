@@ -9,6 +9,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand};
 use syncline_protocol::{Access, DocumentName, Durability};
 
+use crate::config::MetricsFor;
+
 /// Self-hosted backend for collaborative documents.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -91,6 +93,9 @@ pub struct ServeArgs {
     /// Log filter, such as info or syncline_server=debug [default: info]
     #[arg(long, env = "SYNCLINE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Let everybody read /metrics, or only who has a token that is admin for * [default: all]
+    #[arg(long, env = "SYNCLINE_METRICS", value_parser = metrics, value_name = "all|admin")]
+    pub metrics: Option<MetricsFor>,
     /// Believe these proxies about the address of a client (X-Forwarded-For, Forwarded): addresses
     /// or networks, such as 10.0.0.0/8. May be repeated [default: none]
     #[arg(long, env = "SYNCLINE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
@@ -287,6 +292,14 @@ fn access(text: &str) -> Result<Access, String> {
         "write" => Ok(Access::Write),
         "admin" => Ok(Access::Admin),
         other => Err(format!("{other:?} is none of read, write, admin")),
+    }
+}
+
+fn metrics(text: &str) -> Result<MetricsFor, String> {
+    match text {
+        "all" => Ok(MetricsFor::All),
+        "admin" => Ok(MetricsFor::Admin),
+        other => Err(format!("{other:?} is none of all, admin")),
     }
 }
 

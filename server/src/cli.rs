@@ -24,6 +24,7 @@ use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::demo::Demo;
 use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
+use crate::metrics;
 use crate::revoked::{Revoked, RevokedError};
 use crate::server::{self, Parts, StopError};
 use crate::store::embedded::{Embedded, EmbeddedOptions};
@@ -139,6 +140,7 @@ where
 fn serve(config: Config) -> Result<(), CliError> {
     auth::test_backend()?;
     start_logging(&config.log)?;
+    metrics::count_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(THREAD_STACK_BYTES)
@@ -170,6 +172,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             stamping: config.stamping,
             demo,
             proxies: config.proxies,
+            metrics: config.metrics,
         };
         server::run(parts, stop).await.map_err(CliError::from)
     });

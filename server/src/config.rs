@@ -26,7 +26,7 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "auth",
     "data",
     "demo",
@@ -36,6 +36,7 @@ const KEYS: [&str; 11] = [
     "limits",
     "listen",
     "log",
+    "metrics",
     "presence",
     "trusted_proxies",
 ];
@@ -47,6 +48,17 @@ pub enum Mode {
     Dev,
     /// For everybody.
     Serve,
+}
+
+/// Who may read what is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsFor {
+    /// Everybody: it names nobody.
+    #[default]
+    All,
+    /// Whoever has a token that is `admin` for `*`.
+    Admin,
 }
 
 /// Everything that a server is told.
@@ -66,6 +78,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What is logged.
     pub log: String,
+    /// Who may read what is counted.
+    pub metrics: MetricsFor,
     /// How it presents itself.
     pub mode: Mode,
     /// What is checked of tokens.
@@ -193,6 +207,7 @@ struct FileConfig {
     limits: Limits,
     listen: Option<SocketAddr>,
     log: Option<String>,
+    metrics: Option<MetricsFor>,
     presence: PresenceConfig,
     trusted_proxies: Option<OneOrMore<String>>,
 }
@@ -309,6 +324,7 @@ impl Config {
             limits: file.limits,
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
             log: args.log.or(file.log).unwrap_or_else(|| LOG.to_owned()),
+            metrics: args.metrics.or(file.metrics).unwrap_or_default(),
             mode,
             auth,
             stamping: if file.presence.stamp { Stamping::Identity } else { Stamping::Nothing },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
-use syncline_protocol::{Close, CloseCode, DocumentName, Epoch};
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Limit};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use crate::allowance::Allowance;
 use crate::hub::{Gone, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
+use crate::metrics::METRICS;
 use crate::outbox::{Attention, Outbox};
 use crate::places::SessionPlaces;
 use crate::renewal::Renewal;
@@ -48,6 +49,7 @@ pub(crate) async fn serve(
         Ok(opened) => opened,
         Err(close) => {
             info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
+            METRICS.refused(&close);
             return refuse(socket, close).await;
         }
     };
@@ -63,10 +65,12 @@ pub(crate) async fn serve(
     let grant = match admitted {
         Ok(grant) => grant,
         Err(close) => {
+            METRICS.refused(&close);
             drop((entered, live, mailbox));
             return refuse(socket, close).await;
         }
     };
+    METRICS.sessions.add(dialect, 1);
     debug!(
         %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
         "A session begins."
@@ -99,7 +103,10 @@ pub(crate) async fn serve(
                     %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
                     "A session was closed."
                 );
+                METRICS.closed(&close);
                 refuse(socket, close).await;
+            } else {
+                METRICS.sessions_left.add(1);
             }
         };
         tokio::join!(leave, goodbye);
@@ -117,7 +124,7 @@ fn open(
     let mailbox = context.hub.open(document).map_err(|error| match error {
         JoinError::TooManyDocuments => {
             let text = "as many documents are open as this server allows; try again later";
-            Close::new(CloseCode::Overloaded, text)
+            Close::at_limit(Limit::Documents, CloseCode::Overloaded, text)
         }
         JoinError::Draining => Close::new(CloseCode::Draining, "the server restarts; reconnect"),
     })?;
@@ -198,10 +205,11 @@ impl Connection<'_> {
 
     async fn received(&mut self, message: Message) -> Option<Option<Close>> {
         self.heard_at = Instant::now();
-        self.paused_until =
-            self.allowance.spend(message.len(), self.live.handling.take(), self.heard_at);
+        let handled = self.live.handling.take();
+        self.paused_until = self.allowance.spend(message.len(), handled, self.heard_at);
         if self.paused_until.is_some() {
             debug!(session = %self.live.session, "A session sends or costs more than it may; it has to wait.");
+            METRICS.hit(self.allowance.limit(message.len(), handled));
         }
         match message {
             Message::Binary(frame) => self.frame(&frame).await,
@@ -246,7 +254,8 @@ impl Connection<'_> {
     async fn token(&mut self, token: &str) -> Option<Option<Close>> {
         if !self.renewal.takes_token(Instant::now()) {
             let text = "tokens came faster than one a second; send one when it is asked for";
-            return Some(Some(Close::new(CloseCode::RateLimited, text)));
+            let limit = Limit::TokensPerSecond;
+            return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
         }
         let context = self.context;
         let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
@@ -290,6 +299,7 @@ impl Connection<'_> {
             return Some(Some(Close::new(CloseCode::TokenExpired, text)));
         }
         if now >= self.heard_at + SILENCE {
+            METRICS.hit(Limit::SilenceTime);
             return Some(None);
         }
         // Before anything was written its first frame, Welcome, is still to come.
@@ -333,10 +343,13 @@ fn reading_failed(error: &WsError) -> Option<Close> {
         reason = "foreign, and any other error ends in silence"
     )]
     match error {
-        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => Some(Close::new(
-            CloseCode::MessageTooLarge,
-            format!("the message is {size} bytes, at most {max_size} are allowed"),
-        )),
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            Some(Close::at_limit(
+                Limit::MessageBytes,
+                CloseCode::MessageTooLarge,
+                format!("the message is {size} bytes, at most {max_size} are allowed"),
+            ))
+        }
         // The peer is gone; there is nobody to tell.
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),

@@ -1,6 +1,7 @@
 //! Drives one document: mail and completions in, effects out.
 
 mod background;
+mod counting;
 mod pace;
 mod timer;
 
@@ -14,19 +15,21 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{Close, CloseCode, DocumentName, Sequence, SessionId, Snapshot};
+use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, error, info};
 
+use self::counting::Counting;
 use self::pace::Pace;
 use self::timer::Timer;
 use crate::handling::Meter;
 use crate::hub::{Hub, Mail};
 use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
+use crate::metrics::METRICS;
 use crate::outbox::{Outbox, Pushed};
 use crate::quarantine::Interrupted;
 use crate::sessions::LiveSession;
@@ -57,6 +60,7 @@ pub(crate) struct DocumentTask {
     /// Queues that hold something nobody is writing.
     unflushed: Vec<Arc<Outbox>>,
     pace: Pace,
+    counting: Counting,
     /// Updates that the store's queue had no room for yet, in order.
     unsent: VecDeque<(Record, Urgency)>,
     store_state: StoreState,
@@ -120,6 +124,7 @@ impl DocumentTask {
             effects: Vec::new(),
             unflushed: Vec::new(),
             pace: Pace::new(Instant::now()),
+            counting: Counting::default(),
             unsent: VecDeque::new(),
             store_state: StoreState::Writable,
             draining: false,
@@ -159,10 +164,12 @@ impl DocumentTask {
                 Event::Mail(0) => return,
                 Event::Mail(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
                 Event::Durable(Durable::Through(through)) => {
+                    self.counting.durable(through);
                     self.handle(Input::Persisted { through });
                 }
                 Event::Durable(Durable::Failed(reason)) => {
                     error!(document = %self.name, reason, "Updates could not be stored.");
+                    self.counting.lost();
                     self.handle(Input::PersistFailed);
                 }
                 Event::Store(state, later) => {
@@ -199,6 +206,7 @@ impl DocumentTask {
             }
             // Before the store is asked for room: a burst of updates reaches its readers first.
             self.flush_in_time();
+            self.counting.report(&mut self.document);
             let released = self.carry_out();
             if released {
                 self.flush();
@@ -348,6 +356,7 @@ impl DocumentTask {
         if self.sessions.get(&session).is_none_or(|seat| seat.live.outbox.is_closed()) {
             return;
         }
+        self.counting.received(&message);
         let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
         // What arrives before the document is there is applied by `opened`.
         let is_applied = is_sync && self.stores() && self.document.known().is_some();
@@ -389,6 +398,7 @@ impl DocumentTask {
                 },
                 Effect::Close { session, close } => self.close(session, close),
                 Effect::Append { sequence, update, session } => {
+                    self.counting.accepted(sequence);
                     let seat = self.sessions.get(&session);
                     let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);
                     let record = Record {
@@ -405,7 +415,7 @@ impl DocumentTask {
                     self.work.push_back(Work::Snapshot { snapshot, known });
                 }
                 Effect::Compare { live, known } => {
-                    self.work.push_back(Work::Compare { live, known })
+                    self.work.push_back(Work::Compare { live, known });
                 }
                 Effect::Unload => self.work.push_back(Work::Unload),
             }
@@ -413,12 +423,14 @@ impl DocumentTask {
         self.effects = effects;
         for session in overflowed {
             debug!(document = %self.name, %session, "A session fell behind.");
+            METRICS.hit(Limit::OutboxBytes);
             self.handle(Input::Overflowed { session });
         }
     }
 
     fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
         let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
+        self.counting.sent(frame.len());
         let pushed = seat.live.outbox.push(frame, delivery);
         if pushed == Pushed::First {
             self.unflushed.push(Arc::clone(&seat.live.outbox));
@@ -450,6 +462,7 @@ impl DocumentTask {
         match self.hub.writer.try_append(record, urgency, &self.progress) {
             Ok(()) => {}
             Err(TryAppendError::Full(record)) => {
+                METRICS.hit(Limit::StoreQueueBytes);
                 self.unsent.push_back((record, urgency));
                 self.await_room();
             }

@@ -4,6 +4,7 @@ mod api;
 mod credentials;
 mod demo;
 mod embedded;
+mod metrics;
 pub(crate) mod pages;
 pub(crate) mod upgrade;
 
@@ -17,6 +18,7 @@ use warp::hyper::body::Bytes;
 use warp::path::{FullPath, Tail};
 
 use self::upgrade::UpgradeRequest;
+use crate::metrics::METRICS;
 use crate::server::Context;
 
 type Reply = Response<Bytes>;
@@ -60,6 +62,8 @@ pub(crate) fn routes(
         .or(page("healthz", pages::healthz))
         .unify()
         .or(page("readyz", pages::readyz))
+        .unify()
+        .or(metrics::route(Arc::clone(&context)))
         .unify()
         .or(page("demo", embedded::demo))
         .unify()
@@ -106,6 +110,7 @@ pub(crate) fn problem(status: StatusCode, code: &str, text: &str) -> Reply {
 
 /// The HTTP status for a request that was no upgrade.
 pub(crate) fn refusal(close: &Close) -> Reply {
+    METRICS.request_refused(close);
     let status = match close.code.number() {
         4401 => StatusCode::UNAUTHORIZED,
         4403 => StatusCode::FORBIDDEN,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::document::{CheckOutcome, Stamping};
 use syncline_protocol::wire::{ClientMessage, Dialect};
-use syncline_protocol::{DocumentName, Epoch, SessionId};
+use syncline_protocol::{DocumentName, Epoch, Limit, SessionId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::document_task::DocumentTask;
 use crate::limits::{BLOCKING_DOCUMENTS, Limits, MAILBOX_LEN};
+use crate::metrics::METRICS;
 use crate::sessions::{LiveSession, Sessions};
 use crate::store::Store;
 use crate::store::writer::StoreWriter;
@@ -88,6 +89,7 @@ impl Mailbox {
             Ok(room) => room,
             // Boxed: waiting is rare, and each connection would have room for it all its life.
             Err(_) => {
+                METRICS.hit(Limit::MailboxBytes);
                 Box::pin(Arc::clone(&self.room).acquire_many_owned(kib)).await.map_err(|_| Gone)?
             }
         };
@@ -98,7 +100,10 @@ impl Mailbox {
     pub(crate) async fn send(&self, mail: Mail) -> Result<(), Gone> {
         match self.mail.try_send(mail) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(mail)) => Box::pin(self.mail.send(mail)).await.map_err(|_| Gone),
+            Err(TrySendError::Full(mail)) => {
+                METRICS.hit(Limit::MailboxBytes);
+                Box::pin(self.mail.send(mail)).await.map_err(|_| Gone)
+            }
             Err(TrySendError::Closed(_)) => Err(Gone),
         }
     }

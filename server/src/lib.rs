@@ -23,6 +23,7 @@ mod hub;
 mod in_flight;
 pub mod limits;
 mod listener;
+mod metrics;
 pub mod origins;
 mod outbox;
 mod places;

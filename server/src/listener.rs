@@ -13,15 +13,16 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use syncline_protocol::CloseCode;
+use syncline_protocol::{CloseCode, Limit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::http;
 use crate::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
+use crate::metrics::METRICS;
 use crate::places::Place;
 use crate::server::Context;
 
@@ -63,7 +64,6 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the server drains.
 pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
-    let places = Arc::new(Semaphore::new(context.hub.limits.connections));
     let draining = context.hub.draining.clone();
     loop {
         let accepted = tokio::select! {
@@ -73,12 +73,16 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                if is_out_of_descriptors(&error) {
+                    METRICS.hit(Limit::Descriptors);
+                }
                 warn!(%error, "A connection could not be accepted.");
                 tokio::time::sleep(EXHAUSTED).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(place) = context.places.for_connection() else {
+            METRICS.hit(Limit::Connections);
             warn!(limit = context.hub.limits.connections, "Connection limit reached.");
             context.hub.tasks.spawn(turn_away(stream, FULL, "as many connections as there may be"));
             continue;
@@ -88,11 +92,13 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
         let of_address = is_client.then(|| context.places.for_address(address.ip())).transpose();
         match of_address {
             Ok(of_address) => {
+                METRICS.connections.add(1);
                 let peer = Peer { address, _places: Arc::new((place, of_address)), client: None };
                 context.hub.tasks.spawn(serve(stream, peer, Arc::clone(&context)));
             }
             Err(close) => {
                 debug!(%address, text = close.text, "Turned a connection away.");
+                METRICS.request_refused(&close);
                 let turned_away = turn_away(stream, TOO_MANY, close.text);
                 context.hub.tasks.spawn(async move {
                     turned_away.await;
@@ -101,6 +107,13 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             }
         }
     }
+}
+
+/// Whether a socket could not be accepted because there is no descriptor for it.
+fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Answers without reading anything.
@@ -140,6 +153,11 @@ async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
         () = draining.cancelled() => return,
     };
     if let Err(error) = served {
+        if error.is_timeout() {
+            METRICS.hit(Limit::HeaderTime);
+        } else if error.is_parse_too_large() {
+            METRICS.hit(Limit::HeaderBytes);
+        }
         debug!(%error, "A connection ended early.");
     }
 }

@@ -6,13 +6,16 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use syncline_protocol::{Close, CloseCode, DocumentName};
+use syncline_protocol::{Close, CloseCode, DocumentName, Limit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
 
 /// The places that are taken.
 #[derive(Debug)]
 pub(crate) struct Places {
+    connections: Arc<Semaphore>,
+    connections_max: usize,
     addresses: Arc<Taken<IpAddr>>,
     users: Arc<Taken<Arc<str>>>,
     documents: Arc<Taken<DocumentName>>,
@@ -21,10 +24,23 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            connections_max: limits.connections,
             addresses: Taken::new(limits.connections_per_address),
             users: Taken::new(limits.connections_per_user),
             documents: Taken::new(limits.connections_per_document),
         }
+    }
+
+    /// A place for one more connection.
+    pub(crate) fn for_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> u64 {
+        let free = self.connections.available_permits();
+        self.connections_max.saturating_sub(free) as u64
     }
 
     /// A place for one more connection from an address.
@@ -34,7 +50,8 @@ impl Places {
                 "{max} connections from your address (limits.connections_per_address); close some"
             )
         };
-        Taken::take(&self.addresses, network_of(address)).map_err(|full| full.close(text))
+        Taken::take(&self.addresses, network_of(address))
+            .map_err(|full| full.close(Limit::ConnectionsPerAddress, text))
     }
 
     /// The places of one more session. Whoever has no name is not counted as a user.
@@ -47,12 +64,14 @@ impl Places {
             format!("{max} connections of your user (limits.connections_per_user); close some")
         };
         let of_user = (!sub.is_empty()).then(|| Taken::take(&self.users, Arc::clone(sub)));
-        let of_user = of_user.transpose().map_err(|full| full.close(text))?;
+        let of_user = of_user.transpose();
+        let of_user = of_user.map_err(|full| full.close(Limit::ConnectionsPerUser, text))?;
         let text = |max| {
             format!("{max} connections to the document (limits.connections_per_document); wait")
         };
         let of_document = Taken::take(&self.documents, document.clone());
-        let of_document = of_document.map_err(|full| full.close(text))?;
+        let of_document =
+            of_document.map_err(|full| full.close(Limit::ConnectionsPerDocument, text))?;
         Ok(SessionPlaces { _of_user: of_user, _of_document: of_document })
     }
 }
@@ -81,8 +100,8 @@ struct Full {
 }
 
 impl Full {
-    fn close(self, text: impl FnOnce(usize) -> String) -> Close {
-        Close::new(CloseCode::Overloaded, text(self.max))
+    fn close(self, limit: Limit, text: impl FnOnce(usize) -> String) -> Close {
+        Close::at_limit(limit, CloseCode::Overloaded, text(self.max))
     }
 }
 

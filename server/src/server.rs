@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_protocol::document::Stamping;
-use syncline_protocol::{Close, CloseCode, DocumentName};
+use syncline_protocol::{Close, CloseCode, DocumentName, Limit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::auth::{Claims, Verifier};
-use crate::config::Mode;
+use crate::config::{MetricsFor, Mode};
 use crate::demo::Demo;
 use crate::hub::Hub;
 use crate::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
 use crate::listener;
+use crate::metrics::expose::Exposition;
 use crate::origins::Origins;
 use crate::places::Places;
 use crate::proxies::Proxies;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) demo: Option<Demo>,
     pub(crate) proxies: Proxies,
     pub(crate) places: Places,
+    pub(crate) metrics: Exposition,
+    pub(crate) metrics_for: MetricsFor,
 }
 
 impl Context {
@@ -48,7 +51,7 @@ impl Context {
         let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
         let claims = claims.map_err(|_| {
             let text = "the keys for this token did not come in time; try again";
-            Close::new(CloseCode::KeysUnavailable, text)
+            Close::at_limit(Limit::LoginTime, CloseCode::KeysUnavailable, text)
         })?;
         self.held(&claims.map_err(|error| error.close())?, document)
     }
@@ -85,6 +88,8 @@ pub struct Parts {
     pub demo: Option<Demo>,
     /// The proxies that are believed.
     pub proxies: Proxies,
+    /// Who may read the metrics.
+    pub metrics: MetricsFor,
 }
 
 /// How a stop went wrong.
@@ -128,6 +133,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         stamping,
         demo,
         proxies,
+        metrics,
     } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
@@ -144,6 +150,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         demo,
         proxies,
         places,
+        metrics: Exposition::default(),
+        metrics_for: metrics,
     });
     if let Some(jwks) = context.verifier.jwks().cloned() {
         let draining = hub.draining.clone();

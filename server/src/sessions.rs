@@ -1,6 +1,7 @@
 //! The registry of live sessions: what holds for each at the moment, and how it is taken away.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_protocol::wire::Dialect;
@@ -8,6 +9,7 @@ use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
 use crate::handling::Handling;
 use crate::hub::Mailbox;
+use crate::metrics::Label;
 use crate::outbox::Outbox;
 
 /// What somebody may do, and the age of the token that says so.
@@ -76,12 +78,17 @@ impl LiveSession {
 
 /// Everybody who is connected.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<BTreeMap<SessionId, Arc<LiveSession>>>);
+pub(crate) struct Sessions {
+    list: Mutex<BTreeMap<SessionId, Arc<LiveSession>>>,
+    y_websocket: AtomicU64,
+    syncline_v1: AtomicU64,
+}
 
 impl Sessions {
     /// Lists a session for as long as the answer lives.
     pub(crate) fn enter(&self, session: LiveSession) -> Entered<'_> {
         let session = Arc::new(session);
+        self.of(session.arrival.dialect).fetch_add(1, Ordering::Relaxed);
         self.list().insert(session.session, Arc::clone(&session));
         Entered { sessions: self, session }
     }
@@ -96,9 +103,22 @@ impl Sessions {
         self.list().len()
     }
 
+    /// How many there are of each dialect. Does not wait for anybody.
+    pub(crate) fn by_dialect(&self) -> Vec<(Dialect, u64)> {
+        let count = |dialect| (dialect, self.of(dialect).load(Ordering::Relaxed));
+        Dialect::ALL.iter().copied().map(count).collect()
+    }
+
+    fn of(&self, dialect: Dialect) -> &AtomicU64 {
+        match dialect {
+            Dialect::YWebsocket => &self.y_websocket,
+            Dialect::SynclineV1 => &self.syncline_v1,
+        }
+    }
+
     fn list(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<LiveSession>>> {
         // No critical section can leave the map half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,5 +132,6 @@ pub(crate) struct Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.sessions.list().remove(&self.session.session);
+        self.sessions.of(self.session.arrival.dialect).fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -106,6 +106,15 @@ pub enum Health {
     },
 }
 
+/// How much is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes of the journal.
+    pub bytes: u64,
+    /// Its files.
+    pub files: u64,
+}
+
 /// A place that documents survive in. All calls block; callers keep them off the runtime's workers.
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Reads a document's snapshot and every later update, including those whose append has
@@ -186,6 +195,11 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Whether appends are possible, and if not, why. Does not wait for one that is under way.
     fn health(&self) -> Health;
+
+    /// How much is on disk; nothing where there is no disk.
+    fn size(&self) -> Size {
+        Size::default()
+    }
 
     /// Brings everything to rest before the process ends. A store that is written to after that is
     /// as if it had not been closed.

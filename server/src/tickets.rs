@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use syncline_protocol::{Close, CloseCode, DocumentName};
+use syncline_protocol::{Close, CloseCode, DocumentName, Limit};
 use tokio::time::Instant;
 
 use crate::auth::{Claims, PresenceClaim, TokenError};
@@ -64,10 +64,11 @@ impl Tickets {
         state.drop_ended(now);
         let of_owner = state.by_owner.get(&owner).copied().unwrap_or(0);
         if of_owner >= TICKETS_OF_ONE {
-            return Err(full(&format!("{of_owner} tickets of this user")));
+            let text = format!("{of_owner} tickets of this user");
+            return Err(full(Limit::TicketsPerUser, &text));
         }
         if state.tickets.len() >= TICKETS {
-            return Err(full("all tickets that there may be"));
+            return Err(full(Limit::Tickets, "all tickets that there may be"));
         }
         let (key, ends) = (hash(&ticket), now + TICKET);
         state.by_end.insert((ends, key));
@@ -139,9 +140,9 @@ fn random() -> Result<String, Close> {
     Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-fn full(what: &str) -> Close {
+fn full(limit: Limit, what: &str) -> Close {
     let text = format!("{what} are waiting to be used; each ends after {} s", TICKET.as_secs());
-    Close::new(CloseCode::Overloaded, text)
+    Close::at_limit(limit, CloseCode::Overloaded, text)
 }
 
 #[cfg(test)]
@@ -228,5 +229,6 @@ mod tests {
         }
         let refused = tickets.issue(&today, claims(None), "one more", now).unwrap_err();
         assert!(refused.text.contains("all tickets"), "{}", refused.text);
+        assert_eq!(refused.limit, Some(Limit::Tickets));
     }
 }

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 use crate::clock;
 use crate::in_flight::{InFlight, Mark};
+use crate::metrics::METRICS;
 use crate::quarantine::{Entry, Interrupted, Quarantine, Standing};
 
 /// For a child process to read one document. The largest take seconds.
@@ -152,6 +153,7 @@ impl Trouble {
 
     fn put(&self, document: &DocumentName, standing: Standing, cause: &str) {
         error!(%document, ?standing, cause, "A document is in quarantine; see syncline quarantine list.");
+        METRICS.quarantined.add(1);
         let cause = cause.to_owned();
         let entry = Entry { document: document.clone(), standing, since: clock::now(), cause };
         if let Err(error) = self.quarantine.put(&entry) {

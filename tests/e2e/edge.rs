@@ -22,6 +22,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use yrs::{ReadTxn, StateVector, Text, Transact};
 
+use crate::metrics::Scrape;
+
 const NAME: &str = "edge";
 
 /// A server with something in its configuration file.
@@ -222,6 +224,7 @@ async fn edge_9_whose_questions_are_expensive_is_slowed_and_a_neighbour_is_not()
     }
     let answered = answered.load(Ordering::Relaxed);
     assert!((1..QUESTIONS / 2).contains(&answered), "{answered} of {QUESTIONS} were answered");
+    Scrape::until(&server, "a limit", |now| now.limit("handling_ms_per_second") >= 1.0).await;
     asker.abort();
 }
 

@@ -17,6 +17,7 @@ mod grant;
 mod isolation;
 mod lifecycle;
 mod measure;
+mod metrics;
 mod panics;
 mod powercut;
 mod refusal;

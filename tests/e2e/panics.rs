@@ -8,7 +8,7 @@ use syncline_protocol::Access;
 use syncline_protocol::document::Stamping;
 use syncline_protocol::document::replica::PANIC_POINT;
 use syncline_server::auth::{Secret, Verifier, install_crypto};
-use syncline_server::config::Mode;
+use syncline_server::config::{MetricsFor, Mode};
 use syncline_server::limits::Limits;
 use syncline_server::origins::Origins;
 use syncline_server::proxies::Proxies;
@@ -48,6 +48,7 @@ impl Inside {
             stamping: Stamping::Identity,
             demo: None,
             proxies: Proxies::parse(None).unwrap(),
+            metrics: MetricsFor::All,
         };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async {

@@ -79,3 +79,20 @@ impl Tally {
         self.updates.get(fate as usize).copied().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metric_3_each_fate_is_counted_under_its_own_word() {
+        for (index, fate) in Fate::ALL.into_iter().enumerate() {
+            let mut tally = Tally::default();
+            tally.count(fate);
+            assert_eq!(fate as usize, index);
+            assert!(
+                Fate::ALL.iter().all(|&other| tally.updates(other) == u64::from(other == fate))
+            );
+        }
+    }
+}

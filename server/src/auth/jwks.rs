@@ -17,6 +17,8 @@ use tracing::{info, warn};
 use self::fetch::{Address, FetchError};
 use super::keys::{self, Key};
 use crate::clock;
+use crate::metrics::METRICS;
+use crate::metrics::labels::Outcome;
 
 pub use self::fetch::AddressError;
 pub use self::set::{LeftOut, SetError};
@@ -165,6 +167,7 @@ impl Inner {
     /// `_looking`: nobody else does.
     async fn look(&self, _looking: OwnedMutexGuard<()>) {
         let looked = self.fetch().await.and_then(|json| self.take(&json));
+        METRICS.jwks.add(Outcome::of(looked.is_ok()), 1);
         let failing_since = self.state().failing_since;
         match (looked, failing_since) {
             (Ok(()), None) => {}

@@ -7,11 +7,13 @@ use syncline_protocol::Snapshot;
 use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
 use syncline_protocol::gate::StateVector;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use crate::document_task::DocumentTask;
 use crate::hub::Hub;
+use crate::metrics::METRICS;
+use crate::metrics::labels::{Compared, Outcome};
 use crate::stored_document::{self, Opened};
 
 /// How often a document in quarantine looks whether it has been released.
@@ -24,7 +26,14 @@ impl DocumentTask {
             let admittance = stored_document::admit(&hub, &name).await;
             let work = {
                 let hub = Arc::clone(&hub);
-                move || stored_document::open(&hub, &name, admittance)
+                move || {
+                    let began = Instant::now();
+                    let opened = stored_document::open(&hub, &name, admittance);
+                    METRICS.load_time.time(began.elapsed());
+                    let is_loaded = matches!(opened.input, Input::Loaded(_));
+                    METRICS.loads.add(Outcome::of(is_loaded), 1);
+                    opened
+                }
             };
             in_background(hub, Opened::nothing(Input::LoadFailed), work).await
         })
@@ -38,7 +47,11 @@ impl DocumentTask {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
         self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
-            ended(stored_document::write_snapshot(&hub, &name, &snapshot, &known))
+            let began = Instant::now();
+            let outcome = stored_document::write_snapshot(&hub, &name, &snapshot, &known);
+            METRICS.snapshot_time.time(began.elapsed());
+            METRICS.snapshots.add(Outcome::of(outcome == SnapshotOutcome::Written), 1);
+            ended(outcome)
         })
     }
 
@@ -46,7 +59,9 @@ impl DocumentTask {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         let ended = |outcome| Opened::nothing(Input::Compared(outcome));
         self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
-            ended(stored_document::check(&hub, &name, &live, &known))
+            let outcome = stored_document::check(&hub, &name, &live, &known);
+            METRICS.comparisons.add(Compared::from(&outcome), 1);
+            ended(outcome)
         })
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use syncline_protocol::{Access, Close, CloseCode};
+use syncline_protocol::{Access, Close, CloseCode, Limit};
 use tokio::time::timeout;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::hyper::body::Buf;
@@ -124,7 +124,8 @@ async fn body<T: DeserializeOwned>(
             let mut chunk = chunk.map_err(|_| bad("the body ended before it was complete"))?;
             if bytes.len() + chunk.remaining() > BODY_BYTES {
                 let text = format!("the body is more than {BODY_BYTES} bytes");
-                return Err(Close::new(CloseCode::MessageTooLarge, text));
+                let code = CloseCode::MessageTooLarge;
+                return Err(Close::at_limit(Limit::BodyBytes, code, text));
             }
             while chunk.has_remaining() {
                 let length = chunk.chunk().len();
@@ -134,7 +135,10 @@ async fn body<T: DeserializeOwned>(
         }
         Ok(bytes)
     };
-    let late = |_| bad("the body did not arrive in time");
+    let late = |_| {
+        let text = "the body did not arrive in time";
+        Close::at_limit(Limit::BodyTime, CloseCode::BadRequest, text)
+    };
     let bytes = timeout(BODY_TIMEOUT, read).await.map_err(late)??;
     serde_json::from_slice(&bytes).map_err(|error| {
         // Without the words of the parser, which quote what was sent.

@@ -24,6 +24,7 @@ use crate::auth::{self, TokenError};
 use crate::connection::{self, Admission};
 use crate::limits::REFUSED_MESSAGE_BYTES;
 use crate::listener::Peer;
+use crate::metrics::METRICS;
 use crate::server::Context;
 use crate::socket;
 
@@ -140,6 +141,7 @@ async fn serve(
         Err(close) => {
             let peer = peer.as_ref().map(Peer::address);
             info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
+            METRICS.refused(&close);
             socket::refuse(socket, close).await;
         }
     }

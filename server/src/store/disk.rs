@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
+
+use crate::metrics::METRICS;
 
 /// A call that changes the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +81,10 @@ impl FaultPlan {
 
     pub(super) fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
         self.check(DiskCall::Sync, path)?;
-        file.sync_data()
+        let began = Instant::now();
+        let synced = file.sync_data();
+        METRICS.syncs.time(began.elapsed());
+        synced
     }
 
     pub(super) fn truncate(&self, path: &Path, file: &File, len: u64) -> io::Result<()> {

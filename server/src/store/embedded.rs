@@ -24,7 +24,7 @@ use crate::store::restore::check_finished;
 use crate::store::sled::{Contents, SnapshotCache};
 use crate::store::{
     AppendError, DocumentInfo, Generation, Health, JournalReader, LoadError, OpenError, Record,
-    Salvaged, SnapshotError, Store,
+    Salvaged, Size, SnapshotError, Store,
 };
 
 /// How to open an [`Embedded`] store.
@@ -237,6 +237,10 @@ impl Store for Embedded {
 
     fn health(&self) -> Health {
         self.journal.health()
+    }
+
+    fn size(&self) -> Size {
+        self.journal.size()
     }
 
     fn close(&self) -> Result<(), AppendError> {

@@ -55,7 +55,7 @@ pub(crate) use crate::store::journal::recover::random_epoch;
 use crate::store::journal::segment::Segment;
 use crate::store::later::Later;
 use crate::store::{
-    AppendError, DocumentInfo, Generation, Health, LoadError, OpenError, Record, Salvaged,
+    AppendError, DocumentInfo, Generation, Health, LoadError, OpenError, Record, Salvaged, Size,
     SnapshotError,
 };
 
@@ -309,6 +309,11 @@ impl Journal {
     /// Every document, ordered by name.
     pub(crate) fn documents(&self) -> Vec<DocumentInfo> {
         lock(&self.index).infos()
+    }
+
+    /// How much it takes on disk.
+    pub(crate) fn size(&self) -> Size {
+        lock(&self.index).segments.size()
     }
 
     /// Whether appends are possible. Does not wait for one that is under way.

@@ -21,6 +21,7 @@ use tracing::error;
 
 pub use self::progress::{Durable, Progress, ProgressReceiver};
 use self::queue::{PushError, Queue, Queued};
+use crate::metrics::METRICS;
 use crate::store::{AppendError, Health, Record, Store};
 
 /// How long a batch waits for room before it is tried again.
@@ -96,6 +97,15 @@ pub struct Unstored {
 pub struct StoreWriter {
     inlet: Arc<Inlet>,
     state: watch::Receiver<StoreState>,
+}
+
+/// What waits in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Records, without those that are being stored.
+    pub records: u64,
+    /// Their bytes and those of what is being stored, each rounded up to a KiB.
+    pub bytes: u64,
 }
 
 /// The thread behind every [`StoreWriter`]. It ends on [`WriterThread::stop`], or when all of
@@ -206,7 +216,7 @@ impl StoreWriter {
             Ok(()) => return Ok(()),
         };
         let Inlet { queue, line, waiting } = &*self.inlet;
-        let _waiting = Waiting::new(waiting);
+        let _place = PlaceInLine::new(waiting);
         let _turn = line.lock().await;
         let mut queued = Queued { record, progress: progress.clone(), urgency };
         loop {
@@ -219,6 +229,12 @@ impl StoreWriter {
             };
             room.await;
         }
+    }
+
+    /// How much waits. Does not wait itself.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.inlet.queue.waiting()
     }
 
     /// Whether [`WriterThread::stop`] has been called.
@@ -249,16 +265,16 @@ fn cost(record: &Record) -> usize {
 }
 
 /// One more in the line, for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct PlaceInLine<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> PlaceInLine<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::AcqRel);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PlaceInLine<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -307,6 +323,7 @@ impl Work {
             match self.append(&batch.records) {
                 Ok(()) => {
                     self.enter(StoreState::Writable);
+                    batch.count();
                     return batch.publish();
                 }
                 Err(AppendError::Stalled { reason }) => {
@@ -356,6 +373,14 @@ impl Batch {
         self.bytes += cost(&record);
         self.records.push(record);
         self.progress.push(progress);
+    }
+
+    fn count(&self) {
+        if !self.records.is_empty() {
+            METRICS.batches.add(self.records.len() as u64, 1);
+            let bytes = self.records.iter().map(|record| record.update.len() as u64).sum();
+            METRICS.stored_bytes.add(bytes);
+        }
     }
 
     /// Tells each document how far it is stored. Backwards: its last update is all the news.

@@ -92,8 +92,8 @@ async fn everywhere(server: &Server, token: &str) -> Vec<String> {
             }
         }
     }
-    for path in ["/", "/nowhere", "/nowhere/", "/healthz", "/readyz", "/api/v1/", "/api/v1/tickets"]
-    {
+    let paths = ["/", "/nowhere", "/nowhere/", "/healthz", "/readyz", "/metrics", "/api/v1/"];
+    for path in paths.into_iter().chain(["/api/v1/tickets"]) {
         for between in ["?token=", "%3Ftoken%3D", "&token=", "/"] {
             let path = format!("{path}{between}{token}");
             for method in ["GET", "POST", "PUT", "OPTIONS", "BREW"] {
@@ -182,6 +182,9 @@ async fn secret_1_nothing_that_is_written_holds_a_token() {
     client.until("saved", |client| client.saved == client.sent).await;
     said.extend(everywhere(&server, &ticket).await);
 
+    let (status, metrics) = server.get("/metrics").await;
+    assert!(status == 200 && metrics.contains("syncline_sessions_refused_total"), "{metrics}");
+    secrets.are_absent_from("the metrics", metrics.as_bytes());
     assert!(server.stop("TERM").success());
     for text in &said {
         secrets.are_absent_from("an answer", text.as_bytes());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Deserialize;
-use syncline_protocol::{Access, Close, CloseCode, DocumentName};
+use syncline_protocol::{Access, Close, CloseCode, DocumentName, Limit};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info};
@@ -14,6 +14,7 @@ use warp::http::StatusCode;
 use super::super::{Reply, problem, refusal, reply};
 use crate::auth::unix_now;
 use crate::hub::Mail;
+use crate::metrics::METRICS;
 use crate::revoked::Revocation;
 use crate::server::Context;
 use crate::sessions::LiveSession;
@@ -91,6 +92,7 @@ pub(crate) async fn answer(
     };
     // First the list, then those who are connected: whoever comes in between is found in the list.
     let listed = context.revoked.put(revocation.clone(), now);
+    METRICS.revocations.add(1);
     let lost = take_away(&context, &revocation).await;
     info!(
         by, sub = revocation.sub, document = revocation.document, access = ?revocation.access,
@@ -98,6 +100,7 @@ pub(crate) async fn answer(
     );
     let unavailable = |word, text: &str| problem(StatusCode::SERVICE_UNAVAILABLE, word, text);
     if listed.is_err() {
+        METRICS.hit(Limit::Revocations);
         let text = "sessions were ended, but no more revocations can be remembered and the tokens \
                     are still good; give until with each, or change the key";
         return unavailable(CloseCode::Overloaded.word(), text);

@@ -8,6 +8,7 @@ use warp::http::StatusCode;
 use super::super::{Reply, document_name, reply};
 use crate::auth::Claims;
 use crate::limits::TICKET;
+use crate::metrics::METRICS;
 use crate::server::Context;
 
 /// What is asked for.
@@ -26,6 +27,7 @@ pub(super) fn issue(
     let document = document_name(&request.document)?;
     context.held(&claims, &document)?;
     let ticket = context.tickets.issue(&document, claims, token, Instant::now())?;
+    METRICS.tickets.add(1);
     let body = serde_json::json!({ "ticket": ticket, "expires_in": TICKET.as_secs() });
     Ok(reply(StatusCode::CREATED, "application/json", body.to_string()))
 }

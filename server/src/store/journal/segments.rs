@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::store::Size;
 use crate::store::journal::index::Position;
 use crate::store::journal::segment::{HEADER_BYTES, Segment};
 
@@ -26,6 +27,11 @@ impl Segments {
         let overhead = HEADER_BYTES as u64;
         let state = State { segment, bytes, live: 0, overhead, damaged: false };
         self.0.insert(state.segment.number, state);
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let bytes = self.0.values().map(|state| state.bytes).sum();
+        Size { bytes, files: self.0.len() as u64 }
     }
 
     pub(super) fn is_empty(&self) -> bool {

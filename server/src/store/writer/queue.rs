@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::{Batch, Progress, Urgency, WriterLimits, cost};
+use super::{Batch, Progress, Urgency, Waiting, WriterLimits, cost};
 use crate::store::Record;
 
 /// How long records that nobody waits for gather. Each sync costs two task switches and the disk's
@@ -100,6 +100,12 @@ impl Queue {
             self.changed.notify_all();
         }
         Ok(())
+    }
+
+    /// What waits.
+    pub(super) fn waiting(&self) -> Waiting {
+        let state = self.state();
+        Waiting { records: state.waiting.len() as u64, bytes: state.kib * 1024 }
     }
 
     /// Completes when there may be room, or none any more; also if that happens before it is

@@ -1,0 +1,98 @@
+//! What a document counts. It adds up by itself and tells the process's counts once for each turn,
+//! so that an update costs the same however many read it.
+
+use std::collections::VecDeque;
+
+use syncline_protocol::document::{Document, Fate};
+use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::{Limit, Sequence};
+use tokio::time::Instant;
+
+use crate::metrics::labels::Kind;
+use crate::metrics::{Label, METRICS};
+
+/// What happened in this turn, and what is on its way to disk.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    messages: [u64; Kind::ALL.len()],
+    received_bytes: u64,
+    frames_sent: u64,
+    sent_bytes: u64,
+    /// When updates were accepted, by turns: the last of them, and how many. As long as what the
+    /// store's queue holds of this document.
+    under_way: VecDeque<Turn>,
+    /// Whether the last of those is this turn.
+    is_open: bool,
+}
+
+#[derive(Debug)]
+struct Turn {
+    last: Sequence,
+    updates: u64,
+    began: Instant,
+}
+
+impl Counting {
+    /// A client's message arrived.
+    pub(super) fn received(&mut self, message: &ClientMessage) {
+        if let Some(count) = self.messages.get_mut(Kind::of(message).index()) {
+            *count += 1;
+        }
+        self.received_bytes += message.payload_len() as u64;
+    }
+
+    /// A frame was put into a session's queue.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.frames_sent += 1;
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// An update was accepted.
+    pub(super) fn accepted(&mut self, sequence: Sequence) {
+        match self.under_way.back_mut() {
+            Some(turn) if self.is_open => {
+                turn.last = sequence;
+                turn.updates += 1;
+            }
+            _ => {
+                self.is_open = true;
+                let began = Instant::now();
+                self.under_way.push_back(Turn { last: sequence, updates: 1, began });
+            }
+        }
+    }
+
+    /// Everything up to `through` is on disk.
+    pub(super) fn durable(&mut self, through: Sequence) {
+        while let Some(turn) = self.under_way.pop_front_if(|turn| turn.last <= through) {
+            METRICS.durable.times(turn.began.elapsed(), turn.updates);
+        }
+        if self.under_way.is_empty() {
+            self.under_way = VecDeque::new();
+        }
+    }
+
+    /// Nothing of what is under way will be on disk.
+    pub(super) fn lost(&mut self) {
+        self.under_way = VecDeque::new();
+    }
+
+    /// Adds what happened in this turn to the counts of the process.
+    pub(super) fn report(&mut self, document: &mut Document) {
+        self.is_open = false;
+        if self.received_bytes > 0 || self.messages != [0; Kind::ALL.len()] {
+            for kind in Kind::ALL {
+                let count = self.messages.get_mut(kind.index()).map(std::mem::take);
+                METRICS.messages.add(kind, count.unwrap_or(0));
+            }
+            METRICS.received_bytes.add(std::mem::take(&mut self.received_bytes));
+        }
+        METRICS.frames_sent.add(std::mem::take(&mut self.frames_sent));
+        METRICS.sent_bytes.add(std::mem::take(&mut self.sent_bytes));
+        let tally = document.take_tally();
+        for fate in Fate::ALL {
+            METRICS.updates.add(fate, tally.updates(fate));
+        }
+        METRICS.hits(Limit::PresenceClients, tally.presence_ignored);
+    }
+}
