@@ -160,7 +160,8 @@ async fn metric_2_limits_on_queues_are_counted() {
     let url = server.url(NAME, &token(NAME, Access::Write));
     let stalled = Client::join(&url).await;
     let mut writer = Client::join_v1(&url).await;
-    let chunk = "x".repeat(64 * 1024);
+    // Longer ones wait for each other before they are put into the mailbox.
+    let chunk = "x".repeat(32 * 1024);
     let mut rounds = 0;
     // Until both the queue of the one who does not read and the way into the document were full.
     loop {
