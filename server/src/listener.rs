@@ -14,9 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use syncline_protocol::{CloseCode, Limit};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -62,9 +62,13 @@ const TOO_MANY: &str = "429 Too Many Requests";
 /// How long to wait when no descriptor is left for another socket.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
+/// How many that are turned away are listened to for a moment, at a time.
+const GOODBYES: usize = 64;
+
 /// Accepts connections until the server drains.
 pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
     let draining = context.hub.draining.clone();
+    let goodbyes = Arc::new(Semaphore::new(GOODBYES));
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => return,
@@ -84,7 +88,9 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
         let Some(place) = context.places.for_connection() else {
             METRICS.hit(Limit::Connections);
             warn!(limit = context.hub.limits.connections, "Connection limit reached.");
-            context.hub.tasks.spawn(turn_away(stream, FULL, "as many connections as there may be"));
+            let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
+            let text = "as many connections as there may be";
+            context.hub.tasks.spawn(turn_away(stream, FULL, text, goodbye));
             continue;
         };
         // A proxy has a place for each client that it speaks for: http/upgrade.rs.
@@ -99,7 +105,8 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             Err(close) => {
                 debug!(%address, text = close.text, "Turned a connection away.");
                 METRICS.request_refused(&close);
-                let turned_away = turn_away(stream, TOO_MANY, close.text);
+                let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
+                let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
                 context.hub.tasks.spawn(async move {
                     turned_away.await;
                     drop(place);
@@ -116,8 +123,14 @@ fn is_out_of_descriptors(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// Answers without reading anything.
-async fn turn_away(mut stream: TcpStream, status: &str, text: impl Display) {
+/// Answers whatever is asked. What has arrived is read and dropped for a moment, if there is a place
+/// for that: closing with unread input sends a reset, which can overtake the answer.
+async fn turn_away(
+    mut stream: TcpStream,
+    status: &str,
+    text: impl Display,
+    goodbye: Option<OwnedSemaphorePermit>,
+) {
     let body = json!({ "code": CloseCode::Overloaded.word(), "text": text.to_string() });
     let body = body.to_string();
     let answer = format!(
@@ -125,8 +138,16 @@ async fn turn_away(mut stream: TcpStream, status: &str, text: impl Display) {
          content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
+    let saying = async {
+        stream.write_all(answer.as_bytes()).await?;
+        if goodbye.is_some() {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(HEADER_BYTES as u64), &mut tokio::io::sink()).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
     // A peer that does not take even this is dropped.
-    drop(timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await);
+    drop(timeout(Duration::from_secs(1), saying).await);
 }
 
 async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
