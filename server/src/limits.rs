@@ -9,6 +9,8 @@ use syncline_protocol::document::{self, Stamping};
 use syncline_protocol::gate::{Budget, Subdocuments};
 use syncline_protocol::time::Millis;
 
+use crate::auth::TOKEN_BYTES_MAX;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -54,6 +56,27 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's headers. A token of many documents is the largest of them.
 pub const HEADER_BYTES: usize = 16 * KIB;
 
+/// What one connection can make the server hold before its token is found to be good, and while it is
+/// told that it was not. What the kernel keeps for a socket comes on top.
+pub const LOGIN_BYTES: usize = 64 * KIB;
+
+/// Of that: the task of a connection, with the routes that it goes through. Measured.
+const CONNECTION_BYTES: usize = 16 * KIB;
+
+/// Where one header begins and ends, and its name.
+const HEADER_INDEX_BYTES: usize = 128;
+
+const _: () = {
+    let request = CONNECTION_BYTES + HEADER_BYTES + HEADERS * HEADER_INDEX_BYTES;
+    // A REST request waits with the beginning of its body, an upgrade with a copy of its token. Both
+    // are measured as well: `edge_8_…` in tests/e2e/strangers.rs.
+    assert!(request + BODY_BYTES <= LOGIN_BYTES);
+    assert!(request + TOKEN_BYTES_MAX <= LOGIN_BYTES);
+    // What was read with the request, and a message that grows to its bound by doubling.
+    let refused = CONNECTION_BYTES + HEADER_BYTES + READ_BUFFER_BYTES + 2 * REFUSED_MESSAGE_BYTES;
+    assert!(refused <= LOGIN_BYTES);
+};
+
 /// For a token to be checked. A key that is not known yet is fetched meanwhile.
 pub const LOGIN: Duration = Duration::from_secs(10);
 
@@ -67,14 +90,14 @@ pub const REFUSED_MESSAGE_BYTES: usize = 4 * KIB;
 pub const BURST: Duration = Duration::from_secs(10);
 
 /// A message of more bytes is handled while no other such message of its session waits in the
-/// mailbox: about a page of text, or 4 ms of work at worst.
+/// mailbox: many times what somebody types, and less than most first syncs.
 pub const HEAVY_BYTES: usize = 64 * KIB;
 
 /// The same holds for whatever a session sends after a message that took this long.
 pub const HEAVY_TIME: Duration = Duration::from_millis(2);
 
 /// Headers of one request.
-pub const HEADERS: usize = 64;
+pub const HEADERS: usize = 48;
 
 /// Bytes of the body of a request.
 pub const BODY_BYTES: usize = 16 * KIB;

@@ -166,6 +166,8 @@ async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES)
         .max_headers(HEADERS)
+        // Nothing is read ahead while a request is answered, not even to see that the client left.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let served = tokio::select! {

@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn edge_3_who_has_no_name_takes_no_users_place() {
+        let places = places();
+        let session = |document: &str| places.for_session(&"".into(), &document.parse().unwrap());
+        let held = ["a", "a", "b", "b"].map(|document| session(document).unwrap());
+        assert!(places.users.counts().is_empty());
+        assert!(session("a").unwrap_err().text.contains("limits.connections_per_document"));
+        drop(held);
+    }
+
+    #[test]
     fn edge_3_a_refused_session_holds_no_place() {
         let places = places();
         let session =

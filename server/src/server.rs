@@ -48,12 +48,17 @@ pub(crate) struct Context {
 impl Context {
     /// What a token allows in a document.
     pub(crate) async fn admit(&self, token: &str, document: &DocumentName) -> Result<Held, Close> {
+        self.held(&self.verified(token).await?, document)
+    }
+
+    /// What a token says, if it is good.
+    pub(crate) async fn verified(&self, token: &str) -> Result<Claims, Close> {
         let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
         let claims = claims.map_err(|_| {
             let text = "the keys for this token did not come in time; try again";
             Close::at_limit(Limit::LoginTime, CloseCode::KeysUnavailable, text)
         })?;
-        self.held(&claims.map_err(|error| error.close())?, document)
+        claims.map_err(|error| error.close())
     }
 
     /// What verified claims allow in a document.

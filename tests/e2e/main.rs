@@ -24,5 +24,6 @@ mod refusal;
 mod replay;
 mod revoke;
 mod slow;
+mod strangers;
 mod tokens;
 mod tools;

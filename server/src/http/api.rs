@@ -29,16 +29,21 @@ pub(crate) async fn answer(
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     context: Arc<Context>,
 ) -> Reply {
+    let origin = context.origins.check(&headers, Carrier::Own);
+    let allowed = context.origins.allowed(&headers);
+    // Nothing else is kept while the token is checked, which may last as long as a key is fetched; and
+    // this is no copy of it.
+    let authorization = headers.get(header::AUTHORIZATION).cloned();
+    drop(headers);
     let answered = if method == Method::OPTIONS {
         Ok(preflight())
     } else {
-        match context.origins.check(&headers, Carrier::Own) {
-            Ok(()) => route(&method, &path, &headers, body, &context).await,
+        match origin {
+            Ok(()) => route(&method, &path, authorization, body, &context).await,
             Err(close) => Err(close),
         }
     };
     let mut reply = answered.unwrap_or_else(|close| refusal(&close));
-    let allowed = context.origins.allowed(&headers);
     if let Some(origin) = allowed.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
         reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
@@ -49,19 +54,19 @@ pub(crate) async fn answer(
 async fn route(
     method: &Method,
     path: &str,
-    headers: &HeaderMap,
+    authorization: Option<HeaderValue>,
     stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     context: &Arc<Context>,
 ) -> Result<Reply, Close> {
     // The token first: a stranger's body is not read.
     match (path, method) {
         ("revoke", &Method::POST) => {
-            let claims = admin(headers, context).await?;
+            let claims = admin(authorization, context).await?;
             let order = body(stream).await;
             Ok(revoke::answer(order, claims.sub, Arc::clone(context)).await)
         }
         ("tickets", &Method::POST) => {
-            let (claims, token) = claims(headers, context).await?;
+            let (claims, token) = claims(authorization, context).await?;
             tickets::issue(body(stream).await?, claims, &token, context)
         }
         ("revoke" | "tickets", _) => {
@@ -88,20 +93,34 @@ fn preflight() -> Reply {
     reply
 }
 
-/// The claims of the token in `Authorization`, and the token itself.
-async fn claims(headers: &HeaderMap, context: &Context) -> Result<(Claims, String), Close> {
-    let token = credentials::bearer(headers).filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| {
+/// The claims of the token in the header `Authorization`, and the token itself.
+async fn claims(
+    authorization: Option<HeaderValue>,
+    context: &Context,
+) -> Result<(Claims, String), Close> {
+    let token = authorization.as_ref().and_then(credentials::bearer_in);
+    let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
         let text = "no token was presented; put one in the header Authorization: Bearer";
         Close::new(CloseCode::TokenMissing, text)
     })?;
-    let claims = context.verifier.verify_with_latest(&token).await;
-    Ok((claims.map_err(|error| error.close())?, token))
+    Ok((context.verified(token).await?, token.to_owned()))
+}
+
+/// The claims of whoever asks by GET or DELETE, if they may manage every document. Pages of other
+/// origins are not told: they would need to be allowed to read the answer.
+pub(crate) async fn admitted(headers: HeaderMap, context: &Context) -> Result<Claims, Close> {
+    context.origins.check(&headers, Carrier::Own)?;
+    let authorization = headers.get(header::AUTHORIZATION).cloned();
+    drop(headers);
+    admin(authorization, context).await
 }
 
 /// The claims of whoever asks, if they may manage every document.
-pub(crate) async fn admin(headers: &HeaderMap, context: &Context) -> Result<Claims, Close> {
-    let (claims, _) = claims(headers, context).await?;
+async fn admin(
+    authorization: Option<HeaderValue>,
+    context: &Context,
+) -> Result<Claims, Close> {
+    let (claims, _) = claims(authorization, context).await?;
     if claims.access.get("*") != Some(&Access::Admin) {
         let text = "this takes a token whose access for \"*\" is admin";
         return Err(Close::new(CloseCode::ForbiddenDocument, text));

@@ -52,9 +52,14 @@ pub(super) fn ticket(query: &str) -> Option<String> {
 }
 
 /// The token of the header `Authorization`.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
-    let (scheme, token) = text(headers.get(header::AUTHORIZATION)?)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::AUTHORIZATION).and_then(bearer_in).map(str::to_owned)
+}
+
+/// The token in a value of the header `Authorization`.
+pub(super) fn bearer_in(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = text(authorization)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn cookie(headers: &HeaderMap) -> Option<String> {

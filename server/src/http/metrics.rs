@@ -8,7 +8,6 @@ use warp::http::{HeaderMap, HeaderValue, Response, header};
 use super::{Reply, api, refusal};
 use crate::config::MetricsFor;
 use crate::metrics::expose::CONTENT_TYPE;
-use crate::origins::Carrier;
 use crate::server::Context;
 
 pub(super) fn route(
@@ -23,14 +22,10 @@ pub(super) fn route(
 }
 
 async fn answer(headers: HeaderMap, context: Arc<Context>) -> Reply {
-    if context.metrics_for == MetricsFor::Admin {
-        let admitted = match context.origins.check(&headers, Carrier::Own) {
-            Ok(()) => api::admin(&headers, &context).await.map(drop),
-            Err(close) => Err(close),
-        };
-        if let Err(close) = admitted {
-            return refusal(&close);
-        }
+    if context.metrics_for == MetricsFor::Admin
+        && let Err(close) = api::admitted(headers, &context).await
+    {
+        return refusal(&close);
     }
     let mut reply = Response::new(context.metrics.get(&context));
     let headers = reply.headers_mut();

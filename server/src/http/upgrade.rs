@@ -52,6 +52,63 @@ impl UpgradeRequest {
     pub(crate) fn is_websocket(&self) -> bool {
         websocket_key(&self.headers).is_some()
     }
+
+    /// What it asks for, as far as that can be told without its token.
+    fn wish(&self, context: &Context) -> Result<Wish, Close> {
+        let document = unescaped_name(&self.document)?;
+        let credential = credential(&self.headers, &self.query);
+        let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
+        context.origins.check(&self.headers, credential.carrier())?;
+        let epoch = epoch(&self.query)?;
+        let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
+        let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
+        let peer = self.peer.as_ref().map(Peer::address).unwrap_or_default();
+        Ok(Wish { document, credential, epoch, dialect, peer })
+    }
+
+    /// What is needed to answer it.
+    pub(crate) fn into_handshake(self) -> Handshake {
+        let accept = websocket_key(&self.headers).map(|key| derive_accept_key(key.as_bytes()));
+        Handshake {
+            accept: accept.and_then(|accept| HeaderValue::from_str(&accept).ok()),
+            protocol: chosen_protocol(&self.headers),
+            on_upgrade: self.on_upgrade,
+            peer: self.peer,
+        }
+    }
+}
+
+/// All that is kept of a request while its token is checked, which may last as long as a key is
+/// fetched: [`LOGIN_BYTES`](crate::limits::LOGIN_BYTES).
+struct Wish {
+    document: DocumentName,
+    credential: Credential,
+    epoch: Option<Epoch>,
+    dialect: Dialect,
+    peer: String,
+}
+
+impl Wish {
+    async fn admit(self, context: &Context) -> Result<Admission, Close> {
+        let Self { document, credential, epoch, dialect, peer } = self;
+        let held = match credential {
+            Credential::Token(token, _) => context.admit(&token, &document).await?,
+            Credential::Ticket(ticket) => {
+                let redeemed = context.tickets.redeem(&ticket, &document, Instant::now());
+                let claims = redeemed.and_then(auth::still_current);
+                context.held(&claims.map_err(|error| error.close())?, &document)?
+            }
+        };
+        Ok(Admission { document, held, dialect, epoch, peer })
+    }
+}
+
+/// An upgrade that waits for its answer.
+pub(crate) struct Handshake {
+    accept: Option<HeaderValue>,
+    protocol: Option<HeaderValue>,
+    on_upgrade: Option<OnUpgrade>,
+    peer: Option<Peer>,
 }
 
 /// Matches whatever is left of the path.
@@ -75,12 +132,18 @@ pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -
         return upgrade_required();
     }
     // Before the token is looked at: a flood of bad ones is to cost little.
-    let verdict = match request.count_client(&context) {
-        Ok(()) => admit(&request, &context).await,
+    let wish = match request.count_client(&context) {
+        Ok(()) => request.wish(&context),
         Err(close) => Err(close),
     };
-    if request.is_websocket() {
-        return switch(request, verdict, &context);
+    let is_websocket = request.is_websocket();
+    let handshake = request.into_handshake();
+    let verdict = match wish {
+        Ok(wish) => wish.admit(&context).await,
+        Err(close) => Err(close),
+    };
+    if is_websocket {
+        return switch(handshake, verdict, &context);
     }
     match verdict {
         Err(close) => refusal(&close),
@@ -98,18 +161,16 @@ fn upgrade_required() -> Reply {
 
 /// Answers 101 and has the verdict carried out on the socket.
 pub(crate) fn switch(
-    mut request: UpgradeRequest,
+    handshake: Handshake,
     verdict: Result<Admission, Close>,
     context: &Arc<Context>,
 ) -> Reply {
-    let key = websocket_key(&request.headers).map(|key| derive_accept_key(key.as_bytes()));
-    let accept = key.and_then(|accept| HeaderValue::from_str(&accept).ok());
-    let (Some(on_upgrade), Some(accept)) = (request.on_upgrade.take(), accept) else {
+    let Handshake { accept, protocol, on_upgrade, peer } = handshake;
+    let (Some(on_upgrade), Some(accept)) = (on_upgrade, accept) else {
         let text = "this connection cannot be upgraded; use HTTP/1.1";
         return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
     };
-    let protocol = chosen_protocol(&request.headers);
-    let serve = serve(on_upgrade, verdict, request.peer, Arc::clone(context));
+    let serve = serve(on_upgrade, verdict, peer, Arc::clone(context));
     context.hub.tasks.spawn(serve);
 
     let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
@@ -145,26 +206,6 @@ async fn serve(
             socket::refuse(socket, close).await;
         }
     }
-}
-
-async fn admit(request: &UpgradeRequest, context: &Context) -> Result<Admission, Close> {
-    let document = unescaped_name(&request.document)?;
-    let credential = credential(&request.headers, &request.query);
-    let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
-    context.origins.check(&request.headers, credential.carrier())?;
-    let epoch = epoch(&request.query)?;
-    let held = match credential {
-        Credential::Token(token, _) => context.admit(&token, &document).await?,
-        Credential::Ticket(ticket) => {
-            let redeemed = context.tickets.redeem(&ticket, &document, Instant::now());
-            let claims = redeemed.and_then(auth::still_current).map_err(|error| error.close())?;
-            context.held(&claims, &document)?
-        }
-    };
-    let extended = offered_protocols(&request.headers).any(|offer| offer == SUBPROTOCOL);
-    let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-    let peer = request.peer.as_ref().map(Peer::address).unwrap_or_default();
-    Ok(Admission { document, held, dialect, epoch, peer })
 }
 
 /// The name in a path, after exactly one percent-decoding. y-websocket sends names unescaped.

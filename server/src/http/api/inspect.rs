@@ -13,10 +13,8 @@ use warp::http::{HeaderMap, Response, StatusCode};
 use warp::hyper::body::Bytes;
 
 use super::super::{Reply, problem, refusal, reply};
-use super::admin;
-use crate::auth::Claims;
+use super::admitted;
 use crate::hub::Hub;
-use crate::origins::Carrier;
 use crate::server::Context;
 use crate::sessions::LiveSession;
 
@@ -100,7 +98,7 @@ pub(crate) fn routes(
 }
 
 async fn documents(wanted: Documents, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    if let Err(close) = admitted(&headers, &context).await {
+    if let Err(close) = admitted(headers, &context).await {
         return refusal(&close);
     }
     let hub = Arc::clone(&context.hub);
@@ -112,7 +110,7 @@ async fn documents(wanted: Documents, context: Arc<Context>, headers: HeaderMap)
 }
 
 async fn sessions(of: Of, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    match admitted(&headers, &context).await {
+    match admitted(headers, &context).await {
         Ok(_) => json(&people(&context.hub, of.document.as_deref())),
         Err(close) => refusal(&close),
     }
@@ -120,7 +118,7 @@ async fn sessions(of: Of, context: Arc<Context>, headers: HeaderMap) -> Reply {
 
 /// Ends one connection. Its token stays good: whoever connects anew is let in.
 async fn disconnect(id: u64, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    let by = match admitted(&headers, &context).await {
+    let by = match admitted(headers, &context).await {
         Ok(claims) => claims.sub,
         Err(close) => return refusal(&close),
     };
@@ -134,12 +132,6 @@ async fn disconnect(id: u64, context: Arc<Context>, headers: HeaderMap) -> Reply
     let mut gone = Response::new(Bytes::new());
     *gone.status_mut() = StatusCode::NO_CONTENT;
     gone
-}
-
-/// Pages of other origins are not told: they would need to be allowed to read the answer.
-async fn admitted(headers: &HeaderMap, context: &Context) -> Result<Claims, Close> {
-    context.origins.check(headers, Carrier::Own)?;
-    admin(headers, context).await
 }
 
 fn json<T: Serialize>(facts: &T) -> Reply {
