@@ -141,6 +141,7 @@ fn serve(config: Config) -> Result<(), CliError> {
     auth::test_backend()?;
     start_logging(&config.log)?;
     metrics::count_panics();
+    no_huge_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(THREAD_STACK_BYTES)
@@ -179,6 +180,16 @@ fn serve(config: Config) -> Result<(), CliError> {
     // Blocking work that never ends, a disk that hangs say, must not keep the process.
     runtime.shutdown_timeout(SHUTDOWN);
     served
+}
+
+/// Has the kernel give memory in pages of 4 KiB. What is kept here is small and scattered: in pages
+/// of 2 MiB it takes 40 MB more from the start, what is freed is given back late, and clearing them
+/// costs more time than they save.
+fn no_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        warn!(%error, "Huge pages stay: the server may take more memory.");
+    }
 }
 
 /// The documents, what is known of those in trouble, and who was revoked.
