@@ -251,15 +251,21 @@ impl Outbox {
 
     /// Writes although the kernel took no more when this was last tried.
     fn try_again(&self, state: &mut State) -> Writing {
-        if state.writing == Writing::Blocked {
-            state.writing = Writing::Open;
+        if state.writing != Writing::Broken {
+            self.write_now(state);
         }
-        self.write(state);
         state.writing
     }
 
     fn write(&self, state: &mut State) {
-        if state.writing != Writing::Open || state.queue.is_empty() {
+        if state.writing == Writing::Open {
+            self.write_now(state);
+        }
+    }
+
+    fn write_now(&self, state: &mut State) {
+        let was = std::mem::replace(&mut state.writing, Writing::Open);
+        if state.queue.is_empty() {
             return;
         }
         let write = |slices: &[IoSlice<'_>]| match slices {
@@ -270,7 +276,10 @@ impl Outbox {
             Ok(Written::All) => {}
             Ok(Written::Part) => {
                 state.writing = Writing::Blocked;
-                self.call();
+                // Once: the connection tries again itself, and would only wake itself.
+                if was != Writing::Blocked {
+                    self.call();
+                }
             }
             Err(_) => {
                 state.writing = Writing::Broken;
@@ -284,5 +293,54 @@ impl Outbox {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every critical section above leaves the state whole at each point.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_peer_reads_nothing_is_left_in_peace() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_reading, writing) = listener.accept().await.unwrap().0.into_split();
+        let outbox = Outbox::new(writing, usize::MAX);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let wakes = || woken.0.load(Ordering::Relaxed);
+        assert!(outbox.poll_attention(&mut context).is_pending());
+        // Until the kernel takes no more, which is when the connection is called.
+        while wakes() == 0 {
+            outbox.push(vec![7; 65_536].into(), Delivery::Required);
+            outbox.flush();
+        }
+        for _ in 0..100 {
+            assert!(outbox.poll_attention(&mut context).is_pending());
+            // Whatever is still on its way to the peer may make room once or twice.
+            tokio::task::yield_now().await;
+        }
+        assert!(wakes() < 10, "woken {} times, though nothing happened", wakes());
+        // And it goes on as soon as the peer does.
+        drop(peer);
+        while !matches!(outbox.poll_attention(&mut context), Poll::Ready(Attention::Broken)) {
+            tokio::task::yield_now().await;
+        }
     }
 }
