@@ -37,6 +37,11 @@ pub const MAIL_BATCH: usize = 64;
 /// cost 1.3 GB; a longer message grows the buffer for as long as it takes.
 pub const READ_BUFFER_BYTES: usize = KIB;
 
+/// What the system takes of a socket's output before the network does. Left alone it takes 3.9 MB
+/// for somebody who has stopped reading, after which a thousand of them hold all the memory that
+/// Linux has for TCP. What is on its way is not counted, so a fast line stays full.
+pub const UNSENT_BYTES: u32 = 256 * 1024;
+
 /// Longest a client may go without a message before stock clients reconnect is 30 s
 /// (y-websocket's `messageReconnectTimeout`); control frames do not count in browsers.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -130,7 +135,7 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Open sockets. At 12 KiB an idle connection, 20,000 are 240 MB.
+    /// Open sockets. At 6 KiB an idle connection, 20,000 are 120 MB.
     pub connections: usize,
     /// Open sockets from one address, or from one network of 64 bits with IPv6: a school or an
     /// office behind one. A tenth of all, so ten strangers are needed to take every place.

@@ -13,6 +13,8 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use syncline_protocol::{CloseCode, Limit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +23,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::http;
+#[cfg(target_os = "linux")]
+use crate::limits::UNSENT_BYTES;
 use crate::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
 use crate::metrics::METRICS;
 use crate::places::Place;
@@ -150,11 +154,20 @@ async fn turn_away(
     drop(timeout(Duration::from_secs(1), saying).await);
 }
 
-async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
+/// Sets what the kernel does with what is written.
+fn prepare(stream: &TcpStream) {
     // Without this a second small frame in a row waits 40 ms for the first one's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY could not be set.");
     }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        debug!(%error, "TCP_NOTSENT_LOWAT could not be set.");
+    }
+}
+
+async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
+    prepare(&stream);
     let draining = context.hub.draining.clone();
     let routes = TowerToHyperService::new(warp::service(http::routes(context)));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -16,12 +16,6 @@ use syncline_tests::server::{Server, binary, token};
 use syncline_tests::trace;
 use yrs::{ReadTxn, StateVector, Transact};
 
-fn resident_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// CPU time of all threads, in clock ticks of 10 ms.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -34,13 +28,13 @@ fn cpu_ticks(pid: u32) -> u64 {
 async fn measure_idle_connections() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
-    let before = resident_kib(server.pid());
+    let before = server.resident_bytes() / 1024;
     let mut clients = Vec::new();
     for index in 0..2_000 {
         let name = format!("idle/{}", index % 200);
         clients.push(Client::join(&server.url(&name, &token(&name, Access::Write))).await);
     }
-    let after = resident_kib(server.pid());
+    let after = server.resident_bytes() / 1024;
     println!(
         "2,000 connections over 200 documents: {:.1} KiB each ({before} -> {after} KiB)",
         (after - before) as f64 / 2_000.0

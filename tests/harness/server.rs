@@ -148,6 +148,31 @@ impl Server {
         self.child.id()
     }
 
+    /// Memory that it holds.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number") * 1024
+    }
+
+    /// What the kernel holds to be sent on each of its IPv4 connections.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> Vec<u64> {
+        const ESTABLISHED: &str = "01";
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+        let port = format!(":{:04X}", self.address.port());
+        let sockets = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let own = sockets.filter(|fields| fields[1].ends_with(&port) && fields[3] == ESTABLISHED);
+        let unsent = |fields: Vec<&str>| {
+            let (unsent, _unread) = fields[4].split_once(':').expect("two queues");
+            u64::from_str_radix(unsent, 16).expect("a number")
+        };
+        own.map(unsent).collect()
+    }
+
     /// How long it took to say that it was ready.
     #[must_use]
     pub fn ready_after(&self) -> Duration {
