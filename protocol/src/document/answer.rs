@@ -1,10 +1,12 @@
-//! The latest answer to a SyncStep1. People who open a document together ask the same, and
-//! encoding a large document costs more than everything else about a join.
+//! The latest SyncStep2. People who open a document together ask the same, those who fell behind
+//! together lack the same, and encoding a large document costs more than everything else about it.
 
 use bytes::Bytes;
 
+use crate::document::replica::{ApplyError, Replica};
 use crate::gate::StateVector;
 use crate::time::{Millis, Timestamp};
+use crate::wire::ServerMessage;
 
 /// How long an answer that nobody asks for is kept. It is as large as the document may be.
 const KEPT: Millis = Millis::from_secs(5);
@@ -22,15 +24,23 @@ struct Kept {
 }
 
 impl Answer {
-    /// The frame for a client that has `base`, if it is the one that is kept.
-    pub(crate) fn get(&mut self, now: Timestamp, base: &StateVector) -> Option<Bytes> {
-        let kept = self.0.as_mut().filter(|kept| kept.base == *base)?;
-        kept.asked_at = now;
-        Some(kept.frame.clone())
-    }
-
-    pub(crate) fn keep(&mut self, now: Timestamp, base: StateVector, frame: Bytes) {
-        self.0 = Some(Kept { base, frame, asked_at: now });
+    /// The SyncStep2 for a client that has `base`: the one that is kept, if it is that.
+    ///
+    /// # Errors
+    /// If the CRDT fails.
+    pub(crate) fn to(
+        &mut self,
+        now: Timestamp,
+        base: &StateVector,
+        replica: &mut Replica,
+    ) -> Result<Bytes, ApplyError> {
+        if let Some(kept) = self.0.as_mut().filter(|kept| kept.base == *base) {
+            kept.asked_at = now;
+            return Ok(kept.frame.clone());
+        }
+        let frame = ServerMessage::SyncStep2 { update: &replica.diff(base)? }.encode();
+        self.0 = Some(Kept { base: base.clone(), frame: frame.clone(), asked_at: now });
+        Ok(frame)
     }
 
     /// The document has changed.

@@ -134,15 +134,7 @@ impl Document {
         let is_ahead = base.iter().any(|(client, clock)| known.get(client) < Some(clock));
         // Only clocks of known clients can shrink a diff.
         base.retain(|client, _| known.contains_key(client));
-        let answered = match self.answer.get(turn.now, &base) {
-            Some(frame) => Ok(frame),
-            None => replica.diff(&base).map(|update| {
-                let frame = ServerMessage::SyncStep2 { update: &update }.encode();
-                self.answer.keep(turn.now, base.clone(), frame.clone());
-                frame
-            }),
-        };
-        match answered {
+        match self.answer.to(turn.now, &base, replica) {
             Ok(frame) => {
                 session.base = Some(base);
                 turn.send(id, frame, Delivery::Required);
@@ -164,11 +156,8 @@ impl Document {
             return;
         };
         session.lagging_since = None;
-        match session.base.as_ref().map(|base| replica.diff(base)) {
-            Some(Ok(update)) => {
-                let frame = ServerMessage::SyncStep2 { update: &update }.encode();
-                turn.send(id, frame, Delivery::Required);
-            }
+        match session.base.as_ref().map(|base| self.answer.to(turn.now, base, replica)) {
+            Some(Ok(frame)) => turn.send(id, frame, Delivery::Required),
             Some(Err(error)) => return self.fail_session(id, &error, turn),
             None => {}
         }

@@ -91,3 +91,27 @@ fn slow_6_before_its_question_a_session_gets_no_diff() {
     scene.ask(1);
     assert_eq!(scene.got(1), [Got::Answer(Bytes::from_static(&[0, 0]))]);
 }
+
+#[test]
+fn slow_7_sessions_that_lack_the_same_share_one_encoding() {
+    let mut scene = Scene::ready(limits());
+    let ann = Person::new(1);
+    for session in 1..=4 {
+        scene.follower(session);
+    }
+    for session in 2..=4 {
+        scene.overflow(session);
+    }
+    scene.update(1, &ann.write("a"));
+    let mut frames = Vec::new();
+    for session in 2..=4 {
+        if session == 4 {
+            scene.update(1, &ann.write("b"));
+        }
+        scene.drained(session);
+        frames.push(scene.last_frame(session));
+        assert_eq!(scene.got(session).last(), Some(&Got::Answer(ann.everything())));
+    }
+    assert_eq!(frames[0].as_ptr(), frames[1].as_ptr());
+    assert_ne!(frames[1].as_ptr(), frames[2].as_ptr());
+}
