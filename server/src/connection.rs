@@ -16,12 +16,13 @@ use tracing::{debug, info};
 use crate::allowance::Allowance;
 use crate::hub::{Gone, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
+use crate::listener::Peer;
 use crate::metrics::METRICS;
 use crate::outbox::{Attention, Outbox};
 use crate::places::SessionPlaces;
 use crate::renewal::Renewal;
 use crate::server::Context;
-use crate::sessions::{Arrival, Held, LiveSession};
+use crate::sessions::{Arrival, Entered, Held, LiveSession, Sessions};
 use crate::socket::{Socket, refuse};
 
 /// What a verified client asked for.
@@ -36,16 +37,20 @@ pub(crate) struct Admission {
     pub(crate) peer: String,
 }
 
-/// Serves one client until either side ends it.
+/// Lets a client into its document, and has it served until either side ends that: by a task of its
+/// own, because the one that took the upgrade has room for much that is over by now. Holds the
+/// connection's `place` to the end.
 pub(crate) async fn serve(
     context: Arc<Context>,
     socket: Socket,
     outbox: Arc<Outbox>,
     admission: Admission,
+    place: Option<Peer>,
 ) {
-    let hub = &context.hub;
-    let Admission { document, held, dialect, epoch, peer } = admission;
-    let (mailbox, _places) = match open(&context, &document, &held) {
+    let hub = Arc::clone(&context.hub);
+    let (document, peer) = (admission.document.clone(), admission.peer.clone());
+    let (dialect, epoch) = (admission.dialect, admission.epoch);
+    let opened = match open(&context, &document, &admission.held) {
         Ok(opened) => opened,
         Err(close) => {
             info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
@@ -53,12 +58,13 @@ pub(crate) async fn serve(
             return refuse(socket, close).await;
         }
     };
-    let session = hub.session_id();
-    let opened_at = outbox.written_at();
-    let (peer, since) = (Arc::<str>::from(peer), hub.clock.now());
+    let (mailbox, places) = opened;
+    let (session, opened_at) = (hub.session_id(), outbox.written_at());
+    let peer = Arc::<str>::from(peer);
+    let since = hub.clock.now();
     let arrival = Arrival { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
-    let live = LiveSession::new(session, arrival, mailbox.clone(), outbox, held);
-    let entered = hub.sessions.enter(live);
+    let live = LiveSession::new(session, arrival, mailbox, outbox, admission.held);
+    let entered = Sessions::enter(&hub, live);
     let live = Arc::clone(&entered.session);
     // Revoked since the token was checked: nobody found this session among those who are connected.
     let admitted = live.change(|held| context.revoked.limit(&document, held.clone()));
@@ -66,7 +72,7 @@ pub(crate) async fn serve(
         Ok(grant) => grant,
         Err(close) => {
             METRICS.refused(&close);
-            drop((entered, live, mailbox));
+            drop((entered, live));
             return refuse(socket, close).await;
         }
     };
@@ -77,9 +83,10 @@ pub(crate) async fn serve(
     );
     let now = Instant::now();
     let connection = Connection {
-        context: &context,
+        context,
         socket,
         live: Arc::clone(&live),
+        entered,
         dialect,
         heard_at: now,
         pinged_at: now,
@@ -88,30 +95,14 @@ pub(crate) async fn serve(
         allowance: Allowance::new(&hub.limits, now),
         paused_until: None,
         renewal: Renewal::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
+        _places: places,
+        _place: place,
     };
-    if mailbox.send(Mail::Join { session: live, dialect, epoch }).await.is_ok() {
-        let (socket, close) = connection.run().await;
-        // The document may be busy, and the client must not wait for that.
-        let leave = async {
-            // The mailbox closes only when the document's task is gone.
-            drop(mailbox.send(Mail::Leave { session }).await);
-            drop((entered, mailbox));
-        };
-        let goodbye = async {
-            if let Some(close) = close {
-                info!(
-                    %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
-                    "A session was closed."
-                );
-                METRICS.closed(&close);
-                refuse(socket, close).await;
-            } else {
-                METRICS.sessions_left.add(1);
-            }
-        };
-        tokio::join!(leave, goodbye);
+    let joined = live.mailbox.send(Mail::Join { session: Arc::clone(&live), dialect, epoch }).await;
+    drop(live);
+    if joined.is_ok() {
+        hub.tasks.spawn(connection.serve());
     }
-    debug!(%document, %session, "A session ended.");
 }
 
 /// The way to a document, and the places of one more session there.
@@ -131,10 +122,11 @@ fn open(
     Ok((mailbox, places))
 }
 
-struct Connection<'a> {
-    context: &'a Context,
+struct Connection {
+    context: Arc<Context>,
     socket: Socket,
     live: Arc<LiveSession>,
+    entered: Entered,
     dialect: Dialect,
     heard_at: Instant,
     pinged_at: Instant,
@@ -145,6 +137,8 @@ struct Connection<'a> {
     /// Nothing is read before this: more came than may.
     paused_until: Option<Instant>,
     renewal: Renewal,
+    _places: SessionPlaces,
+    _place: Option<Peer>,
 }
 
 enum Event {
@@ -154,9 +148,61 @@ enum Event {
     DocumentGone,
 }
 
-impl Connection<'_> {
-    /// Runs until the end; returns the close to send, if the peer is still there to hear it.
-    async fn run(mut self) -> (Socket, Option<Close>) {
+/// What is to be done for a message that arrived.
+enum Received {
+    Nothing,
+    /// The document is to have it.
+    Message(ClientMessage),
+    /// It is a fresh token.
+    Token(String),
+    /// The connection ends, with this close if there is one to send.
+    End(Option<Close>),
+}
+
+impl Connection {
+    /// Serves the client until either side ends it.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function would have room for `self` twice, all the time"
+    )]
+    fn serve(mut self) -> impl Future<Output = ()> {
+        async move {
+            let close = self.run().await;
+            Box::pin(self.end(close)).await;
+        }
+    }
+
+    /// Tells the document, and the client if it is still there.
+    async fn end(self, close: Option<Close>) {
+        let Self { socket, live, entered, .. } = self;
+        let (document, session) = (live.arrival.document.clone(), live.session);
+        let (peer, mailbox) = (Arc::clone(&live.arrival.peer), live.mailbox.clone());
+        drop(live);
+        // The document may be busy, and the client must not wait for that.
+        let leave = async {
+            // The mailbox closes only when the document's task is gone.
+            drop(mailbox.send(Mail::Leave { session }).await);
+            drop((entered, mailbox));
+        };
+        let goodbye = async {
+            if let Some(close) = close {
+                info!(
+                    %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
+                    "A session was closed."
+                );
+                METRICS.closed(&close);
+                refuse(socket, close).await;
+            } else {
+                METRICS.sessions_left.add(1);
+            }
+        };
+        tokio::join!(leave, goodbye);
+        debug!(%document, %session, "A session ended.");
+    }
+
+    /// Runs until the end; returns the close to send, if the peer is still there to hear it. What
+    /// has to be waited for is boxed: it is rare, and the task would have room for it all its life.
+    async fn run(&mut self) -> Option<Close> {
         let live = Arc::clone(&self.live);
         let (outbox, mailbox) = (&live.outbox, &live.mailbox);
         // Registered once, not at every turn of the loop. Activity only moves the next timer
@@ -175,12 +221,20 @@ impl Connection<'_> {
                 () = gone.as_mut() => Event::DocumentGone,
             };
             let end = match event {
-                Event::Received(Some(Ok(message))) => self.received(message).await,
+                Event::Received(Some(Ok(message))) => match self.received(&message) {
+                    Received::Nothing => None,
+                    Received::End(close) => Some(close),
+                    Received::Token(token) => Box::pin(self.token(&token)).await,
+                    Received::Message(message) => match live.try_send(message) {
+                        Ok(()) => None,
+                        Err(message) => Box::pin(delivered(&live, live.send(message))).await,
+                    },
+                },
                 Event::Received(Some(Err(error))) => Some(reading_failed(&error)),
                 Event::Received(None) | Event::Attention(Attention::Broken) => Some(None),
                 // Nothing is left to write, so the document may send its diff.
                 Event::Attention(Attention::Lagging) => {
-                    deliver(&live, Mail::Drained { session: live.session }).await
+                    Box::pin(deliver(&live, Mail::Drained { session: live.session })).await
                 }
                 Event::Attention(Attention::Close(close)) => Some(Some(close)),
                 Event::Timer => {
@@ -194,7 +248,7 @@ impl Connection<'_> {
                 }
             };
             if let Some(close) = end {
-                return (self.socket, close);
+                return close;
             }
             // A pause is a timer earlier than the one that is set.
             if self.renewal.take_change() || self.paused_until.is_some() {
@@ -203,7 +257,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn received(&mut self, message: Message) -> Option<Option<Close>> {
+    fn received(&mut self, message: &Message) -> Received {
         self.heard_at = Instant::now();
         let handled = self.live.handling.take();
         self.paused_until = self.allowance.spend(message.len(), handled, self.heard_at);
@@ -212,41 +266,33 @@ impl Connection<'_> {
             METRICS.hit(self.allowance.limit(message.len(), handled));
         }
         match message {
-            Message::Binary(frame) => self.frame(&frame).await,
+            Message::Binary(frame) => self.frame(frame),
             Message::Text(_) => {
                 let text = "a text frame arrived; this protocol is binary";
-                Some(Some(Close::new(CloseCode::BadFrame, text)))
+                Received::End(Some(Close::new(CloseCode::BadFrame, text)))
             }
             // tungstenite answers these at the next read. After its close nothing may follow.
             Message::Close(_) => {
                 self.live.outbox.end();
-                None
+                Received::Nothing
             }
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Received::Nothing,
         }
     }
 
-    async fn frame(&mut self, frame: &Bytes) -> Option<Option<Close>> {
+    fn frame(&self, frame: &Bytes) -> Received {
         let decoded = match self.dialect {
             Dialect::SynclineV1 => wire::decode_token(frame),
             Dialect::YWebsocket => Ok(None),
         };
-        match decoded {
-            // Boxed: it is rare, and the connection would have room for it all its life.
-            Ok(Some(token)) => return Box::pin(self.token(token)).await,
-            Ok(None) => {}
-            Err(error) => return Some(Some(Close::new(CloseCode::BadFrame, error))),
-        }
-        match ClientMessage::decode(frame) {
-            Ok(message) => {
-                let live = Arc::clone(&self.live);
-                let sending = async {
-                    let turn = live.handling.turn(&message).await;
-                    live.mailbox.send_message(live.session, message, turn).await
-                };
-                delivered(&live, sending).await
-            }
-            Err(error) => Some(Some(Close::new(CloseCode::BadFrame, error))),
+        let message = match decoded {
+            Ok(Some(token)) => return Received::Token(token.to_owned()),
+            Ok(None) => ClientMessage::decode(frame),
+            Err(error) => Err(error),
+        };
+        match message {
+            Ok(message) => Received::Message(message),
+            Err(error) => Received::End(Some(Close::new(CloseCode::BadFrame, error))),
         }
     }
 
@@ -257,7 +303,7 @@ impl Connection<'_> {
             let limit = Limit::TokensPerSecond;
             return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
         }
-        let context = self.context;
+        let context = &self.context;
         let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
             self.live.change(|held| {
                 if next.grant.identity.sub != held.grant.identity.sub {

@@ -15,6 +15,10 @@ use crate::limits::{HEAVY_BYTES, HEAVY_TIME};
 /// Less is not worth telling another thread of.
 const WORTH_TELLING: Duration = Duration::from_millis(1);
 
+/// A heavy message of the session has not been handled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Busy;
+
 /// One session's account, shared by its document, which fills it, and its connection, which pays.
 #[derive(Debug)]
 pub(crate) struct Handling {
@@ -42,18 +46,24 @@ impl Handling {
         Duration::from_nanos(self.nanos.swap(0, Ordering::Relaxed))
     }
 
-    /// Waits until the heavy messages of the session before this one have been handled. What it
-    /// returns goes with the message; None for a light one.
-    pub(crate) async fn turn(&self, message: &ClientMessage) -> Option<OwnedSemaphorePermit> {
+    /// The turn of a message that need not wait for one. It goes with the message; None for a light
+    /// one, which needs none.
+    pub(crate) fn try_turn(
+        &self,
+        message: &ClientMessage,
+    ) -> Result<Option<OwnedSemaphorePermit>, Busy> {
         if !self.is_heavy(message) {
-            return None;
+            return Ok(None);
         }
-        let turn = Arc::clone(&self.turn);
-        match Arc::clone(&turn).try_acquire_owned() {
-            Ok(turn) => Some(turn),
-            // Boxed: waiting is rare, and each connection would have room for it all its life. It
-            // fails only when the semaphore is closed, which nobody does.
-            Err(_) => Box::pin(turn.acquire_owned()).await.ok(),
+        Arc::clone(&self.turn).try_acquire_owned().map(Some).map_err(|_| Busy)
+    }
+
+    /// Waits until the heavy messages of the session before this one have been handled.
+    pub(crate) async fn turn(&self, message: &ClientMessage) -> Option<OwnedSemaphorePermit> {
+        match self.try_turn(message) {
+            Ok(turn) => turn,
+            // It fails only when the semaphore is closed, which nobody does.
+            Err(Busy) => Arc::clone(&self.turn).acquire_owned().await.ok(),
         }
     }
 

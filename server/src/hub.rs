@@ -75,6 +75,31 @@ impl Mailbox {
         (Self { mail, room, room_kib }, received)
     }
 
+    /// Puts a client's message in, or gives it back if there is no room for it. A mailbox that is
+    /// gone takes everything.
+    pub(crate) fn try_send_message(
+        &self,
+        session: SessionId,
+        message: ClientMessage,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), ClientMessage> {
+        let kib = self.room_for(&message);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
+            return Err(message);
+        };
+        let sent = self.mail.try_send(Mail::Message { session, message, room, turn });
+        if let Err(TrySendError::Full(Mail::Message { message, .. })) = sent {
+            return Err(message);
+        }
+        Ok(())
+    }
+
+    /// A message larger than all the room waits until it is alone.
+    fn room_for(&self, message: &ClientMessage) -> u32 {
+        let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
+        kib.clamp(1, self.room_kib)
+    }
+
     /// Puts a client's message in; waits while the mailbox is full.
     pub(crate) async fn send_message(
         &self,
@@ -82,15 +107,12 @@ impl Mailbox {
         message: ClientMessage,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Gone> {
-        let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
-        // A message larger than all the room waits until it is alone.
-        let kib = kib.clamp(1, self.room_kib);
+        let kib = self.room_for(&message);
         let room = match Arc::clone(&self.room).try_acquire_many_owned(kib) {
             Ok(room) => room,
-            // Boxed: waiting is rare, and each connection would have room for it all its life.
             Err(_) => {
                 METRICS.hit(Limit::MailboxBytes);
-                Box::pin(Arc::clone(&self.room).acquire_many_owned(kib)).await.map_err(|_| Gone)?
+                Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Gone)?
             }
         };
         self.send(Mail::Message { session, message, room, turn }).await

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use syncline_protocol::wire::Dialect;
+use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
-use crate::handling::Handling;
-use crate::hub::Mailbox;
+use crate::handling::{Busy, Handling};
+use crate::hub::{Gone, Hub, Mailbox};
 use crate::metrics::Label;
 use crate::outbox::Outbox;
 
@@ -55,6 +55,20 @@ impl LiveSession {
         Self { session, arrival, mailbox, outbox, handling, held: Mutex::new(held) }
     }
 
+    /// Hands a message of the client to its document, or gives it back if it has to wait for that.
+    pub(crate) fn try_send(&self, message: ClientMessage) -> Result<(), ClientMessage> {
+        match self.handling.try_turn(&message) {
+            Ok(turn) => self.mailbox.try_send_message(self.session, message, turn),
+            Err(Busy) => Err(message),
+        }
+    }
+
+    /// Hands a message of the client to its document; waits for its turn and for room.
+    pub(crate) async fn send(&self, message: ClientMessage) -> Result<(), Gone> {
+        let turn = self.handling.turn(&message).await;
+        self.mailbox.send_message(self.session, message, turn).await
+    }
+
     /// What holds at the moment.
     pub(crate) fn grant(&self) -> Grant {
         self.held().grant.clone()
@@ -86,11 +100,11 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Lists a session for as long as the answer lives.
-    pub(crate) fn enter(&self, session: LiveSession) -> Entered<'_> {
+    pub(crate) fn enter(hub: &Arc<Hub>, session: LiveSession) -> Entered {
         let session = Arc::new(session);
-        self.of(session.arrival.dialect).fetch_add(1, Ordering::Relaxed);
-        self.list().insert(session.session, Arc::clone(&session));
-        Entered { sessions: self, session }
+        hub.sessions.of(session.arrival.dialect).fetch_add(1, Ordering::Relaxed);
+        hub.sessions.list().insert(session.session, Arc::clone(&session));
+        Entered { hub: Arc::clone(hub), session }
     }
 
     /// Everybody at this moment.
@@ -124,14 +138,14 @@ impl Sessions {
 
 /// A session's place in the list.
 #[derive(Debug)]
-pub(crate) struct Entered<'a> {
-    sessions: &'a Sessions,
+pub(crate) struct Entered {
+    hub: Arc<Hub>,
     pub(crate) session: Arc<LiveSession>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
-        self.sessions.list().remove(&self.session.session);
-        self.sessions.of(self.session.arrival.dialect).fetch_sub(1, Ordering::Relaxed);
+        self.hub.sessions.list().remove(&self.session.session);
+        self.hub.sessions.of(self.session.arrival.dialect).fetch_sub(1, Ordering::Relaxed);
     }
 }

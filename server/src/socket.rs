@@ -48,9 +48,9 @@ pub(crate) async fn accept(
 }
 
 /// Closes a socket so that its client learns why: a browser cannot read a refused handshake.
-pub(crate) async fn refuse(socket: Socket, close: Close) {
+pub(crate) fn refuse(socket: Socket, close: Close) -> impl Future<Output = ()> {
     // Boxed, so that the task of a connection has no room for it all its life.
-    Box::pin(say_goodbye(socket, close)).await;
+    Box::pin(say_goodbye(socket, close))
 }
 
 async fn say_goodbye(mut socket: Socket, close: Close) {

@@ -116,10 +116,7 @@ pub(crate) async fn admitted(headers: HeaderMap, context: &Context) -> Result<Cl
 }
 
 /// The claims of whoever asks, if they may manage every document.
-async fn admin(
-    authorization: Option<HeaderValue>,
-    context: &Context,
-) -> Result<Claims, Close> {
+async fn admin(authorization: Option<HeaderValue>, context: &Context) -> Result<Claims, Close> {
     let (claims, _) = claims(authorization, context).await?;
     if claims.access.get("*") != Some(&Access::Admin) {
         let text = "this takes a token whose access for \"*\" is admin";

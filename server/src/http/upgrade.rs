@@ -198,7 +198,7 @@ async fn serve(
     let accepted = socket::accept(upgraded, limits, message_bytes).await;
     let Some((socket, outbox)) = accepted else { return };
     match verdict {
-        Ok(admission) => connection::serve(context, socket, outbox, admission).await,
+        Ok(admission) => connection::serve(context, socket, outbox, admission, peer).await,
         Err(close) => {
             let peer = peer.as_ref().map(Peer::address);
             info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
