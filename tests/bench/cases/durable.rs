@@ -22,9 +22,11 @@ const DOCUMENTS: usize = 200;
 const SYNCS: usize = 200;
 
 pub(crate) fn plan(scale: Scale) -> Vec<Measurement> {
-    let sizes = scale.pick(&[3][..], &[200], &[200, 256]);
+    // One alone shows the time of a write, many show how many there can be.
+    let sizes = scale.pick(&[3][..], &[1, 200], &[1, 200, 256]);
     let measurement = |&writers: &usize| {
-        let variant = format!("{writers} writers on {DOCUMENTS} documents, each waits for Saved");
+        let documents = DOCUMENTS.min(writers);
+        let variant = format!("writers: {writers}, documents: {documents}, each waits for Saved");
         Measurement::new(CaseName::Durable, variant, move |lab, kind, figures| {
             run(lab, kind, writers, figures)
         })
