@@ -93,6 +93,9 @@ pub struct ServeArgs {
     /// Log filter, such as info or syncline_server=debug [default: info]
     #[arg(long, env = "SYNCLINE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Write who came, was refused and wrote to this file, one JSON line each; - is standard output
+    #[arg(long, env = "SYNCLINE_AUDIT_LOG", value_name = "FILE|-")]
+    pub audit_log: Option<PathBuf>,
     /// Let everybody read /metrics, or only who has a token that is admin for * [default: all]
     #[arg(long, env = "SYNCLINE_METRICS", value_parser = metrics, value_name = "all|admin")]
     pub metrics: Option<MetricsFor>,

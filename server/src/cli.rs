@@ -20,10 +20,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
+use crate::audit::{Audit, AuditError, Entry, Event};
 use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::demo::Demo;
-use crate::limits::{BLOCKING_THREADS, DESCRIPTORS_RESERVED, Limits, SHUTDOWN, THREAD_STACK_BYTES};
+use crate::limits::{
+    BLOCKING_THREADS, DESCRIPTORS_RESERVED, DRAIN, Limits, SHUTDOWN, THREAD_STACK_BYTES,
+};
 use crate::metrics;
 use crate::revoked::{Revoked, RevokedError};
 use crate::server::{self, Parts, StopError};
@@ -48,6 +51,8 @@ enum CliError {
     Tool(#[from] ToolError),
     #[error(transparent)]
     Revoked(#[from] RevokedError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error(
         "cannot listen on {listen}; is another program using the port? \
          --listen 127.0.0.1:0 takes any free one"
@@ -82,7 +87,7 @@ impl CliError {
             | Self::Sign(_) => 70,
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
-            Self::Store(_) | Self::Revoked(_) => 73,
+            Self::Store(_) | Self::Revoked(_) | Self::Audit(_) => 73,
             Self::Output(_) => 74,
             Self::Config(_) | Self::LogFilter { .. } => 78,
         }
@@ -155,6 +160,8 @@ fn serve(config: Config) -> Result<(), CliError> {
             .map_err(|source| CliError::Listen { listen: config.listen, source })?;
         let address = listener.local_addr().map_err(CliError::Runtime)?;
         let (store, trouble, revoked) = open_store(&config)?;
+        let audit = config.audit_log.as_deref().map(Audit::open).transpose()?.unwrap_or_default();
+        reopen_at_hangup(&audit).map_err(CliError::Runtime)?;
         let stop = stop_signal().map_err(CliError::Runtime)?;
         let (demo, key) = open_demo(&config)?;
         announce(&config, address, key.as_deref()).map_err(CliError::Output)?;
@@ -174,8 +181,16 @@ fn serve(config: Config) -> Result<(), CliError> {
             demo,
             proxies: config.proxies,
             metrics: config.metrics,
+            audit: audit.clone(),
         };
-        server::run(parts, stop).await.map_err(CliError::from)
+        audit.record(|| Entry::new(Event::ServerStarted));
+        let served = server::run(parts, stop).await;
+        audit.record(|| {
+            let word = if served.is_ok() { "clean" } else { "unclean" };
+            Entry::new(Event::ServerStopped).word(word)
+        });
+        audit.stop(DRAIN);
+        served.map_err(CliError::from)
     });
     // Blocking work that never ends, a disk that hangs say, must not keep the process.
     runtime.shutdown_timeout(SHUTDOWN);
@@ -282,6 +297,20 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(70);
         });
     })
+}
+
+/// Has SIGHUP reopen the audit log. Without one it ends the process, as it always did.
+fn reopen_at_hangup(audit: &Audit) -> io::Result<()> {
+    if audit.is_on() {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let audit = audit.clone();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                audit.reopen();
+            }
+        });
+    }
+    Ok(())
 }
 
 /// One JSON line for a program, a few lines for a person.

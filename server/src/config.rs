@@ -26,7 +26,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const DATA: &str = "./syncline-data";
 const LOG: &str = "info";
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "audit_log",
     "auth",
     "data",
     "demo",
@@ -64,6 +65,8 @@ pub enum MetricsFor {
 /// Everything that a server is told.
 #[derive(Debug)]
 pub struct Config {
+    /// Where the audit log is written; nowhere if it is None.
+    pub audit_log: Option<PathBuf>,
     /// Where documents are kept.
     pub data: PathBuf,
     /// Whether the embedded pages are served.
@@ -198,6 +201,7 @@ fn suggestion(near: &Option<String>) -> String {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct FileConfig {
+    audit_log: Option<PathBuf>,
     auth: FileAuth,
     data: Option<PathBuf>,
     demo: Option<bool>,
@@ -316,7 +320,9 @@ impl Config {
             args.trusted_proxies.into_iter().filter(|network| !network.is_empty()).collect();
         let listed = file.trusted_proxies.as_ref().map(OneOrMore::list);
         let networks = if typed.is_empty() { listed } else { Some(typed) };
+        let audit_log = args.audit_log.or(file.audit_log.clone());
         Ok(Self {
+            audit_log: audit_log.filter(|path| !path.as_os_str().is_empty()),
             data: data_folder(&args.keys.folder, &file),
             demo: mode == Mode::Dev || args.demo || file.demo.unwrap_or(false),
             file: args.keys.folder.config.clone(),

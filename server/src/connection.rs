@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
 use crate::allowance::Allowance;
+use crate::audit::{Entry, Event as Audited};
 use crate::hub::{Gone, JoinError, Mail, Mailbox};
 use crate::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::listener::Peer;
@@ -50,13 +51,9 @@ pub(crate) async fn serve(
     let hub = Arc::clone(&context.hub);
     let (document, peer) = (admission.document.clone(), admission.peer.clone());
     let (dialect, epoch) = (admission.dialect, admission.epoch);
-    let opened = match open(&context, &document, &admission.held) {
+    let opened = match open(&context, &admission) {
         Ok(opened) => opened,
-        Err(close) => {
-            info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
-            METRICS.refused(&close);
-            return refuse(socket, close).await;
-        }
+        Err(close) => return refuse(socket, close).await,
     };
     let (mailbox, places) = opened;
     let (session, opened_at) = (hub.session_id(), outbox.written_at());
@@ -72,11 +69,13 @@ pub(crate) async fn serve(
         Ok(grant) => grant,
         Err(close) => {
             METRICS.refused(&close);
+            context.audit.record(|| live.entry(Audited::SessionRefused).close(&close));
             drop((entered, live));
             return refuse(socket, close).await;
         }
     };
     METRICS.sessions.add(dialect, 1);
+    live.opened(&context.audit);
     debug!(
         %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
         "A session begins."
@@ -105,8 +104,20 @@ pub(crate) async fn serve(
     }
 }
 
-/// The way to a document, and the places of one more session there.
-fn open(
+/// The way to a document, and the places of one more session there. A refusal is told of.
+fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPlaces), Close> {
+    let Admission { document, held, dialect, peer, .. } = admission;
+    try_open(context, document, held).inspect_err(|close| {
+        info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
+        METRICS.refused(close);
+        context.audit.record(|| {
+            let entry = Entry::new(Audited::SessionRefused).of(&held.grant.identity);
+            entry.document(document).peer(peer).dialect(*dialect).close(close)
+        });
+    })
+}
+
+fn try_open(
     context: &Context,
     document: &DocumentName,
     held: &Held,
@@ -175,6 +186,9 @@ impl Connection {
     /// Tells the document, and the client if it is still there.
     async fn end(self, close: Option<Close>) {
         let Self { socket, live, entered, .. } = self;
+        if let Some(close) = &close {
+            live.closed(close);
+        }
         let (document, session) = (live.arrival.document.clone(), live.session);
         let (peer, mailbox) = (Arc::clone(&live.arrival.peer), live.mailbox.clone());
         drop(live);
@@ -304,6 +318,7 @@ impl Connection {
             return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
         }
         let context = &self.context;
+        let before = self.live.grant().access;
         let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
             self.live.change(|held| {
                 if next.grant.identity.sub != held.grant.identity.sub {
@@ -317,6 +332,9 @@ impl Connection {
         match renewed {
             Ok(grant) => {
                 self.renewal.granted(&grant, &context.hub.clock);
+                let is_less = grant.access < before;
+                let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
+                context.audit.record(|| self.live.entry(event));
                 let mail = Mail::Regranted { session: self.live.session, done: None };
                 deliver(&self.live, mail).await
             }

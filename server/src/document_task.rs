@@ -400,6 +400,7 @@ impl DocumentTask {
                 Effect::Append { sequence, update, session } => {
                     self.counting.accepted(sequence);
                     let seat = self.sessions.get(&session);
+                    seat.inspect(|seat| seat.live.wrote(update.len()));
                     let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);
                     let record = Record {
                         document: self.name.clone(),

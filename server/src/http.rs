@@ -88,7 +88,7 @@ fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> 
     let close = Close::new(CloseCode::BadRequest, text);
     if request.is_websocket() {
         // A stock client that cannot read why it was refused tries again for ever.
-        return upgrade::switch(request.into_handshake(), Err(close), &context);
+        return upgrade::switch(request.into_handshake(), Err(close.into()), &context);
     }
     problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
 }

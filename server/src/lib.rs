@@ -8,6 +8,7 @@
 
 mod allowance;
 pub mod args;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;

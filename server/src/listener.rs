@@ -15,13 +15,14 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use syncline_protocol::{CloseCode, Limit};
+use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::audit::{Entry, Event};
 use crate::http;
 #[cfg(target_os = "linux")]
 use crate::limits::UNSENT_BYTES;
@@ -91,6 +92,8 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
         };
         let Some(place) = context.places.for_connection() else {
             METRICS.hit(Limit::Connections);
+            let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
+            refused(&context, address, &close);
             warn!(limit = context.hub.limits.connections, "Connection limit reached.");
             let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
             let text = "as many connections as there may be";
@@ -109,6 +112,7 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             Err(close) => {
                 debug!(%address, text = close.text, "Turned a connection away.");
                 METRICS.request_refused(&close);
+                refused(&context, address, &close);
                 let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
                 let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
                 context.hub.tasks.spawn(async move {
@@ -118,6 +122,11 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             }
         }
     }
+}
+
+fn refused(context: &Context, address: SocketAddr, close: &Close) {
+    let entry = || Entry::new(Event::ConnectionRefused).peer(&address.to_string()).close(close);
+    context.audit.record(entry);
 }
 
 /// Whether a socket could not be accepted because there is no descriptor for it.

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{error, info};
 
+use crate::audit::Audit;
 use crate::auth::{Claims, Verifier};
 use crate::config::{MetricsFor, Mode};
 use crate::demo::Demo;
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     pub(crate) metrics: Exposition,
     pub(crate) metrics_for: MetricsFor,
+    pub(crate) audit: Audit,
 }
 
 impl Context {
@@ -95,6 +97,8 @@ pub struct Parts {
     pub proxies: Proxies,
     /// Who may read the metrics.
     pub metrics: MetricsFor,
+    /// Where it is recorded who does what.
+    pub audit: Audit,
 }
 
 /// How a stop went wrong.
@@ -139,6 +143,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         demo,
         proxies,
         metrics,
+        audit,
     } = parts;
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
@@ -157,6 +162,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         places,
         metrics: Exposition::default(),
         metrics_for: metrics,
+        audit,
     });
     if let Some(jwks) = context.verifier.jwks().cloned() {
         let draining = hub.draining.clone();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
+use crate::audit::{Audit, Entry, Event};
 use crate::handling::{Busy, Handling};
 use crate::hub::{Gone, Hub, Mailbox};
 use crate::metrics::Label;
@@ -41,6 +42,18 @@ pub(crate) struct LiveSession {
     /// Read at the moment that counts and never carried along, so that an older one cannot come
     /// after a newer one.
     held: Mutex<Held>,
+    /// What the audit log is told when the last of them lets go of it, if there is one.
+    trail: OnceLock<Box<Trail>>,
+}
+
+/// What a session leaves in the audit log.
+#[derive(Debug)]
+struct Trail {
+    audit: Audit,
+    updates: AtomicU64,
+    bytes: AtomicU64,
+    /// Why it was closed, if the server did that.
+    close: OnceLock<Close>,
 }
 
 impl LiveSession {
@@ -51,8 +64,9 @@ impl LiveSession {
         outbox: Arc<Outbox>,
         held: Held,
     ) -> Self {
-        let handling = Handling::default();
-        Self { session, arrival, mailbox, outbox, handling, held: Mutex::new(held) }
+        let (handling, trail) = (Handling::default(), OnceLock::new());
+        let held = Mutex::new(held);
+        Self { session, arrival, mailbox, outbox, handling, held, trail }
     }
 
     /// Hands a message of the client to its document, or gives it back if it has to wait for that.
@@ -84,9 +98,65 @@ impl LiveSession {
         Ok(held.grant.clone())
     }
 
+    /// It is let in. From here on it is told of in the audit log.
+    pub(crate) fn opened(&self, audit: &Audit) {
+        if audit.is_on() {
+            let (updates, bytes, close) = Default::default();
+            // Called once.
+            let trail = Trail { audit: audit.clone(), updates, bytes, close };
+            drop(self.trail.set(Box::new(trail)));
+            audit.record(|| self.entry(Event::SessionOpened));
+        }
+    }
+
+    /// An update of it was taken in.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        let Some(trail) = self.trail.get() else { return };
+        trail.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if trail.updates.fetch_add(1, Ordering::Relaxed) == 0 {
+            trail.audit.record(|| self.entry(Event::SessionWrote));
+        }
+    }
+
+    /// The server closes it.
+    pub(crate) fn closed(&self, close: &Close) {
+        if let Some(trail) = self.trail.get() {
+            // The first reason counts.
+            drop(trail.close.set(close.clone()));
+        }
+    }
+
+    /// What is known of it, for the audit log.
+    pub(crate) fn entry(&self, event: Event) -> Entry {
+        let (arrival, grant) = (&self.arrival, self.grant());
+        Entry::new(event)
+            .of(&grant.identity)
+            .document(&arrival.document)
+            .session(self.session)
+            .peer(&arrival.peer)
+            .access(Some(grant.access))
+            .dialect(arrival.dialect)
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         // Replaced as a whole.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LiveSession {
+    /// Its connection and its document have let go of it: nothing more of it is taken in.
+    fn drop(&mut self) {
+        let Some(trail) = self.trail.get() else { return };
+        trail.audit.record(|| {
+            let (updates, bytes) = (&trail.updates, &trail.bytes);
+            let wrote = (updates.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+            let entry = self.entry(Event::SessionClosed).wrote(wrote.0, wrote.1);
+            match trail.close.get() {
+                Some(close) => entry.close(close),
+                None => entry.word("left"),
+            }
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use syncline_protocol::Access;
 use syncline_protocol::document::Stamping;
 use syncline_protocol::document::replica::PANIC_POINT;
+use syncline_server::audit::Audit;
 use syncline_server::auth::{Secret, Verifier, install_crypto};
 use syncline_server::config::{MetricsFor, Mode};
 use syncline_server::limits::Limits;
@@ -49,6 +50,7 @@ impl Inside {
             demo: None,
             proxies: Proxies::parse(None).unwrap(),
             metrics: MetricsFor::All,
+            audit: Audit::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async {

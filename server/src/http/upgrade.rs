@@ -20,6 +20,7 @@ use super::credentials::{
     self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
 };
 use super::{Reply, document_name, problem, refusal, reply};
+use crate::audit::{Entry, Event};
 use crate::auth::{self, TokenError};
 use crate::connection::{self, Admission};
 use crate::limits::REFUSED_MESSAGE_BYTES;
@@ -54,12 +55,13 @@ impl UpgradeRequest {
     }
 
     /// What it asks for, as far as that can be told without its token.
-    fn wish(&self, context: &Context) -> Result<Wish, Close> {
+    fn wish(&self, context: &Context) -> Result<Wish, Refused> {
         let document = unescaped_name(&self.document)?;
+        let at = |close| Refused::at(&document, close);
         let credential = credential(&self.headers, &self.query);
-        let credential = credential.ok_or_else(|| TokenError::Missing.close())?;
-        context.origins.check(&self.headers, credential.carrier())?;
-        let epoch = epoch(&self.query)?;
+        let credential = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
+        context.origins.check(&self.headers, credential.carrier()).map_err(at)?;
+        let epoch = epoch(&self.query).map_err(at)?;
         let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
         let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
         let peer = self.peer.as_ref().map(Peer::address).unwrap_or_default();
@@ -89,16 +91,19 @@ struct Wish {
 }
 
 impl Wish {
-    async fn admit(self, context: &Context) -> Result<Admission, Close> {
+    async fn admit(self, context: &Context) -> Result<Admission, Refused> {
         let Self { document, credential, epoch, dialect, peer } = self;
-        let held = match credential {
-            Credential::Token(token, _) => context.admit(&token, &document).await?,
+        let claims = match credential {
+            Credential::Token(token, _) => context.verified(&token).await,
             Credential::Ticket(ticket) => {
                 let redeemed = context.tickets.redeem(&ticket, &document, Instant::now());
-                let claims = redeemed.and_then(auth::still_current);
-                context.held(&claims.map_err(|error| error.close())?, &document)?
+                redeemed.and_then(auth::still_current).map_err(|error| error.close())
             }
         };
+        let claims = claims.map_err(|close| Refused::at(&document, close))?;
+        let held = context.held(&claims, &document);
+        let held =
+            held.map_err(|close| Refused { sub: claims.sub, ..Refused::at(&document, close) })?;
         Ok(Admission { document, held, dialect, epoch, peer })
     }
 }
@@ -109,6 +114,26 @@ pub(crate) struct Handshake {
     protocol: Option<HeaderValue>,
     on_upgrade: Option<OnUpgrade>,
     peer: Option<Peer>,
+}
+
+/// Why somebody is not let in, and what was known of them by then.
+pub(crate) struct Refused {
+    close: Close,
+    document: Option<DocumentName>,
+    /// The verified user.
+    sub: Option<String>,
+}
+
+impl Refused {
+    fn at(document: &DocumentName, close: Close) -> Self {
+        Self { close, document: Some(document.clone()), sub: None }
+    }
+}
+
+impl From<Close> for Refused {
+    fn from(close: Close) -> Self {
+        Self { close, document: None, sub: None }
+    }
 }
 
 /// Matches whatever is left of the path.
@@ -134,7 +159,7 @@ pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -
     // Before the token is looked at: a flood of bad ones is to cost little.
     let wish = match request.count_client(&context) {
         Ok(()) => request.wish(&context),
-        Err(close) => Err(close),
+        Err(close) => Err(close.into()),
     };
     let is_websocket = request.is_websocket();
     let handshake = request.into_handshake();
@@ -146,7 +171,7 @@ pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -
         return switch(handshake, verdict, &context);
     }
     match verdict {
-        Err(close) => refusal(&close),
+        Err(refused) => refusal(&refused.close),
         Ok(_) => upgrade_required(),
     }
 }
@@ -162,7 +187,7 @@ fn upgrade_required() -> Reply {
 /// Answers 101 and has the verdict carried out on the socket.
 pub(crate) fn switch(
     handshake: Handshake,
-    verdict: Result<Admission, Close>,
+    verdict: Result<Admission, Refused>,
     context: &Arc<Context>,
 ) -> Reply {
     let Handshake { accept, protocol, on_upgrade, peer } = handshake;
@@ -187,7 +212,7 @@ pub(crate) fn switch(
 
 async fn serve(
     on_upgrade: OnUpgrade,
-    verdict: Result<Admission, Close>,
+    verdict: Result<Admission, Refused>,
     // Held to the end: it is this connection's place under the limits.
     peer: Option<Peer>,
     context: Arc<Context>,
@@ -199,10 +224,15 @@ async fn serve(
     let Some((socket, outbox)) = accepted else { return };
     match verdict {
         Ok(admission) => connection::serve(context, socket, outbox, admission, peer).await,
-        Err(close) => {
+        Err(Refused { close, document, sub }) => {
             let peer = peer.as_ref().map(Peer::address);
             info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
             METRICS.refused(&close);
+            context.audit.record(|| {
+                let entry = Entry::new(Event::SessionRefused).sub(sub.as_deref()).close(&close);
+                let entry = entry.peer(peer.as_deref().unwrap_or_default());
+                document.iter().fold(entry, |entry, document| entry.document(document))
+            });
             socket::refuse(socket, close).await;
         }
     }

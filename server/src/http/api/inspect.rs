@@ -14,6 +14,7 @@ use warp::hyper::body::Bytes;
 
 use super::super::{Reply, problem, refusal, reply};
 use super::admitted;
+use crate::audit::Event;
 use crate::hub::Hub;
 use crate::server::Context;
 use crate::sessions::LiveSession;
@@ -127,6 +128,8 @@ async fn disconnect(id: u64, context: Arc<Context>, headers: HeaderMap) -> Reply
         return problem(StatusCode::NOT_FOUND, "not_found", "there is no such session any more");
     };
     info!(document = %session.arrival.document, session = %session.session, by, "Disconnecting a session.");
+    let entry = || session.entry(Event::SessionDisconnected).by(by.as_deref());
+    context.audit.record(entry);
     let text = "an operator ended this connection";
     session.outbox.close(Close::new(CloseCode::Disconnected, text));
     let mut gone = Response::new(Bytes::new());

@@ -12,6 +12,7 @@ use tracing::{error, info};
 use warp::http::StatusCode;
 
 use super::super::{Reply, problem, refusal, reply};
+use crate::audit::{Entry, Event};
 use crate::auth::unix_now;
 use crate::hub::Mail;
 use crate::metrics::METRICS;
@@ -93,6 +94,11 @@ pub(crate) async fn answer(
     // First the list, then those who are connected: whoever comes in between is found in the list.
     let listed = context.revoked.put(revocation.clone(), now);
     METRICS.revocations.add(1);
+    context.audit.record(|| {
+        let Revocation { sub, document, access, .. } = &revocation;
+        let entry = Entry::new(Event::RightsRevoked).by(by.as_deref()).sub(Some(sub));
+        entry.pattern(document).access(*access)
+    });
     let lost = take_away(&context, &revocation).await;
     info!(
         by, sub = revocation.sub, document = revocation.document, access = ?revocation.access,
@@ -135,7 +141,10 @@ async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
         });
         match limited {
             Ok(_) if !hit => continue,
-            Ok(_) => lost.narrowed += 1,
+            Ok(_) => {
+                lost.narrowed += 1;
+                context.audit.record(|| session.entry(Event::RightsNarrowed));
+            }
             Err(close) => {
                 lost.closed += 1;
                 session.outbox.close(close);

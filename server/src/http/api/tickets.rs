@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use warp::http::StatusCode;
 
 use super::super::{Reply, document_name, reply};
+use crate::audit::{Entry, Event};
 use crate::auth::Claims;
 use crate::limits::TICKET;
 use crate::metrics::METRICS;
@@ -25,9 +26,13 @@ pub(super) fn issue(
     context: &Context,
 ) -> Result<Reply, Close> {
     let document = document_name(&request.document)?;
-    context.held(&claims, &document)?;
+    let held = context.held(&claims, &document)?;
     let ticket = context.tickets.issue(&document, claims, token, Instant::now())?;
     METRICS.tickets.add(1);
+    context.audit.record(|| {
+        let entry = Entry::new(Event::TicketIssued).of(&held.grant.identity);
+        entry.document(&document).access(Some(held.grant.access))
+    });
     let body = serde_json::json!({ "ticket": ticket, "expires_in": TICKET.as_secs() });
     Ok(reply(StatusCode::CREATED, "application/json", body.to_string()))
 }

@@ -1,0 +1,277 @@
+//! The queue of the audit log, and the thread that writes what is in it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::{Entry, Event, line};
+use crate::metrics::METRICS;
+
+/// Events that wait at most. With names of 20 bytes they take 3 MB.
+const QUEUE_LEN: usize = 8_192;
+
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the log is written to.
+#[derive(Debug)]
+pub(super) enum Target {
+    File { path: PathBuf, file: File },
+    Output,
+}
+
+impl Target {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Output);
+        }
+        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
+        Ok(Self::File { path: path.to_owned(), file })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File { file, .. } => file.write(bytes),
+            Self::Output => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()?;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    /// Opens the file of that name again. Whether it is another one.
+    fn reopen(&mut self) -> io::Result<bool> {
+        let Self::File { path, file } = self else { return Ok(false) };
+        let Self::File { file: new, .. } = Self::open(path)? else { return Ok(false) };
+        let identity = |file: &File| file.metadata().map(|it| (it.dev(), it.ino()));
+        let is_other = identity(&new)? != identity(file)?;
+        *file = new;
+        Ok(is_other)
+    }
+}
+
+/// What waits, and what the thread is to do.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Entry>,
+    /// How many found no room since the last line that said so.
+    lost: u64,
+    reopen: bool,
+    phase: Phase,
+}
+
+/// How far the thread is from its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Running,
+    /// It writes what waits, and tries nothing again.
+    Stopping,
+    Ended,
+}
+
+/// What is written next.
+struct Batch {
+    entries: VecDeque<Entry>,
+    lost: u64,
+    reopen: bool,
+}
+
+impl Shared {
+    pub(super) fn push(&self, entry: Entry) {
+        let mut state = self.state();
+        if state.waiting.len() >= QUEUE_LEN || state.phase == Phase::Ended {
+            state.lost += 1;
+            METRICS.audit_lost.add(1);
+            return;
+        }
+        state.waiting.push_back(entry);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn reopen(&self) {
+        self.state().reopen = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn stop(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state();
+        if state.phase == Phase::Running {
+            state.phase = Phase::Stopping;
+        }
+        self.changed.notify_all();
+        while state.phase != Phase::Ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                error!(
+                    waiting = state.waiting.len(),
+                    "The audit log could not be written in time."
+                );
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for something to do. None once that is over.
+    fn take(&self) -> Option<Batch> {
+        let mut state = self.state();
+        while state.waiting.is_empty() && state.lost == 0 && !state.reopen {
+            if state.phase != Phase::Running {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(Batch {
+            entries: std::mem::take(&mut state.waiting),
+            lost: std::mem::take(&mut state.lost),
+            reopen: std::mem::take(&mut state.reopen),
+        })
+    }
+
+    /// Waits before something is tried again. Whether it is too late for that.
+    fn wait_stopping(&self, patience: Duration) -> bool {
+        let runs = |state: &mut State| state.phase == Phase::Running;
+        let waited = self.changed.wait_timeout_while(self.state(), patience, runs);
+        waited.unwrap_or_else(PoisonError::into_inner).0.phase != Phase::Running
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves it whole at each point.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(target: Target) -> io::Result<Arc<Shared>> {
+    let shared = Arc::new(Shared::default());
+    let writer = Writer { shared: Arc::clone(&shared), target, fails: false };
+    thread::Builder::new().name("syncline-audit".to_owned()).spawn(move || writer.run())?;
+    Ok(shared)
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    target: Target,
+    fails: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(batch) = self.shared.take() {
+            if batch.reopen {
+                match self.target.reopen() {
+                    Ok(_) => info!("The audit log goes on in the file of its name."),
+                    // It goes on in the one that is open.
+                    Err(error) => self.failed(&error),
+                }
+            }
+            let lost = (batch.lost > 0).then(|| Entry::new(Event::EventsLost).count(batch.lost));
+            let mut lines = String::new();
+            let mut count = 0;
+            for entry in batch.entries.iter().chain(&lost) {
+                line::write(entry, &mut lines);
+                count += 1;
+            }
+            if !self.write(lines.as_bytes()) {
+                METRICS.audit_lost.add(count);
+                break;
+            }
+            METRICS.audit_lines.add(count);
+        }
+        self.shared.state().phase = Phase::Ended;
+        self.shared.changed.notify_all();
+    }
+
+    /// Writes all of it, however long that takes; false if the server stops before.
+    fn write(&mut self, lines: &[u8]) -> bool {
+        let mut written = 0;
+        while let Some(rest @ [_, ..]) = lines.get(written..) {
+            match self.target.write(rest) {
+                Ok(bytes @ 1..) => {
+                    written += bytes;
+                    if std::mem::take(&mut self.fails) {
+                        info!("The audit log can be written again.");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => {
+                    let nothing = || io::Error::from(io::ErrorKind::WriteZero);
+                    self.failed(&outcome.err().unwrap_or_else(nothing));
+                    if self.shared.wait_stopping(RETRY) {
+                        return false;
+                    }
+                    // In another file the line that was begun begins anew.
+                    if matches!(self.target.reopen(), Ok(true)) {
+                        let done = lines.get(..written).unwrap_or_default();
+                        written = done.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Says so once, and counts it every time.
+    fn failed(&mut self, error: &io::Error) {
+        METRICS.audit_failures.add(1);
+        if !std::mem::replace(&mut self.fails, true) {
+            error!(%error, "The audit log cannot be written; it is tried again, and events wait.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(batch: &Batch) -> Vec<Option<u64>> {
+        batch.entries.iter().map(|entry| entry.session).collect()
+    }
+
+    #[test]
+    fn audit_4_at_the_bound_events_are_lost_and_counted() {
+        let shared = Shared::default();
+        for number in 0..QUEUE_LEN as u64 + 3 {
+            let entry = Entry { session: Some(number), ..Entry::new(Event::SessionOpened) };
+            shared.push(entry);
+        }
+        let batch = shared.take().unwrap();
+        assert_eq!((batch.entries.len(), batch.lost), (QUEUE_LEN, 3));
+        assert_eq!(text(&batch)[..2], [Some(0), Some(1)]);
+        shared.push(Entry::new(Event::SessionOpened));
+        let batch = shared.take().unwrap();
+        assert_eq!((batch.entries.len(), batch.lost), (1, 0));
+    }
+
+    #[test]
+    fn audit_5_a_line_that_was_begun_begins_anew_in_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let mut target = Target::open(&path).unwrap();
+        assert!(!target.reopen().unwrap());
+        std::fs::rename(&path, folder.path().join("audit.log.1")).unwrap();
+        assert!(target.reopen().unwrap());
+        target.write(b"{}\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+}
