@@ -170,6 +170,7 @@ async fn revoke_4_tokens_from_before_open_nothing_any_more() {
     let (data, server) = start();
     let before = claims("eve", Access::Write);
     let after = Claims { iat: Some(unix_now() + 2), ..before.clone() };
+    let bob = claims("bob", Access::Write);
     assert_eq!(revoke(&server, r#"{"sub": "eve"}"#).await.0, 200);
     assert_eq!(revoke(&server, r#"{"sub": "bob", "access": "read"}"#).await.0, 200);
     let mut server = server;
@@ -180,7 +181,7 @@ async fn revoke_4_tokens_from_before_open_nothing_any_more() {
             assert!(ended.reason.starts_with("revoked: "), "{ended:?}");
         }
         Client::join_v1(&url(&server, &after)).await;
-        let narrowed = Client::join_v1(&url(&server, &claims("bob", Access::Write))).await;
+        let narrowed = Client::join_v1(&url(&server, &bob)).await;
         assert_eq!(narrowed.access, Some(0));
         // In-band as well.
         let mut client = Client::join_v1(&url(&server, &after)).await;
