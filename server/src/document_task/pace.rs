@@ -10,12 +10,17 @@ use tokio::time::Instant;
 /// each other never wait.
 const CROWD: usize = 3;
 
+/// How many messages they must have sent in it, a key and a caret each. Ten people who type send as
+/// many in a second, and would wait for nobody.
+const BUSY: u32 = 30;
+
 /// The span in which speakers are counted.
 const SPAN: Duration = Duration::from_millis(100);
 
 /// Between two writes to the sockets of a crowded document. Sixty people who type make a frame
-/// every 2 ms for each of them; a person notices nothing below ten times that.
-const INTERVAL: Duration = Duration::from_millis(3);
+/// every 2 ms for each of them; a person notices nothing below ten times that. The runtime's timer
+/// and the system's wait are both rounded up to a millisecond, so it becomes 4.5 ms at most.
+const INTERVAL: Duration = Duration::from_micros(2_500);
 
 /// Tells whether frames have to wait.
 #[derive(Debug)]
@@ -23,23 +28,32 @@ pub(super) struct Pace {
     flushed_at: Instant,
     span_began: Instant,
     speakers: Vec<SessionId>,
+    messages: u32,
     was_crowded: bool,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { flushed_at: now, span_began: now, speakers: Vec::new(), was_crowded: false }
+        Self {
+            flushed_at: now,
+            span_began: now,
+            speakers: Vec::new(),
+            messages: 0,
+            was_crowded: false,
+        }
     }
 
     /// A session has said something.
     pub(super) fn heard(&mut self, now: Instant, session: SessionId) {
         if now >= self.span_began + SPAN {
             // A span that nobody spoke in is not kept: the one before the silence is over.
-            self.was_crowded = self.is_full() && now < self.span_began + 2 * SPAN;
+            self.was_crowded = self.is_crowded() && now < self.span_began + 2 * SPAN;
             self.span_began = now;
             self.speakers.clear();
+            self.messages = 0;
         }
-        if !self.is_full() && !self.speakers.contains(&session) {
+        self.messages += 1;
+        if self.speakers.len() < CROWD && !self.speakers.contains(&session) {
             self.speakers.push(session);
         }
     }
@@ -47,7 +61,7 @@ impl Pace {
     /// When frames that are queued by now are to be written; None: at once.
     pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
         let at = self.flushed_at + INTERVAL;
-        (at > now && (self.was_crowded || self.is_full())).then_some(at)
+        (at > now && (self.was_crowded || self.is_crowded())).then_some(at)
     }
 
     /// Everything has been written.
@@ -55,8 +69,8 @@ impl Pace {
         self.flushed_at = now;
     }
 
-    fn is_full(&self) -> bool {
-        self.speakers.len() >= CROWD
+    fn is_crowded(&self) -> bool {
+        self.speakers.len() >= CROWD && self.messages >= BUSY
     }
 }
 
@@ -76,8 +90,9 @@ mod tests {
             pace.flushed(start + ms * MS);
         }
         let crowded = start + 1_000 * MS;
-        for session in 0..3 {
-            pace.heard(crowded, SessionId::new(session));
+        for message in 0..u64::from(BUSY) {
+            assert_eq!(pace.wait_until(crowded + MS), None, "{message} messages are no crowd");
+            pace.heard(crowded, SessionId::new(message % 3));
         }
         pace.flushed(crowded);
         assert_eq!(pace.wait_until(crowded + MS), Some(crowded + INTERVAL));
@@ -88,8 +103,8 @@ mod tests {
     fn a_crowd_is_forgotten_when_it_falls_silent() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        for session in 0..3 {
-            pace.heard(start, SessionId::new(session));
+        for message in 0..u64::from(BUSY) {
+            pace.heard(start, SessionId::new(message % 3));
         }
         let next = start + SPAN;
         pace.heard(next, SessionId::new(0));
