@@ -19,8 +19,8 @@ const SPAN: Duration = Duration::from_millis(100);
 
 /// Between two writes to the sockets of a crowded document. Sixty people who type make a frame
 /// every 2 ms for each of them; a person notices nothing below ten times that. The runtime's timer
-/// and the system's wait are both rounded up to a millisecond, so it becomes 4.5 ms at most.
-const INTERVAL: Duration = Duration::from_micros(2_500);
+/// and the system's wait are both rounded up to a millisecond, so it becomes 3.8 ms at most.
+const INTERVAL: Duration = Duration::from_micros(1_800);
 
 /// Tells whether frames have to wait.
 #[derive(Debug)]
