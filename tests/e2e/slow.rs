@@ -29,13 +29,17 @@ async fn replay_3_a_stalled_reader_catches_up_without_a_gap() {
     stalled.until("the rest", |stalled| stalled.content() == expected).await;
 }
 
-/// Many stop reading while 48 MiB pass. A frame that is queued for all of them is there once, so
-/// that only queues without a bound, or copies in the kernel, would cost that much.
+/// A thousand stop reading while 200 MiB pass. A frame that is queued for all of them is there once,
+/// so that only queues without a bound, or copies in the kernel, would cost that much.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replay_4_readers_that_stop_cost_no_more_than_their_queues_and_miss_nothing() {
-    const READERS: usize = 40;
-    const OUTBOX: usize = 256 * 1024;
+    const READERS: usize = 1_000;
+    const UPDATES: u32 = 3_200;
+    // 64 MiB for all of them, less than a third of what passes.
+    const OUTBOX: usize = 64 * 1024;
     const KERNEL_MAX: u64 = 512 * 1024;
+    let descriptors = rlimit::increase_nofile_limit(4 * READERS as u64).unwrap();
+    assert!(descriptors > 2 * READERS as u64, "{descriptors} descriptors are too few");
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("syncline.toml");
     std::fs::write(&config, format!("[limits]\noutbox_bytes = {OUTBOX}\n")).unwrap();
@@ -49,7 +53,7 @@ async fn replay_4_readers_that_stop_cost_no_more_than_their_queues_and_miss_noth
     }
     let mut writer = Client::join_v1(&url).await;
     let (mut before, mut most) = (0, 0);
-    for number in 0..768_u32 {
+    for number in 0..UPDATES {
         let text = char::from(b'a' + (number % 26) as u8).to_string().repeat(64 * 1024);
         writer.splice(0, writer.length(), &text).await;
         healthy.until("the update", |healthy| healthy.content() == text).await;
