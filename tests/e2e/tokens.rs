@@ -1,6 +1,7 @@
 //! Tokens, keys, tickets and origins, against the server as a process.
 
 mod cases;
+mod flips;
 mod keys;
 mod origins;
 mod secrecy;
