@@ -45,6 +45,15 @@ pub(crate) enum Event {
     TicketIssued,
     /// The queue was full; so many were not written.
     EventsLost,
+    /// More were refused in a second than are written down; so many were left out.
+    RefusalsLeftOut,
+}
+
+impl Event {
+    /// Whether anybody who reaches the port can cause it, as often as it likes.
+    fn is_refusal(self) -> bool {
+        matches!(self, Self::ConnectionRefused | Self::SessionRefused)
+    }
 }
 
 /// One line. What is not known or does not apply is left out.

@@ -17,6 +17,10 @@ use crate::metrics::METRICS;
 /// Events that wait at most. With names of 20 bytes they take 3 MB.
 const QUEUE_LEN: usize = 8_192;
 
+/// Refusals that are written in a second: a flood of them must neither fill the disk nor push out
+/// what else happens. At 300 bytes a line they are 2.6 GB a day.
+const REFUSALS: u32 = 100;
+
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -71,8 +75,37 @@ struct State {
     waiting: VecDeque<Entry>,
     /// How many found no room since the last line that said so.
     lost: u64,
+    refusals: Refusals,
     reopen: bool,
     phase: Phase,
+}
+
+/// The refusals of this second.
+#[derive(Debug, Default)]
+struct Refusals {
+    began: Option<Instant>,
+    count: u32,
+    /// How many were left out since the last line that said so.
+    left_out: u64,
+}
+
+impl Refusals {
+    /// Whether one more is left out.
+    fn leaves_out(&mut self, now: Instant) -> bool {
+        if self.began.is_none_or(|began| now >= began + Duration::from_secs(1)) {
+            (self.began, self.count) = (Some(now), 0);
+        }
+        self.count = self.count.saturating_add(1);
+        let is_left_out = self.count > REFUSALS;
+        self.left_out += u64::from(is_left_out);
+        is_left_out
+    }
+
+    /// The line that says how many were left out.
+    fn summary(&mut self) -> Option<Entry> {
+        let count = std::mem::take(&mut self.left_out);
+        (count > 0).then(|| Entry::new(Event::RefusalsLeftOut).count(count))
+    }
 }
 
 /// How far the thread is from its end.
@@ -95,6 +128,14 @@ struct Batch {
 impl Shared {
     pub(super) fn push(&self, entry: Entry) {
         let mut state = self.state();
+        if entry.event.is_refusal() {
+            if state.refusals.leaves_out(Instant::now()) {
+                return;
+            }
+            // In a new second, what the last one left out.
+            let summary = state.refusals.summary();
+            state.waiting.extend(summary);
+        }
         if state.waiting.len() >= QUEUE_LEN || state.phase == Phase::Ended {
             state.lost += 1;
             METRICS.audit_lost.add(1);
@@ -136,7 +177,9 @@ impl Shared {
         let mut state = self.state();
         while state.waiting.is_empty() && state.lost == 0 && !state.reopen {
             if state.phase != Phase::Running {
-                return None;
+                let summary = state.refusals.summary()?;
+                state.waiting.push_back(summary);
+                break;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -260,6 +303,26 @@ mod tests {
         shared.push(Entry::new(Event::SessionOpened));
         let batch = shared.take().unwrap();
         assert_eq!((batch.entries.len(), batch.lost), (1, 0));
+    }
+
+    #[test]
+    fn audit_7_a_flood_of_refusals_is_summed_up_and_pushes_nothing_out() {
+        let shared = Shared::default();
+        for number in 0..20_000 {
+            shared.push(Entry::new(Event::SessionRefused));
+            if number % 10_000 == 0 {
+                shared.push(Entry::new(Event::SessionOpened));
+            }
+        }
+        let mut events = shared.take().unwrap().entries;
+        shared.state().phase = Phase::Stopping;
+        events.extend(shared.take().unwrap().entries);
+        let of = |event| events.iter().filter(move |entry| entry.event == event);
+        assert_eq!(of(Event::SessionOpened).count(), 2);
+        let left_out: u64 = of(Event::RefusalsLeftOut).filter_map(|entry| entry.count).sum();
+        assert_eq!(of(Event::SessionRefused).count() as u64 + left_out, 20_000);
+        assert!(left_out > 10_000, "{left_out}");
+        assert!(shared.take().is_none());
     }
 
     #[test]
