@@ -12,6 +12,9 @@ impl Document {
     pub(super) fn granted(&mut self, id: SessionId, grant: Grant, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let before = std::mem::replace(&mut session.grant, grant.clone());
+        if before.identity != grant.identity {
+            session.stamp = None;
+        }
         if grant.may_write() != before.may_write() {
             session.write_refusal = WriteRefusal::Untold;
             session.resync_since = None;
@@ -56,7 +59,6 @@ impl Document {
     /// Shows the states of a session under the identity that it has now.
     fn rename(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.stamp = None;
         if self.limits.stamping == Stamping::Identity {
             self.presence.rename(id, session.stamp());
             self.flush_presence(turn);

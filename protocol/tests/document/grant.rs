@@ -245,3 +245,27 @@ fn grant_9_who_is_called_something_else_is_shown_so() {
     assert_eq!(scene.seen(1), [(20, Some(state.to_owned()))]);
     assert_eq!(access_told(&scene, 2), 0, "its rights are what they were");
 }
+
+#[test]
+fn grant_9_a_name_that_changed_while_hidden_is_the_new_one_afterwards() {
+    let named = |name: &str, presence| Grant {
+        identity: Identity { sub: "u".into(), name: name.into() }.into(),
+        ..with_presence(presence)
+    };
+    let mut scene = beside_ann(PresenceRight::Visible);
+    regrant(&mut scene, 2, named("Ada", PresenceRight::Visible));
+    scene.show(2, &[(20, 2, Some("{\"a\":1}"))]);
+    regrant(&mut scene, 2, named("Bea", PresenceRight::Hidden));
+    regrant(&mut scene, 2, named("Bea", PresenceRight::Visible));
+    scene.clear();
+    scene.show(2, &[(20, 9, Some("{\"a\":2}"))]);
+    let seen = scene.seen(1);
+    assert!(
+        seen.iter().any(|(_, state)| state.as_ref().is_some_and(|it| it.contains("Bea"))),
+        "{seen:?}"
+    );
+    assert!(
+        !seen.iter().any(|(_, state)| state.as_ref().is_some_and(|it| it.contains("Ada"))),
+        "{seen:?}"
+    );
+}
