@@ -132,9 +132,11 @@ impl Shared {
             if state.refusals.leaves_out(Instant::now()) {
                 return;
             }
-            // In a new second, what the last one left out.
-            let summary = state.refusals.summary();
-            state.waiting.extend(summary);
+            // In a new second, what the last one left out, if there is room for both.
+            if state.waiting.len() + 1 < QUEUE_LEN {
+                let summary = state.refusals.summary();
+                state.waiting.extend(summary);
+            }
         }
         if state.waiting.len() >= QUEUE_LEN || state.phase == Phase::Ended {
             state.lost += 1;
