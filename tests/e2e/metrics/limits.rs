@@ -2,12 +2,24 @@
 
 use std::path::Path;
 
+use futures_util::future::select_ok;
 use serde_json::json;
 use syncline_protocol::varint;
 use syncline_tests::client::{new_doc, sync_frame};
 use yrs::{Any, Map, ReadTxn, Transact};
 
 use super::*;
+
+/// Connects until one is turned away; the others stay until then.
+async fn until_turned_away(server: &Server, places: usize) {
+    let mut held = Vec::new();
+    for _ in 0..=places {
+        held.push(silent(server, b"").await);
+    }
+    // Whichever it is: all of them are there when it is told.
+    let told = held.iter_mut().map(|stream| Box::pin(stream.read_u8()));
+    timeout(PATIENCE, select_ok(told)).await.unwrap().unwrap();
+}
 
 /// A socket that has sent `bytes` and says nothing more.
 async fn silent(server: &Server, bytes: &[u8]) -> TcpStream {
@@ -65,18 +77,13 @@ async fn metric_2_limits_on_connections_are_counted() {
         [join(&server, "bob", "a").await.unwrap(), join(&server, "cyd", "a").await.unwrap()];
     assert_eq!(join(&server, "dan", "a").await.err(), Some(4503));
     hit(&server, "connections_per_document").await;
-    let mut held = Vec::new();
-    while held.len() < 5 {
-        held.push(silent(&server, b"").await);
-    }
-    drop(held);
+    until_turned_away(&server, 8).await;
     hit(&server, "connections_per_address").await;
     drop((first, second, others));
 
     let folder = tempfile::tempdir().unwrap();
     let server = start(&folder, "[limits]\nconnections = 2\n");
-    let held = [silent(&server, b"").await, silent(&server, b"").await, silent(&server, b"").await];
-    drop(held);
+    until_turned_away(&server, 2).await;
     hit(&server, "connections").await;
 }
 
