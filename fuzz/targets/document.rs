@@ -176,6 +176,7 @@ impl World {
     fn handle(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.document.handle(self.now, input, &mut effects);
+        while self.document.answer_next(self.now, &mut effects).is_some() {}
         for effect in effects {
             self.carry_out(effect);
         }

@@ -29,7 +29,7 @@ pub mod tally;
 mod telling;
 pub mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use effect::{Delivery, Effect};
 pub use input::{CheckOutcome, Input, SnapshotOutcome};
@@ -44,7 +44,7 @@ use crate::close::{Close, CloseCode};
 use crate::document::answer::Answer;
 use crate::document::check::Check;
 use crate::document::halt::StoreState;
-use crate::document::loading::Waiting;
+use crate::document::loading::{Arrival, Waiting};
 use crate::document::log::{Log, Occasion};
 use crate::document::presence::Presence;
 use crate::document::replica::{ApplyError, Replica};
@@ -74,6 +74,8 @@ const RESTARTING: &str = "the server restarts; reconnect";
 pub struct Document {
     limits: Limits,
     phase: Phase,
+    /// What waited for the load that has just ended, and is not answered yet.
+    arrivals: VecDeque<(SessionId, Arrival)>,
     sessions: BTreeMap<SessionId, Session>,
     presence: Presence,
     answer: Answer,
@@ -108,6 +110,7 @@ impl Document {
         Self {
             limits,
             phase: Phase::Loading(Waiting::default()),
+            arrivals: VecDeque::new(),
             sessions: BTreeMap::new(),
             presence: Presence::default(),
             answer: Answer::default(),
@@ -126,9 +129,24 @@ impl Document {
 
     /// Applies one input. Effects are appended in the order they must happen.
     pub fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        // What comes of an answer to one of those who waited is no reason to hurry the others.
+        if !matches!(input, Input::Overflowed { .. }) {
+            while self.answer_next(now, effects).is_some() {}
+        }
         let mut turn = Turn { now, effects };
         self.dispatch(input, &mut turn);
         self.step(&mut turn);
+    }
+
+    /// Answers the next of what waited for a load that has ended, and says whose it was; None once
+    /// nothing is left. To be called until then after `Input::Loaded`: one by one, so that the time
+    /// can be charged to its session. The next input that is no `Overflowed` has the rest answered first.
+    pub fn answer_next(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Option<SessionId> {
+        let (session, arrival) = self.arrivals.pop_front()?;
+        let mut turn = Turn { now, effects };
+        self.arrived(session, arrival, &mut turn);
+        self.step(&mut turn);
+        Some(session)
     }
 
     /// When `Input::Deadline` is due, if anything waits for time.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Limit};
 use tokio::time::{Instant, sleep_until};
@@ -97,11 +98,10 @@ pub(crate) async fn serve(
         _places: places,
         _place: place,
     };
-    let joined = live.mailbox.send(Mail::Join { session: Arc::clone(&live), dialect, epoch }).await;
+    // A document that is gone by now is noticed by the connection, which tells its client.
+    drop(live.mailbox.send(Mail::Join { session: Arc::clone(&live), dialect, epoch }).await);
     drop(live);
-    if joined.is_ok() {
-        hub.tasks.spawn(connection.serve());
-    }
+    hub.tasks.spawn(connection.serve());
 }
 
 /// The way to a document, and the places of one more session there. A refusal is told of.
@@ -154,6 +154,8 @@ struct Connection {
 
 enum Event {
     Received(Option<Result<Message, WsError>>),
+    /// The document has taken the message that it had no room for.
+    Delivered,
     Attention(Attention),
     Timer,
     DocumentGone,
@@ -223,14 +225,20 @@ impl Connection {
         // later, so one that fires early is set anew; another token may move it to an earlier one.
         let mut gone = pin!(mailbox.closed());
         let mut timer = pin!(sleep_until(self.next_timer()));
+        // A message that the document has no room for. Nothing is read meanwhile, so that TCP slows
+        // the client down.
+        let mut delivery: Option<BoxFuture<'_, Result<(), Gone>>> = None;
         loop {
+            let reads = self.paused_until.is_none() && delivery.is_none();
             let event = tokio::select! {
                 biased;
                 // First: a peer that never stops sending must not outlive its token.
                 () = timer.as_mut() => Event::Timer,
                 attention = poll_fn(|context| outbox.poll_attention(context)) => Event::Attention(attention),
-                received = self.socket.next(), if self.paused_until.is_none() => {
-                    Event::Received(received)
+                received = self.socket.next(), if reads => Event::Received(received),
+                // A mailbox that is gone is an event of its own.
+                Some(_) = OptionFuture::from(delivery.as_mut()), if delivery.is_some() => {
+                    Event::Delivered
                 }
                 () = gone.as_mut() => Event::DocumentGone,
             };
@@ -241,9 +249,17 @@ impl Connection {
                     Received::Token(token) => Box::pin(self.token(&token)).await,
                     Received::Message(message) => match live.try_send(message) {
                         Ok(()) => None,
-                        Err(message) => Box::pin(delivered(&live, live.send(message))).await,
+                        Err(message) => {
+                            delivery = Some(live.send(message).boxed());
+                            None
+                        }
                     },
                 },
+                Event::Delivered => {
+                    delivery = None;
+                    self.heard_at = self.paused_until.unwrap_or_else(Instant::now);
+                    None
+                }
                 Event::Received(Some(Err(error))) => Some(reading_failed(&error)),
                 Event::Received(None) | Event::Attention(Attention::Broken) => Some(None),
                 // Nothing is left to write, so the document may send its diff.
@@ -252,6 +268,10 @@ impl Connection {
                 }
                 Event::Attention(Attention::Close(close)) => Some(Some(close)),
                 Event::Timer => {
+                    if delivery.is_some() {
+                        // It cannot be heard.
+                        self.heard_at = Instant::now();
+                    }
                     let end = self.timer();
                     timer.as_mut().reset(self.next_timer());
                     end
@@ -272,9 +292,11 @@ impl Connection {
     }
 
     fn received(&mut self, message: &Message) -> Received {
-        self.heard_at = Instant::now();
+        let now = Instant::now();
         let handled = self.live.handling.take();
-        self.paused_until = self.allowance.spend(message.len(), handled, self.heard_at);
+        self.paused_until = self.allowance.spend(message.len(), handled, now);
+        // Who is not listened to is not silent.
+        self.heard_at = self.paused_until.unwrap_or(now);
         if self.paused_until.is_some() {
             debug!(session = %self.live.session, "A session sends or costs more than it may; it has to wait.");
             METRICS.hit(self.allowance.limit(message.len(), handled));
@@ -384,19 +406,12 @@ impl Connection {
     }
 }
 
+/// Waits for room in the mailbox. A close from elsewhere ends the wait. A mailbox that is gone is
+/// noticed by the loop.
 async fn deliver(live: &LiveSession, mail: Mail) -> Option<Option<Close>> {
-    delivered(live, live.mailbox.send(mail)).await
-}
-
-/// Waits for room in the mailbox, which stops reading and lets TCP slow the client down. A close from
-/// elsewhere ends the wait. A mailbox that is gone is noticed by the loop.
-async fn delivered(
-    live: &LiveSession,
-    sending: impl Future<Output = Result<(), Gone>>,
-) -> Option<Option<Close>> {
     tokio::select! {
         biased;
-        _ = sending => None,
+        _ = live.mailbox.send(mail) => None,
         close = poll_fn(|context| live.outbox.poll_closed(context)) => Some(Some(close)),
     }
 }

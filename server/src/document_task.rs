@@ -9,15 +9,17 @@ mod timer;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
+use syncline_protocol::time::Timestamp;
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, error, info};
@@ -55,6 +57,8 @@ pub(crate) struct DocumentTask {
     check: Option<oneshot::Sender<CheckOutcome>>,
     watch: Watch,
     work: VecDeque<Work>,
+    /// Of the messages that wait for a load: at most one of a session.
+    turns: Vec<OwnedSemaphorePermit>,
     /// Asked for by one input, and empty between two.
     effects: Vec<Effect>,
     /// Queues that hold something nobody is writing.
@@ -121,6 +125,7 @@ impl DocumentTask {
             check: None,
             watch: Watch::Nothing,
             work: VecDeque::new(),
+            turns: Vec::new(),
             effects: Vec::new(),
             unflushed: Vec::new(),
             pace: Pace::new(Instant::now()),
@@ -239,32 +244,6 @@ impl DocumentTask {
         self.pace.flushed(Instant::now());
     }
 
-    fn opened(&mut self, opened: Opened) {
-        if let Input::Compared(outcome) = opened.input
-            && let Some(check) = self.check.take()
-            && check.send(outcome).is_err()
-        {
-            debug!(document = %self.name, "The sampler has gone on without an answer.");
-        }
-        if let Input::Loaded(_) = opened.input {
-            // What they sent waits inside, and would be handled now.
-            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.outbox.is_closed());
-            for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
-                self.regranted(session);
-            }
-            self.watch = opened.watch;
-            if self.watch == Watch::Release {
-                self.await_event(self.released().map(|()| Event::Released));
-            }
-        }
-        let hub = Arc::clone(&self.hub);
-        // Applies what arrived meanwhile, the first syncs of sessions among it.
-        let mark = matches!(opened.input, Input::Loaded(_))
-            .then(|| hub.trouble.mark(&self.name, &first_sync("", &[])));
-        self.handle(opened.input);
-        drop(mark);
-    }
-
     fn deliver(&mut self, mail: Mail) {
         match mail {
             Mail::Join { session: live, dialect, epoch } => {
@@ -284,10 +263,12 @@ impl DocumentTask {
                 let begun = Instant::now();
                 self.pace.heard(begun, session);
                 self.receive(session, message);
-                if let Some(seat) = self.sessions.get_mut(&session) {
-                    seat.meter.took(begun.elapsed(), &seat.live.handling);
+                self.charge(session, begun.elapsed());
+                if self.document.known().is_none() {
+                    // It waits for the load, so whatever has to wait for its turn does too.
+                    self.turns.extend(turn);
                 }
-                drop((room, turn));
+                drop(room);
             }
             Mail::Regranted { session, done } => {
                 self.regranted(session);
@@ -309,6 +290,12 @@ impl DocumentTask {
                 self.sessions.remove(&session);
                 self.handle(Input::Left { session });
             }
+        }
+    }
+
+    fn charge(&mut self, session: SessionId, time: Duration) {
+        if let Some(seat) = self.sessions.get_mut(&session) {
+            seat.meter.took(time, &seat.live.handling);
         }
     }
 
@@ -359,10 +346,18 @@ impl DocumentTask {
     /// Applies an input and queues what it asks for. What touches the store is left for
     /// `carry_out`.
     fn handle(&mut self, input: Input) {
+        self.advance(|document, now, effects| document.handle(now, input, effects));
+    }
+
+    /// Has the document take a step, and queues what it asks for.
+    fn advance<T>(
+        &mut self,
+        step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
+    ) -> T {
         let now = self.hub.clock.now();
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
-        self.document.handle(now, input, &mut effects);
+        let stepped = step(&mut self.document, now, &mut effects);
         let mut overflowed = Vec::new();
         for effect in effects.drain(..) {
             match effect {
@@ -401,6 +396,7 @@ impl DocumentTask {
             METRICS.hit(Limit::OutboxBytes);
             self.handle(Input::Overflowed { session });
         }
+        stepped
     }
 
     fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {

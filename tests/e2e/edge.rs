@@ -17,12 +17,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use yrs::{ReadTxn, StateVector, Text, Transact};
 
 use crate::metrics::Scrape;
+
+type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 const NAME: &str = "edge";
 
@@ -204,20 +206,10 @@ async fn edge_9_whose_questions_are_expensive_is_slowed_and_a_neighbour_is_not()
     // A fifth of a second of work at once.
     let server = start(&folder, "[limits]\nhandling_ms_per_second = 20\n");
     let url = server.url(NAME, &token(NAME, Access::Write));
-    // Letters in reverse: each is a block of its own, and an answer encodes all of them.
-    let mut author = Client::join_v1(&url).await;
-    {
-        let mut txn = author.doc.transact_mut();
-        (0..60_000).for_each(|_| author.text.insert(&mut txn, 0, "x"));
-    }
-    let update = author.doc.transact().encode_diff_v1(&StateVector::default());
-    author.send(sync_frame(2, &update)).await;
-    author.sent += 1;
-    author.until("saved", |author| author.saved == author.sent).await;
+    let author = write_in_reverse(&url).await;
     let mut neighbour = Client::join_v1(&url).await;
     let answered = Arc::new(AtomicUsize::new(0));
-    let asker = ask(url, author.doc.client_id().get(), QUESTIONS, Arc::clone(&answered));
-    let asker = tokio::spawn(asker);
+    let asker = tokio::spawn(count(ask(url, author, QUESTIONS).await, Arc::clone(&answered)));
     for _ in 0..QUESTIONS {
         neighbour.splice(0, 0, "n").await;
         neighbour.until("saved", |neighbour| neighbour.saved == neighbour.sent).await;
@@ -228,24 +220,63 @@ async fn edge_9_whose_questions_are_expensive_is_slowed_and_a_neighbour_is_not()
     asker.abort();
 }
 
-/// Asks for what comes after each of some clocks of a client, all at once, and counts the answers.
-async fn ask(url: String, client: u64, questions: usize, answered: Arc<AtomicUsize>) {
-    let (mut sink, mut stream) = connect_async(url).await.unwrap().0.split();
-    let asking = async {
-        for clock in 1..=questions {
-            let mut question = vec![1];
-            write_var_uint(&mut question, client);
-            write_var_uint(&mut question, clock as u64);
-            sink.send(Message::Binary(sync_frame(0, &question))).await.unwrap();
-        }
-    };
-    let counting = async {
-        while let Some(Ok(message)) = stream.next().await {
-            let is_answer = message.is_binary() && message.into_data().starts_with(&[0, 1]);
-            answered.fetch_add(usize::from(is_answer), Ordering::Relaxed);
-        }
-    };
-    tokio::join!(asking, counting);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_9_who_asks_much_while_the_document_loads_is_not_answered_all_at_once() {
+    const QUESTIONS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, "");
+    let author = write_in_reverse(&server.url(NAME, &token(NAME, Access::Write))).await;
+    drop(server);
+    let server = start(&folder, "[limits]\nhandling_ms_per_second = 20\n");
+    let url = server.url(NAME, &token(NAME, Access::Write));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let asker = ask(url.clone(), author, QUESTIONS).await;
+    let asker = tokio::spawn(count(asker, Arc::clone(&answered)));
+    let mut neighbour = Client::join_v1(&url).await;
+    for _ in 0..10 {
+        neighbour.splice(0, 0, "n").await;
+        neighbour.until("saved", |neighbour| neighbour.saved == neighbour.sent).await;
+    }
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(answered < QUESTIONS / 2, "{answered} of {QUESTIONS} were answered");
+    Scrape::until(&server, "a limit", |now| now.limit("handling_ms_per_second") >= 1.0).await;
+    asker.abort();
+}
+
+/// Stores letters in reverse: each is a block of its own, and an answer encodes all of them. Returns
+/// whose they are.
+async fn write_in_reverse(url: &str) -> u64 {
+    let mut author = Client::join_v1(url).await;
+    {
+        let mut txn = author.doc.transact_mut();
+        (0..60_000).for_each(|_| author.text.insert(&mut txn, 0, "x"));
+    }
+    let update = author.doc.transact().encode_diff_v1(&StateVector::default());
+    author.send(sync_frame(2, &update)).await;
+    author.sent += 1;
+    author.until("saved", |author| author.saved == author.sent).await;
+    author.doc.client_id().get()
+}
+
+/// Asks for what comes after each of some clocks of a client, all at once.
+async fn ask(url: String, client: u64, questions: usize) -> Stream {
+    let mut stream = connect_async(url).await.unwrap().0;
+    for clock in 1..=questions {
+        let mut question = vec![1];
+        write_var_uint(&mut question, client);
+        write_var_uint(&mut question, clock as u64);
+        stream.feed(Message::Binary(sync_frame(0, &question))).await.unwrap();
+    }
+    stream.flush().await.unwrap();
+    stream
+}
+
+/// Counts the answers.
+async fn count(mut stream: Stream, answered: Arc<AtomicUsize>) {
+    while let Some(Ok(message)) = stream.next().await {
+        let is_answer = message.is_binary() && message.into_data().starts_with(&[0, 1]);
+        answered.fetch_add(usize::from(is_answer), Ordering::Relaxed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,7 +159,9 @@ impl World {
     pub(crate) fn handle(&mut self, input: Input) {
         let Some(document) = &mut self.server.document else { return };
         let mut effects = Vec::new();
-        document.handle(Timestamp::from_unix_ms(self.now), input, &mut effects);
+        let now = Timestamp::from_unix_ms(self.now);
+        document.handle(now, input, &mut effects);
+        while document.answer_next(now, &mut effects).is_some() {}
         let mut overflowed = Vec::new();
         let mut store_failed = false;
         for effect in effects {

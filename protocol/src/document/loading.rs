@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// What arrived, in order.
-    pub(crate) fn into_arrivals(self) -> impl Iterator<Item = (SessionId, Arrival)> {
-        self.queue.into_iter()
+    pub(crate) fn into_arrivals(self) -> VecDeque<(SessionId, Arrival)> {
+        self.queue
     }
 }

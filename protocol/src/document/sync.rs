@@ -25,7 +25,7 @@ pub(crate) enum Origin {
 }
 
 impl Document {
-    /// The stored log is here: answer everything that waited, in order.
+    /// The stored log is here: what waited for it can be answered.
     pub(super) fn loaded(&mut self, mut loaded: LoadedDocument, turn: &mut Turn<'_>) {
         let Phase::Loading(waiting) = &mut self.phase else { return };
         let waiting = std::mem::take(waiting);
@@ -47,12 +47,15 @@ impl Document {
         self.log = Log::loaded(&loaded);
         self.phase = Phase::Ready(loaded.replica);
         self.ask_owed(turn);
-        for (session, arrival) in waiting.into_arrivals() {
-            match arrival {
-                Arrival::Joined => self.greet(session, turn),
-                Arrival::Message(message) => self.received(session, message, turn),
-                Arrival::Drained => self.catch_up(session, turn),
-            }
+        self.arrivals = waiting.into_arrivals();
+    }
+
+    /// Answers one that waited. If the document has failed meanwhile, it waits again.
+    pub(super) fn arrived(&mut self, session: SessionId, arrival: Arrival, turn: &mut Turn<'_>) {
+        match arrival {
+            Arrival::Joined => self.greet(session, turn),
+            Arrival::Message(message) => self.received(session, message, turn),
+            Arrival::Drained => self.catch_up(session, turn),
         }
     }
 

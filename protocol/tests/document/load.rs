@@ -1,6 +1,6 @@
-use syncline_protocol::document::{Effect, Input};
+use syncline_protocol::document::{Effect, Input, LoadedDocument};
 use syncline_protocol::wire::Dialect;
-use syncline_protocol::{Access, CloseCode, Limit};
+use syncline_protocol::{Access, CloseCode, Limit, SessionId};
 
 use crate::scene::{Got, Person, Scene, limits, poison};
 
@@ -29,6 +29,24 @@ fn load_2_what_arrives_early_is_answered_in_order() {
     let nothing = || Got::Answer([0, 0][..].into());
     assert_eq!(scene.got_sync(1), [Got::Question, nothing(), Got::Update(update)]);
     assert_eq!(scene.got_sync(2), [Got::Question, nothing()]);
+}
+
+#[test]
+fn load_2_who_waited_is_answered_one_by_one() {
+    let mut scene = Scene::new(limits());
+    scene.writer(1);
+    scene.ask(1);
+    scene.writer(2);
+    scene.ask(2);
+    let (document, effects) = (&mut scene.document, &mut scene.effects);
+    let load = || LoadedDocument::decode(&scene.log, &scene.limits).unwrap();
+    document.handle(scene.now, Input::Loaded(Box::new(load())), effects);
+    let mut next = || document.answer_next(scene.now, effects).map(SessionId::get);
+    assert_eq!([next(), next(), next()], [Some(1), Some(1), Some(2)]);
+    assert_eq!(scene.got_sync(2), [Got::Question], "not answered yet");
+    // Whatever comes next comes after it.
+    scene.document.handle(scene.now, Input::Deadline, &mut scene.effects);
+    assert_eq!(scene.got_sync(2), [Got::Question, Got::Answer([0, 0][..].into())]);
 }
 
 #[test]

@@ -104,6 +104,7 @@ impl Scene {
     pub(crate) fn handle(&mut self, input: Input) {
         let before = self.effects.len();
         self.document.handle(self.now, input, &mut self.effects);
+        while self.document.answer_next(self.now, &mut self.effects).is_some() {}
         for effect in &self.effects[before..] {
             if let Effect::Append { sequence, update, .. } = effect {
                 assert_eq!(*sequence, self.log.last().next());

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::FutureExt;
 use syncline_protocol::Snapshot;
-use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
+use syncline_protocol::document::{CheckOutcome, Document, Input, SnapshotOutcome};
 use syncline_protocol::gate::StateVector;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tracing::error;
+use tracing::{debug, error};
 
-use crate::document_task::DocumentTask;
+use crate::document_task::{DocumentTask, Event};
 use crate::hub::Hub;
+use crate::in_flight::first_sync;
 use crate::metrics::METRICS;
 use crate::metrics::labels::{Compared, Outcome};
-use crate::stored_document::{self, Opened};
+use crate::stored_document::{self, Opened, Watch};
 
 /// How often a document in quarantine looks whether it has been released.
 const RELEASE_POLL: Duration = Duration::from_secs(2);
@@ -71,6 +73,46 @@ impl DocumentTask {
         work: impl FnOnce() -> Opened + Send + 'static,
     ) -> JoinHandle<Opened> {
         self.hub.tasks.spawn(in_background(Arc::clone(&self.hub), on_failure, work))
+    }
+
+    /// A load, snapshot or comparison has ended.
+    pub(super) fn opened(&mut self, opened: Opened) {
+        if let Input::Compared(outcome) = opened.input
+            && let Some(check) = self.check.take()
+            && check.send(outcome).is_err()
+        {
+            debug!(document = %self.name, "The sampler has gone on without an answer.");
+        }
+        if let Input::Loaded(_) = opened.input {
+            // What they sent waits inside, and would be handled now.
+            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.outbox.is_closed());
+            for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
+                self.regranted(session);
+            }
+            self.watch = opened.watch;
+            if self.watch == Watch::Release {
+                self.await_event(self.released().map(|()| Event::Released));
+            }
+        }
+        let hub = Arc::clone(&self.hub);
+        // Applies what arrived meanwhile, the first syncs of sessions among it.
+        let mark = matches!(opened.input, Input::Loaded(_))
+            .then(|| hub.trouble.mark(&self.name, &first_sync("", &[])));
+        self.handle(opened.input);
+        self.answer_waiting();
+        drop(mark);
+    }
+
+    /// Answers those who waited for a load, each on its own account.
+    fn answer_waiting(&mut self) {
+        loop {
+            let begun = Instant::now();
+            let Some(session) = self.advance(Document::answer_next) else { break };
+            self.charge(session, begun.elapsed());
+        }
+        if self.document.known().is_some() {
+            self.turns.clear();
+        }
     }
 
     /// Ends when an operator has released the document.
