@@ -243,6 +243,30 @@ async fn store_22_a_full_queue_makes_callers_wait() {
 }
 
 #[tokio::test]
+async fn store_22_who_is_next_and_busy_holds_nobody_up() {
+    let limits = WriterLimits { queue_len: 1, ..WriterLimits::DEFAULT };
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), limits);
+    let (progress, mut durable) = Progress::new(Sequence::ZERO);
+    store.hold(true);
+    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
+    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
+    // Polled once, and then not any more.
+    let mut busy = Box::pin(writer.append(record("a", 3), Urgency::Awaited, &progress));
+    assert!(futures_util::poll!(&mut busy).is_pending());
+    let (other, mut other_durable) = Progress::new(Sequence::ZERO);
+    let mut next = Box::pin(writer.append(record("b", 1), Urgency::Awaited, &other));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    store.hold(false);
+    within(next).await.unwrap();
+    reach(&mut other_durable, &Durable::Through(Sequence::new(1))).await;
+    reach(&mut durable, &Durable::Through(Sequence::new(3))).await;
+    busy.await.unwrap();
+    thread.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
     let store = Arc::new(Faulty::default());
     let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);

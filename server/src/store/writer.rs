@@ -11,12 +11,11 @@ mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 pub use self::progress::{Durable, Progress, ProgressReceiver};
@@ -121,11 +120,6 @@ pub struct WriterThread {
 #[derive(Debug)]
 struct Inlet {
     queue: Arc<Queue>,
-    /// Whoever finds the queue full waits here for a turn, so that a long record is not passed by
-    /// short ones for ever.
-    line: Mutex<()>,
-    /// How many are in the line.
-    waiting: AtomicUsize,
 }
 
 impl Drop for Inlet {
@@ -146,11 +140,7 @@ impl StoreWriter {
             ..limits
         };
         let queue = Arc::new(Queue::new(limits));
-        let inlet = Arc::new(Inlet {
-            queue: Arc::clone(&queue),
-            line: Mutex::new(()),
-            waiting: AtomicUsize::new(0),
-        });
+        let inlet = Arc::new(Inlet { queue: Arc::clone(&queue) });
         let (end, ended) = oneshot::channel::<()>();
         let initial = match store.health() {
             Health::Writable => StoreState::Writable,
@@ -189,9 +179,6 @@ impl StoreWriter {
         urgency: Urgency,
         progress: &Progress,
     ) -> Result<(), TryAppendError> {
-        if self.inlet.waiting.load(Ordering::Acquire) > 0 {
-            return Err(TryAppendError::Full(record));
-        }
         let queued = Queued { record, progress: progress.clone(), urgency };
         self.inlet.queue.push(queued).map_err(|error| match error {
             PushError::Full(queued) => TryAppendError::Full(queued.record),
@@ -215,20 +202,8 @@ impl StoreWriter {
             Err(TryAppendError::Stopped(stopped)) => return Err(stopped),
             Ok(()) => return Ok(()),
         };
-        let Inlet { queue, line, waiting } = &*self.inlet;
-        let _place = PlaceInLine::new(waiting);
-        let _turn = line.lock().await;
-        let mut queued = Queued { record, progress: progress.clone(), urgency };
-        loop {
-            // Before the attempt, so that room made after it is noticed.
-            let room = queue.room();
-            queued = match queue.push(queued) {
-                Ok(()) => return Ok(()),
-                Err(PushError::Full(queued)) => queued,
-                Err(PushError::Closed) => return Err(WriterStopped),
-            };
-            room.await;
-        }
+        let queued = Queued { record, progress: progress.clone(), urgency };
+        self.inlet.queue.stand_in_line(queued).await.map_err(|_| WriterStopped)
     }
 
     /// How much waits. Does not wait itself.
@@ -264,22 +239,6 @@ fn cost(record: &Record) -> usize {
     record.update.len() + record.author.len() + record.document.as_str().len() + 64
 }
 
-/// One more in the line, for as long as it lives.
-struct PlaceInLine<'a>(&'a AtomicUsize);
-
-impl<'a> PlaceInLine<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::AcqRel);
-        Self(waiting)
-    }
-}
-
-impl Drop for PlaceInLine<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 struct Work {
     store: Arc<dyn Store>,
     queue: Arc<Queue>,
@@ -298,6 +257,16 @@ struct Batch {
     kib: u64,
 }
 
+impl Drop for Work {
+    /// Whatever ends the thread before its time, nobody must go on as if there were one.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.enter(StoreState::Failed("the thread that stores updates panicked".to_owned()));
+            self.queue.close();
+        }
+    }
+}
+
 impl Work {
     fn run(mut self) -> Result<(), Unstored> {
         if matches!(*self.state.borrow(), StoreState::Stalled(_)) {
@@ -309,7 +278,7 @@ impl Work {
             self.store(batch);
             self.queue.release(kib);
         }
-        self.lost.map_or(Ok(()), Err)
+        self.lost.take().map_or(Ok(()), Err)
     }
 
     /// Stores a batch. Waits for room, unless the thread has to stop.
@@ -421,5 +390,26 @@ fn chain(error: &AppendError) -> String {
         | AppendError::Stalled { .. }
         | AppendError::OutOfOrder { .. }
         | AppendError::TooLarge { .. } => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[test]
+    fn store_21_a_thread_that_panics_leaves_a_store_that_has_failed() {
+        let queue = Arc::new(Queue::new(WriterLimits::DEFAULT));
+        let (state, states) = watch::channel(StoreState::Writable);
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let work = Work { store, queue: Arc::clone(&queue), state, lost: None };
+        let ended = thread::spawn(move || {
+            let _work = work;
+            panic!("told to");
+        });
+        assert!(ended.join().is_err());
+        assert!(queue.is_closed());
+        assert!(matches!(&*states.borrow(), StoreState::Failed(_)));
     }
 }

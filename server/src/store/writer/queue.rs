@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
+use tokio::sync::oneshot;
 
 use super::{Batch, Progress, Urgency, Waiting, WriterLimits, cost};
 use crate::store::Record;
@@ -26,10 +25,17 @@ pub(super) struct Queued {
 /// Why something was not queued.
 #[derive(Debug)]
 pub(super) enum PushError {
-    /// There is no room for it.
+    /// There is no room for it, or others wait for that.
     Full(Queued),
     /// Nothing is taken any more.
     Closed,
+}
+
+/// A record for which there is no room, and who is told once there is.
+#[derive(Debug)]
+struct Waiter {
+    queued: Queued,
+    taken: oneshot::Sender<()>,
 }
 
 /// The queue.
@@ -38,13 +44,14 @@ pub(super) struct Queue {
     limits: WriterLimits,
     state: Mutex<State>,
     changed: Condvar,
-    /// Told when there is room again, or will be none.
-    room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Queued>,
+    /// Served in order, so that a long record is not passed by short ones for ever. Bounded by whoever
+    /// waits: a document hands over one record after the other.
+    line: VecDeque<Waiter>,
     bytes: usize,
     /// Of what waits or is being stored, at least one for each record.
     kib: u64,
@@ -68,7 +75,7 @@ enum Thread {
 
 impl Queue {
     pub(super) fn new(limits: WriterLimits) -> Self {
-        Self { limits, state: Mutex::default(), changed: Condvar::new(), room: Notify::new() }
+        Self { limits, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Puts a record in, if there is room.
@@ -77,19 +84,10 @@ impl Queue {
         if state.is_closed {
             return Err(PushError::Closed);
         }
-        let (kib, kib_max) = (self.kib(&queued), u64::from(self.limits.queue_kib));
-        if state.waiting.len() >= self.limits.queue_len || state.kib + kib > kib_max {
+        if !state.line.is_empty() || !state.has_room(&queued, &self.limits) {
             return Err(PushError::Full(queued));
         }
-        let gathers_until = match queued.urgency {
-            Urgency::Awaited => Instant::now(),
-            Urgency::Unwatched => state.due.unwrap_or_else(|| Instant::now() + GATHER),
-        };
-        let is_sooner = state.due.is_none_or(|due| gathers_until < due);
-        state.due = Some(state.due.map_or(gathers_until, |due| due.min(gathers_until)));
-        state.bytes += cost(&queued.record);
-        state.kib += kib;
-        state.waiting.push_back(queued);
+        let is_sooner = state.add(queued, &self.limits);
         let wakes = match state.thread {
             Thread::Busy => false,
             Thread::Idle => true,
@@ -102,28 +100,32 @@ impl Queue {
         Ok(())
     }
 
+    /// Puts a record in the line for room. Told once it is in the queue, which it is left out of if
+    /// nobody listens any more; the sender is gone if nothing is taken any more.
+    pub(super) fn stand_in_line(&self, queued: Queued) -> oneshot::Receiver<()> {
+        let (taken, told) = oneshot::channel();
+        let mut state = self.state();
+        if !state.is_closed {
+            state.line.push_back(Waiter { queued, taken });
+            // There may be room since it was refused.
+            state.admit(&self.limits);
+            drop(state);
+            self.changed.notify_all();
+        }
+        told
+    }
+
     /// What waits.
     pub(super) fn waiting(&self) -> Waiting {
         let state = self.state();
         Waiting { records: state.waiting.len() as u64, bytes: state.kib * 1024 }
     }
 
-    /// Completes when there may be room, or none any more; also if that happens before it is
-    /// awaited.
-    pub(super) fn room(&self) -> Notified<'_> {
-        self.room.notified()
-    }
-
-    /// What a record takes of the room. One that is longer than all of it waits until it is alone.
-    fn kib(&self, queued: &Queued) -> u64 {
-        let kib = cost(&queued.record).div_ceil(1024) as u64;
-        kib.clamp(1, u64::from(self.limits.queue_kib))
-    }
-
     /// A batch is stored, or given up.
     pub(super) fn release(&self, kib: u64) {
-        self.state().kib -= kib;
-        self.room.notify_waiters();
+        let mut state = self.state();
+        state.kib -= kib;
+        state.admit(&self.limits);
     }
 
     /// Waits for records and moves as many as fit into a batch. None once it is closed and empty.
@@ -152,22 +154,23 @@ impl Queue {
             && let Some(queued) = state.waiting.pop_front()
         {
             state.bytes -= cost(&queued.record);
-            batch.kib += self.kib(&queued);
+            batch.kib += limits.kib(&queued.record);
             batch.push(queued);
         }
         if state.waiting.is_empty() {
             state.due = None;
         }
-        drop(state);
-        self.room.notify_waiters();
+        state.admit(limits);
         Some(batch)
     }
 
     /// Takes no more, and has the thread come for what is there at once.
     pub(super) fn close(&self) {
-        self.state().is_closed = true;
+        let mut state = self.state();
+        state.is_closed = true;
+        state.line.clear();
+        drop(state);
         self.changed.notify_all();
-        self.room.notify_waiters();
     }
 
     /// Whether nothing is taken any more.
@@ -188,8 +191,49 @@ impl Queue {
     }
 }
 
+impl WriterLimits {
+    /// What a record takes of the room. One that is longer than all of it waits until it is alone.
+    fn kib(&self, record: &Record) -> u64 {
+        let kib = cost(record).div_ceil(1024) as u64;
+        kib.clamp(1, u64::from(self.queue_kib))
+    }
+}
+
 impl State {
+    /// Whether there is enough for a batch.
     fn is_full(&self, limits: &WriterLimits) -> bool {
         self.waiting.len() >= limits.batch_len || self.bytes >= limits.batch_bytes
+    }
+
+    fn has_room(&self, queued: &Queued, limits: &WriterLimits) -> bool {
+        let kib = self.kib + limits.kib(&queued.record);
+        self.waiting.len() < limits.queue_len && kib <= u64::from(limits.queue_kib)
+    }
+
+    /// Adds a record. Whether the thread has to begin sooner than it was to.
+    fn add(&mut self, queued: Queued, limits: &WriterLimits) -> bool {
+        let due = match queued.urgency {
+            Urgency::Awaited => Instant::now(),
+            Urgency::Unwatched => self.due.unwrap_or_else(|| Instant::now() + GATHER),
+        };
+        let is_sooner = self.due.is_none_or(|known| due < known);
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+        self.bytes += cost(&queued.record);
+        self.kib += limits.kib(&queued.record);
+        self.waiting.push_back(queued);
+        is_sooner
+    }
+
+    /// Takes in whoever is next in the line, as far as there is room.
+    fn admit(&mut self, limits: &WriterLimits) {
+        while let Some(next) = self.line.front()
+            && (next.taken.is_closed() || self.has_room(&next.queued, limits))
+            && let Some(Waiter { queued, taken }) = self.line.pop_front()
+        {
+            // Whoever has gone meanwhile does not want it stored.
+            if taken.send(()).is_ok() {
+                self.add(queued, limits);
+            }
+        }
     }
 }
