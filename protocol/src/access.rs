@@ -87,9 +87,43 @@ impl Grant {
         self.presence != PresenceRight::None
     }
 
+    /// Whether something that `before` allowed is not allowed any more.
+    #[must_use]
+    pub fn is_narrower_than(&self, before: &Self) -> bool {
+        self.access < before.access
+            || (before.may_see() && !self.may_see())
+            || (before.may_be_seen() && !self.may_be_seen())
+    }
+
     /// When nothing may be done any more.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
         self.expires_at + LEEWAY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(access: Access, presence: PresenceRight) -> Grant {
+        let expires_at = Timestamp::from_unix_ms(0);
+        Grant { access, presence, identity: Arc::default(), expires_at }
+    }
+
+    #[test]
+    fn audit_1_less_of_either_right_is_less() {
+        use PresenceRight::{Hidden, None, Visible};
+        let before = grant(Access::Write, Hidden);
+        for (access, presence, is_narrower) in [
+            (Access::Write, Hidden, false),
+            (Access::Admin, Visible, false),
+            (Access::Read, Visible, true),
+            (Access::Admin, None, true),
+        ] {
+            let after = grant(access, presence);
+            assert_eq!(after.is_narrower_than(&before), is_narrower, "{after:?}");
+        }
+        assert!(before.is_narrower_than(&grant(Access::Write, Visible)), "it is not seen any more");
     }
 }

@@ -340,7 +340,7 @@ impl Connection {
             return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
         }
         let context = &self.context;
-        let before = self.live.grant().access;
+        let mut is_less = false;
         let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
             self.live.change(|held| {
                 if next.grant.identity.sub != held.grant.identity.sub {
@@ -348,13 +348,14 @@ impl Connection {
                     return Err(Close::new(CloseCode::TokenInvalid, text));
                 }
                 // Asked again: an order to revoke may have come since, and have found the old one.
-                context.revoked.limit(&self.live.arrival.document, next)
+                let next = context.revoked.limit(&self.live.arrival.document, next)?;
+                is_less = next.grant.is_narrower_than(&held.grant);
+                Ok(next)
             })
         });
         match renewed {
             Ok(grant) => {
                 self.renewal.granted(&grant, &context.hub.clock);
-                let is_less = grant.access < before;
                 let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
                 context.audit.record(|| self.live.entry(event));
                 let mail = Mail::Regranted { session: self.live.session, done: None };

@@ -51,7 +51,7 @@ fn misleads(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         )
 }
 
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn audit_3_names_are_escaped_and_cut() {
-        let name = "a\"}\n{\"event\":\"\u{9b}2J\u{202e}\u{2028}\u{7f}Å";
+        let name = "a\"}\n{\"event\":\"\u{9b}2J\u{202e}\u{2028}\u{7f}\u{61c}Å";
         let mut lines = String::new();
         write(&Entry::new(Event::SessionOpened).sub(Some(name)), &mut lines);
         assert_eq!(lines.matches('\n').count(), 1, "{lines}");
-        assert!(lines.ends_with("\\u009b2J\\u202e\\u2028\\u007fÅ\"}\n"), "{lines}");
+        assert!(lines.ends_with("\\u009b2J\\u202e\\u2028\\u007f\\u061cÅ\"}\n"), "{lines}");
         let read: serde_json::Value = serde_json::from_str(&lines).unwrap();
         assert_eq!(read["sub"], name);
         for long in ["x".repeat(256), "é".repeat(200)] {

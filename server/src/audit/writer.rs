@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,41 +25,31 @@ const REFUSALS: u32 = 100;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What the log is written to.
+/// What the log is written to: a file of that name, or standard output, past its buffer.
 #[derive(Debug)]
-pub(super) enum Target {
-    File { path: PathBuf, file: File },
-    Output,
+pub(super) struct Target {
+    path: Option<PathBuf>,
+    file: File,
 }
 
 impl Target {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         if path.as_os_str() == "-" {
-            return Ok(Self::Output);
+            let file = io::stdout().as_fd().try_clone_to_owned()?.into();
+            return Ok(Self { path: None, file });
         }
+        // One that is there keeps its mode: somebody may have let a collector read it.
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self::File { path: path.to_owned(), file })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::File { file, .. } => file.write(bytes),
-            Self::Output => {
-                let mut out = io::stdout().lock();
-                out.write_all(bytes)?;
-                out.flush()?;
-                Ok(bytes.len())
-            }
-        }
+        Ok(Self { path: Some(path.to_owned()), file })
     }
 
     /// Opens the file of that name again. Whether it is another one.
     fn reopen(&mut self) -> io::Result<bool> {
-        let Self::File { path, file } = self else { return Ok(false) };
-        let Self::File { file: new, .. } = Self::open(path)? else { return Ok(false) };
+        let Some(path) = &self.path else { return Ok(false) };
+        let new = Self::open(path)?.file;
         let identity = |file: &File| file.metadata().map(|it| (it.dev(), it.ino()));
-        let is_other = identity(&new)? != identity(file)?;
-        *file = new;
+        let is_other = identity(&new)? != identity(&self.file)?;
+        self.file = new;
         Ok(is_other)
     }
 }
@@ -192,6 +183,19 @@ impl Shared {
         })
     }
 
+    /// Nothing is written any more: neither so many lines, nor what waits.
+    fn end(&self, unwritten: u64) {
+        let mut state = self.state();
+        state.phase = Phase::Ended;
+        let lost = unwritten + std::mem::take(&mut state.waiting).len() as u64;
+        drop(state);
+        if lost > 0 {
+            METRICS.audit_lost.add(lost);
+            error!(lost, "The server stops, and these events are not in the audit log.");
+        }
+        self.changed.notify_all();
+    }
+
     /// Waits before something is tried again. Whether it is too late for that.
     fn wait_stopping(&self, patience: Duration) -> bool {
         let runs = |state: &mut State| state.phase == Phase::Running;
@@ -231,26 +235,25 @@ impl Writer {
             }
             let lost = (batch.lost > 0).then(|| Entry::new(Event::EventsLost).count(batch.lost));
             let mut lines = String::new();
-            let mut count = 0;
             for entry in batch.entries.iter().chain(&lost) {
                 line::write(entry, &mut lines);
-                count += 1;
             }
-            if !self.write(lines.as_bytes()) {
-                METRICS.audit_lost.add(count);
-                break;
+            if let Err(unwritten) = self.write(lines.as_bytes()) {
+                return self.shared.end(unwritten);
             }
-            METRICS.audit_lines.add(count);
+            METRICS.audit_lines.add(lines_in(lines.as_bytes()));
         }
-        self.shared.state().phase = Phase::Ended;
-        self.shared.changed.notify_all();
+        self.shared.end(0);
     }
 
-    /// Writes all of it, however long that takes; false if the server stops before.
-    fn write(&mut self, lines: &[u8]) -> bool {
+    /// Writes all of it, however long that takes.
+    ///
+    /// # Errors
+    /// If the server stops before: how many lines are left.
+    fn write(&mut self, lines: &[u8]) -> Result<(), u64> {
         let mut written = 0;
         while let Some(rest @ [_, ..]) = lines.get(written..) {
-            match self.target.write(rest) {
+            match self.target.file.write(rest) {
                 Ok(bytes @ 1..) => {
                     written += bytes;
                     if std::mem::take(&mut self.fails) {
@@ -262,7 +265,7 @@ impl Writer {
                     let nothing = || io::Error::from(io::ErrorKind::WriteZero);
                     self.failed(&outcome.err().unwrap_or_else(nothing));
                     if self.shared.wait_stopping(RETRY) {
-                        return false;
+                        return Err(lines_in(rest));
                     }
                     // In another file the line that was begun begins anew.
                     if matches!(self.target.reopen(), Ok(true)) {
@@ -272,7 +275,7 @@ impl Writer {
                 }
             }
         }
-        true
+        Ok(())
     }
 
     /// Says so once, and counts it every time.
@@ -282,6 +285,10 @@ impl Writer {
             error!(%error, "The audit log cannot be written; it is tried again, and events wait.");
         }
     }
+}
+
+fn lines_in(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[cfg(test)]
@@ -335,7 +342,7 @@ mod tests {
         assert!(!target.reopen().unwrap());
         std::fs::rename(&path, folder.path().join("audit.log.1")).unwrap();
         assert!(target.reopen().unwrap());
-        target.write(b"{}\n").unwrap();
+        target.file.write_all(b"{}\n").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
