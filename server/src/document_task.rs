@@ -146,7 +146,7 @@ impl DocumentTask {
     }
 
     async fn drive(&mut self) {
-        let mut batch = Vec::with_capacity(MAIL_BATCH);
+        let mut batch = Vec::new();
         let mut timer = Timer::default();
         self.await_store(WatchStream::new(self.hub.writer.state()));
         let draining = self.hub.draining.clone();

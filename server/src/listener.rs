@@ -91,8 +91,8 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             }
         };
         let Some(place) = context.places.for_connection() else {
-            METRICS.hit(Limit::Connections);
             let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
+            METRICS.request_refused(&close);
             refused(&context, address, &close);
             warn!(limit = context.hub.limits.connections, "Connection limit reached.");
             let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();

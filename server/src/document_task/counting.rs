@@ -41,7 +41,7 @@ impl Counting {
         self.received_bytes += message.payload_len() as u64;
     }
 
-    /// A frame was put into a session's queue.
+    /// A frame was offered to a session's queue, which may have to drop it.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.frames_sent += 1;
         self.sent_bytes += bytes as u64;

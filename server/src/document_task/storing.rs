@@ -65,6 +65,7 @@ impl DocumentTask {
     /// The store takes nothing any more.
     pub(super) fn stopped(&mut self) {
         self.unsent.clear();
+        self.counting.lost();
         self.handle(Input::PersistFailed);
     }
 

@@ -152,11 +152,11 @@ fn of_store(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> fmt:
 
 fn of_process(to: &mut Families<'_>, metrics: &Metrics, process: &Process) -> fmt::Result {
     to.counter("syncline_audit_lines", "Lines of the audit log", &metrics.audit_lines)?;
-    let help = "Events that the audit log had no room for";
+    let help = "Events that are not in the audit log";
     to.counter("syncline_audit_lost", help, &metrics.audit_lost)?;
     let help = "Attempts to write the audit log that failed";
     to.counter("syncline_audit_failures", help, &metrics.audit_failures)?;
-    to.counter("syncline_panics", "Panics, all of them caught", &metrics.panics)?;
+    to.counter("syncline_panics", "Panics", &metrics.panics)?;
     let help = "Time that processors spent, of users and of the system";
     to.seconds("process_cpu_seconds", help, process.cpu_seconds)?;
     to.gauge("process_open_fds", "Open descriptors", process.descriptors)?;

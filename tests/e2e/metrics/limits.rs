@@ -85,6 +85,8 @@ async fn metric_2_limits_on_connections_are_counted() {
     let server = start(&folder, "[limits]\nconnections = 2\n");
     until_turned_away(&server, 2).await;
     hit(&server, "connections").await;
+    let refused = "syncline_requests_refused_total{word=\"overloaded\"}";
+    Scrape::until(&server, "a refusal", |now| now.get(refused) >= 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
