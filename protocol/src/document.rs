@@ -312,6 +312,7 @@ impl Document {
         for (&id, session) in &mut self.sessions {
             if session.is_unheard() && now - session.joined_at >= TELL_AFTER {
                 session.telling = Telling::Due;
+                self.presence.owes = true;
             }
             if session.repeat_since.is_some() && session.lagging_since.is_none() {
                 repeats.push(id);
@@ -322,7 +323,7 @@ impl Document {
                 silent.push(id);
             }
         }
-        if self.sessions.values().any(Session::is_due) && self.presence.freshen(now) {
+        if self.presence.owes && self.presence.freshen(now) {
             self.tell_due(turn);
         }
         for id in repeats {
@@ -442,14 +443,15 @@ impl Document {
         }
     }
 
+    /// Sets the next tick. Everybody is looked at only if that could bring it forward.
     fn schedule(&mut self, now: Timestamp) {
-        let pending = self.sessions.values().any(Session::waits_for_time);
-        let at = if self.presence.is_pending()
-            || (pending && self.sessions.values().any(Session::is_due))
-        {
+        let tick = now + TICK;
+        let at = if self.presence.is_pending() {
             Presence::next_tick(now)
-        } else if pending {
-            now + TICK
+        } else if self.tick_at.is_some_and(|at| at <= tick) {
+            return;
+        } else if self.sessions.values().any(Session::waits_for_time) {
+            tick
         } else if self.presence.is_empty() {
             return;
         } else {

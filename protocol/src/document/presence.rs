@@ -52,6 +52,8 @@ pub(crate) struct Presence {
     pending: BTreeSet<ClientId>,
     /// The tick in which every state was last given a fresh clock for newcomers.
     freshened_at: u32,
+    /// Whether somebody waits for the next tick to be told who is here.
+    pub(crate) owes: bool,
 }
 
 #[derive(Debug)]
@@ -193,7 +195,7 @@ impl Presence {
 
     /// Whether something waits for the next tick.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.pending.is_empty()
+        self.owes || !self.pending.is_empty()
     }
 
     /// Whether `session` speaks for a client.

@@ -60,6 +60,7 @@ impl Document {
             return;
         }
         session.telling = Telling::Due;
+        self.presence.owes = true;
         if self.presence.freshen(turn.now) {
             self.tell_due(turn);
         }
@@ -67,6 +68,7 @@ impl Document {
 
     /// Tells everybody whose turn it is.
     pub(super) fn tell_due(&mut self, turn: &mut Turn<'_>) {
+        self.presence.owes = false;
         for (&id, session) in &mut self.sessions {
             if session.is_due() {
                 session.telling = Telling::Told;
