@@ -234,14 +234,19 @@ impl DocumentTask {
 
     /// Writes what is queued, unless it is to wait for more.
     fn flush_in_time(&mut self) {
-        if !self.unflushed.is_empty() && self.pace.wait_until(Instant::now()).is_none() {
+        if self.unflushed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.pace.queued(now);
+        if self.pace.wait_until(now).is_none() {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
         self.unflushed.drain(..).for_each(|outbox| outbox.flush());
-        self.pace.flushed(Instant::now());
+        self.pace.flushed();
     }
 
     fn deliver(&mut self, mail: Mail) {

@@ -17,15 +17,16 @@ const BUSY: u32 = 30;
 /// The span in which speakers are counted.
 const SPAN: Duration = Duration::from_millis(100);
 
-/// Between two writes to the sockets of a crowded document. Sixty people who type make a frame
+/// How long the first frame for a crowded document waits for others. Sixty people who type make one
 /// every 2 ms for each of them; a person notices nothing below ten times that. The runtime's timer
-/// and the system's wait are both rounded up to a millisecond, so it becomes 3.8 ms at most.
-const INTERVAL: Duration = Duration::from_micros(1_800);
+/// and the system's wait are both rounded up to a millisecond, so it becomes 4 ms at most.
+const GATHER: Duration = Duration::from_micros(2_000);
 
 /// Tells whether frames have to wait.
 #[derive(Debug)]
 pub(super) struct Pace {
-    flushed_at: Instant,
+    /// Since when frames wait.
+    queued_at: Option<Instant>,
     span_began: Instant,
     speakers: Vec<SessionId>,
     messages: u32,
@@ -35,7 +36,7 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            flushed_at: now,
+            queued_at: None,
             span_began: now,
             speakers: Vec::new(),
             messages: 0,
@@ -58,15 +59,20 @@ impl Pace {
         }
     }
 
-    /// When frames that are queued by now are to be written; None: at once.
+    /// Frames are queued.
+    pub(super) fn queued(&mut self, now: Instant) {
+        self.queued_at.get_or_insert(now);
+    }
+
+    /// Until when the frames that are queued are to wait; None: not any more.
     pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
-        let at = self.flushed_at + INTERVAL;
+        let at = self.queued_at? + GATHER;
         (at > now && (self.was_crowded || self.is_crowded())).then_some(at)
     }
 
     /// Everything has been written.
-    pub(super) fn flushed(&mut self, now: Instant) {
-        self.flushed_at = now;
+    pub(super) fn flushed(&mut self) {
+        self.queued_at = None;
     }
 
     fn is_crowded(&self) -> bool {
@@ -85,18 +91,24 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         for ms in 0..1_000 {
-            pace.heard(start + ms * MS, SessionId::new(u64::from(ms % 2)));
-            assert_eq!(pace.wait_until(start + ms * MS), None, "{ms}");
-            pace.flushed(start + ms * MS);
+            let now = start + ms * MS;
+            pace.heard(now, SessionId::new(u64::from(ms % 2)));
+            pace.queued(now);
+            assert_eq!(pace.wait_until(now), None, "{ms}");
+            pace.flushed();
         }
         let crowded = start + 1_000 * MS;
+        pace.queued(crowded);
         for message in 0..u64::from(BUSY) {
-            assert_eq!(pace.wait_until(crowded + MS), None, "{message} messages are no crowd");
+            assert_eq!(pace.wait_until(crowded), None, "{message} messages are no crowd");
             pace.heard(crowded, SessionId::new(message % 3));
         }
-        pace.flushed(crowded);
-        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + INTERVAL));
-        assert_eq!(pace.wait_until(crowded + INTERVAL), None);
+        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + GATHER));
+        pace.queued(crowded + MS);
+        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + GATHER), "the first one counts");
+        assert_eq!(pace.wait_until(crowded + GATHER), None);
+        pace.flushed();
+        assert_eq!(pace.wait_until(crowded), None, "nothing is queued");
     }
 
     #[test]
@@ -108,11 +120,12 @@ mod tests {
         }
         let next = start + SPAN;
         pace.heard(next, SessionId::new(0));
-        pace.flushed(next);
-        assert!(pace.wait_until(next + MS).is_some(), "it was crowded a moment ago");
+        pace.queued(next);
+        assert!(pace.wait_until(next).is_some(), "it was crowded a moment ago");
+        pace.flushed();
         let later = next + SPAN;
         pace.heard(later, SessionId::new(0));
-        pace.flushed(later);
-        assert!(pace.wait_until(later + MS).is_none());
+        pace.queued(later);
+        assert!(pace.wait_until(later).is_none());
     }
 }
