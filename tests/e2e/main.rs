@@ -28,3 +28,5 @@ mod slow;
 mod strangers;
 mod tokens;
 mod tools;
+mod wire_attacks;
+mod wire_cuts;

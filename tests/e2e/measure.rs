@@ -121,7 +121,7 @@ fn state_bytes(client: &Client) -> usize {
     client.doc.transact().encode_diff_v1(&StateVector::default()).len()
 }
 
-fn journal_bytes(data: &Path) -> u64 {
+pub(crate) fn journal_bytes(data: &Path) -> u64 {
     let files = fs::read_dir(data.join("journal")).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }

@@ -63,7 +63,7 @@ impl Scrape {
     }
 
     #[track_caller]
-    fn get(&self, series: &str) -> f64 {
+    pub(crate) fn get(&self, series: &str) -> f64 {
         let value = self.series.get(series).copied();
         value.unwrap_or_else(|| panic!("no {series} in\n{}", self.text))
     }
@@ -98,7 +98,7 @@ fn owned((name, kind): (&str, &str)) -> (String, String) {
 }
 
 /// A server with something in its configuration file.
-fn start(folder: &tempfile::TempDir, config: &str) -> Server {
+pub(crate) fn start(folder: &tempfile::TempDir, config: &str) -> Server {
     let file = folder.path().join("syncline.toml");
     std::fs::write(&file, config).unwrap();
     let environment = [("SYNCLINE_CONFIG", file.to_str().unwrap())];

@@ -28,7 +28,7 @@ fn resident_bytes(pid: u32) -> u64 {
 }
 
 /// How many connections are open at the server's end, and how many bytes it has not read of them.
-fn held_open(server: &Server) -> (usize, u64) {
+pub(crate) fn held_open(server: &Server) -> (usize, u64) {
     let port = format!("0100007F:{:04X}", server.address().port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -14,6 +14,7 @@ pub mod door;
 pub mod jwt;
 pub mod key_host;
 pub mod lives;
+pub mod raw;
 pub mod server;
 pub mod trace;
 

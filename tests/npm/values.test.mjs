@@ -85,6 +85,42 @@ test('client_7_values', async t => {
   }
 })
 
+/** Names that mean something to JavaScript. */
+const NAMES = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype', '__defineGetter__']
+
+test('client_7_names_of_object_prototype_are_names_like_any_other', async t => {
+  const shape = () => JSON.stringify(Object.entries(Object.getOwnPropertyDescriptors(Object.prototype)).map(
+    ([name, descriptor]) => [name, Object.keys(descriptor), String(descriptor.value)]
+  ))
+  const before = shape()
+  const server = await startServer(t)
+  const writer = await join(t, server, NAME)
+  const live = await join(t, server, NAME)
+  for (const root of NAMES) {
+    for (const key of NAMES) writer.ydoc.getMap(root).set(key, `${root}/${key}`)
+  }
+  // JSON.parse makes own properties of these names.
+  const fields = JSON.parse(`{${NAMES.map(name => `"${name}":{"${name}":1}`)}}`)
+  writer.awareness.setLocalState(fields)
+  const last = NAMES.at(-1)
+  await until(() => live.ydoc.getMap(last).has(last), { within: SOON_MS, what: 'all names' })
+  const said = () => live.awareness.getStates().get(writer.id) ?? {}
+  await until(() => Object.hasOwn(said(), last), { within: SOON_MS, what: 'presence' })
+  const seen = said()
+  assert.deepEqual(Object.keys(seen), [...NAMES, 'syncline'])
+  for (const name of NAMES) assert.deepEqual(Object.getOwnPropertyDescriptor(seen, name).value, fields[name])
+  writer.end()
+  await server.restart('stop')
+  const late = await join(t, server, NAME)
+  for (const { ydoc } of [live, late]) {
+    for (const root of NAMES) {
+      const entries = [...ydoc.getMap(root).entries()].sort()
+      assert.deepEqual(entries, NAMES.map(key => [key, `${root}/${key}`]).sort())
+    }
+  }
+  assert.equal(shape(), before)
+})
+
 test('client_7_object_keys_keep_their_order', { todo: 'yrs keeps them in a hash map' }, async t => {
   const server = await startServer(t)
   const writer = await join(t, server, NAME)
