@@ -28,7 +28,7 @@ use crate::places::SessionPlaces;
 use crate::renewal::Renewal;
 use crate::server::Context;
 use crate::sessions::{Entered, LiveSession};
-use crate::socket::{Socket, refuse};
+use crate::socket::{Scattered, Socket, refuse};
 
 struct Connection {
     context: Arc<Context>,
@@ -190,6 +190,7 @@ impl Connection {
 
     fn received(&mut self, message: &Message) -> Received {
         let now = Instant::now();
+        self.socket.get_mut().heard(message);
         let handled = self.live.handling.take();
         self.paused_until = self.allowance.spend(message.len(), handled, now);
         // Who is not listened to is not silent.
@@ -330,6 +331,11 @@ fn reading_failed(error: &WsError) -> Option<Close> {
         // The peer is gone; there is nobody to tell.
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),
+        WsError::Io(error) => {
+            let scattered = error.get_ref().and_then(|error| error.downcast_ref::<Scattered>())?;
+            let limit = Limit::MessageBytes;
+            Some(Close::at_limit(limit, CloseCode::MessageTooLarge, scattered))
+        }
         WsError::Utf8(_) => {
             Some(Close::new(CloseCode::BadFrame, "a text frame arrived; this protocol is binary"))
         }

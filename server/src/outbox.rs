@@ -218,6 +218,15 @@ impl Outbox {
         Poll::Ready(())
     }
 
+    /// Has a control frame written that a later one may stand for, unless there is no room for it.
+    pub(crate) fn try_control(&self, frame: &[u8]) {
+        let mut state = self.state();
+        if state.queue.has_room_for_control() {
+            state.queue.push_control(Bytes::copy_from_slice(frame));
+            self.write(&mut state);
+        }
+    }
+
     /// Completes when every control frame is written. What the document has queued may wait on.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use syncline_protocol::Close;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -21,6 +22,12 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 
 use crate::limits::{LINGER, Limits, READ_BUFFER_BYTES};
 use crate::outbox::Outbox;
+
+/// The first byte of a pong.
+const PONG: u8 = 0x8a;
+
+/// The header of a control frame from a client: two bytes and its mask.
+const CONTROL_HEADER_BYTES: usize = 6;
 
 /// A WebSocket over an upgraded HTTP connection.
 pub(crate) type Socket = WebSocketStream<Halves>;
@@ -40,7 +47,8 @@ pub(crate) async fn accept(
         .write_buffer_size(0)
         .max_message_size(Some(message_bytes))
         .max_frame_size(Some(message_bytes));
-    let halves = Halves { reading, outbox: Arc::clone(&outbox) };
+    let unheard_max = 2 * message_bytes + READ_BUFFER_BYTES;
+    let halves = Halves { reading, outbox: Arc::clone(&outbox), unheard: 0, unheard_max };
     let already_read = read_buf.to_vec();
     let socket =
         WebSocketStream::from_partially_read(halves, already_read, Role::Server, Some(config));
@@ -69,10 +77,20 @@ async fn say_goodbye(mut socket: Socket, close: Close) {
         let io = socket.get_mut();
         drop(io.shutdown().await);
         let mut rest = [0; 1_024];
-        while matches!(io.read(&mut rest).await, Ok(1..)) {}
+        while matches!(io.reading.read(&mut rest).await, Ok(1..)) {}
     };
     // At the bound the peer is slow or hostile, and the socket is dropped either way.
     drop(timeout(LINGER, goodbye).await);
+}
+
+/// A message came in so many fragments that their headers are longer than it may be. The library
+/// counts what is in them, which may be nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "a message came in fragments of more than {max} bytes, headers included; send it as a whole"
+)]
+pub(crate) struct Scattered {
+    max: usize,
 }
 
 /// What the WebSocket library reads from and writes its control frames to.
@@ -80,6 +98,21 @@ async fn say_goodbye(mut socket: Socket, close: Close) {
 pub(crate) struct Halves {
     reading: OwnedReadHalf,
     outbox: Arc<Outbox>,
+    /// Bytes that came since a message was complete.
+    unheard: usize,
+    unheard_max: usize,
+}
+
+impl Halves {
+    /// A message is complete. One that came between the fragments of another ends nothing.
+    pub(crate) fn heard(&mut self, message: &Message) {
+        self.unheard = match message {
+            Message::Ping(payload) | Message::Pong(payload) => {
+                self.unheard.saturating_sub(CONTROL_HEADER_BYTES + payload.len())
+            }
+            Message::Binary(_) | Message::Text(_) | Message::Close(_) | Message::Frame(_) => 0,
+        };
+    }
 }
 
 impl AsyncRead for Halves {
@@ -88,7 +121,14 @@ impl AsyncRead for Halves {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reading).poll_read(context, buffer)
+        if self.unheard > self.unheard_max {
+            let scattered = Scattered { max: self.unheard_max };
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, scattered)));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.reading).poll_read(context, buffer);
+        self.unheard += buffer.filled().len() - before;
+        read
     }
 }
 
@@ -99,6 +139,12 @@ impl AsyncWrite for Halves {
         context: &mut Context<'_>,
         frame: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // Pongs that find no room would pile up in the library for as long as their peer does not read.
+        // A later one stands for them (RFC 6455 §5.5.3).
+        if frame.first() == Some(&PONG) {
+            self.outbox.try_control(frame);
+            return Poll::Ready(Ok(frame.len()));
+        }
         self.outbox.poll_control(context, frame).map(|()| Ok(frame.len()))
     }
 

@@ -207,3 +207,72 @@ async fn edge_11_no_request_is_answered_behind_an_upgrade() {
         assert!(!rest.contains("HTTP/1.1"), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_10_pongs_that_are_not_read_do_not_pile_up() {
+    const SOCKETS: usize = 4;
+    const EACH_MAX: u64 = 256 * KIB;
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, "");
+    let mut neighbour = Client::join_v1(&server.url(NAME, &token(NAME, Access::Write))).await;
+    is_served(&mut neighbour).await;
+    let before = server.resident_bytes();
+    let frames = frame(head::PING, &[0; 125]).repeat(1_000);
+    let mut floods = JoinSet::new();
+    for _ in 0..SOCKETS {
+        let (mut socket, frames) = (open(&server).await, frames.clone());
+        // Ten times what the kernel takes of their pongs.
+        floods.spawn(async move {
+            for _ in 0..150 {
+                socket.send(&frames).await;
+            }
+            socket
+        });
+    }
+    let sockets = floods.join_all().await;
+    until_read(&server, SOCKETS).await;
+    let held = server.resident_bytes().saturating_sub(before) / SOCKETS as u64;
+    assert!(held <= EACH_MAX, "{held} bytes for each");
+    is_served(&mut neighbour).await;
+    drop(sockets);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_10_fragments_of_nothing_are_bounded_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, "");
+    let mut neighbour = Client::join_v1(&server.url(NAME, &token(NAME, Access::Write))).await;
+    let mut socket = open(&server).await;
+    socket.send(&frame(head::BEGINNING, &[0])).await;
+    let frames = frame(head::MORE, &[]).repeat(10_000);
+    while socket.try_send(&frames).await.is_ok() {}
+    assert_eq!(socket.close_code().await, 4413);
+    Scrape::until(&server, "a limit", |now| now.limit("message_bytes") >= 1.0).await;
+    is_served(&mut neighbour).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_11_what_breaks_a_rule_of_the_upgrade_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, "");
+    let good = String::from_utf8(request(NAME, &token(NAME, Access::Write), "")).unwrap();
+    let key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let cases = [
+        ("POST", good.replacen("GET", "POST", 1)),
+        ("HEAD", good.replacen("GET", "HEAD", 1)),
+        ("CONNECT", good.replacen("GET", "CONNECT", 1)),
+        ("no Host", good.replace("host: x\r\n", "")),
+        ("two Hosts", good.replace("host: x\r\n", "host: x\r\nhost: y\r\n")),
+        ("an empty key", good.replace(key, "sec-websocket-key:\r\n")),
+        ("a short key", good.replace(key, "sec-websocket-key: AAAA\r\n")),
+        ("two keys", good.replace(key, &key.repeat(2))),
+        ("a body", good.replace("\r\n\r\n", "\r\ncontent-length: 5\r\n\r\nhello")),
+        ("chunks", good.replace("\r\n\r\n", "\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")),
+    ];
+    for (name, request) in cases {
+        let mut raw = Raw::connect(server.address()).await;
+        raw.send(request.as_bytes()).await;
+        let head = raw.answer().await;
+        assert!(head.starts_with("HTTP/1.1 4"), "{name}: {head}");
+    }
+}

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
@@ -13,7 +15,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::info;
 use warp::Filter;
-use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
+use warp::http::header::{self, HeaderName};
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::path::Tail;
 
 use super::credentials::{
@@ -29,11 +32,18 @@ use crate::metrics::METRICS;
 use crate::server::Context;
 use crate::socket;
 
+/// The version of the WebSocket protocol.
+const VERSION: &str = "13";
+
+/// What a handshake key holds, in base64.
+const NONCE_BYTES: usize = 16;
+
 /// Everything of a request that matters here.
 pub(crate) struct UpgradeRequest {
     /// The path below `/ws/`, still escaped.
     document: String,
     query: String,
+    method: Method,
     headers: HeaderMap,
     on_upgrade: Option<OnUpgrade>,
     peer: Option<Peer>,
@@ -51,7 +61,7 @@ impl UpgradeRequest {
 
     /// Whether it asks for a WebSocket.
     pub(crate) fn is_websocket(&self) -> bool {
-        websocket_key(&self.headers).is_some()
+        websocket_key(&self.method, &self.headers).is_some()
     }
 
     /// What it asks for, as far as that can be told without its token.
@@ -70,7 +80,8 @@ impl UpgradeRequest {
 
     /// What is needed to answer it.
     pub(crate) fn into_handshake(self) -> Handshake {
-        let accept = websocket_key(&self.headers).map(|key| derive_accept_key(key.as_bytes()));
+        let key = websocket_key(&self.method, &self.headers);
+        let accept = key.map(|key| derive_accept_key(key.as_bytes()));
         Handshake {
             accept: accept.and_then(|accept| HeaderValue::from_str(&accept).ok()),
             protocol: chosen_protocol(&self.headers),
@@ -141,12 +152,13 @@ pub(crate) fn request()
 -> impl Filter<Extract = (UpgradeRequest,), Error = std::convert::Infallible> + Copy {
     warp::path::tail()
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::method())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Peer>())
-        .map(|tail: Tail, query, headers, on_upgrade: Option<OnUpgrade>, peer: Option<Peer>| {
+        .map(|tail: Tail, query, method, headers, on_upgrade, peer| {
             let document = tail.as_str().to_owned();
-            UpgradeRequest { document, query, headers, on_upgrade, peer }
+            UpgradeRequest { document, query, method, headers, on_upgrade, peer }
         })
 }
 
@@ -177,11 +189,14 @@ pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -
 }
 
 fn upgrade_required() -> Reply {
-    problem(
-        StatusCode::UPGRADE_REQUIRED,
-        CloseCode::BadRequest.word(),
-        "this address speaks WebSocket; point an editor's provider at it",
-    )
+    let text = "this address speaks WebSocket; point an editor's provider at it";
+    let mut required = problem(StatusCode::UPGRADE_REQUIRED, CloseCode::BadRequest.word(), text);
+    let headers = required.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    // It may have been meant as an upgrade: what follows is then no request.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+    required
 }
 
 /// Answers 101 and has the verdict carried out on the socket.
@@ -266,14 +281,27 @@ fn chosen_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(ours.or(first)?).ok()
 }
 
-/// The handshake key, if the request is a WebSocket upgrade as RFC 6455 §4.2.1 asks for it.
-fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let has = |name: header::HeaderName, token: &str| {
+/// The handshake key, if the request is a WebSocket upgrade as RFC 6455 §4.2.1 asks for it. It must
+/// have no body: about where that ends a proxy may think otherwise.
+fn websocket_key<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    let has = |name: HeaderName, token: &str| {
         let mut values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
-    let asks = has(header::CONNECTION, "upgrade")
+    let only = |name: HeaderName| {
+        let mut values = headers.get_all(name).into_iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).into_iter().any(|length| length != "0");
+    let asks = method == Method::GET
+        && only(header::HOST).is_some()
+        && has(header::CONNECTION, "upgrade")
         && has(header::UPGRADE, "websocket")
-        && has(header::SEC_WEBSOCKET_VERSION, "13");
-    if asks { headers.get(header::SEC_WEBSOCKET_KEY) } else { None }
+        && has(header::SEC_WEBSOCKET_VERSION, VERSION)
+        && !has_body;
+    let is_nonce = |key: &&HeaderValue| {
+        STANDARD.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == NONCE_BYTES)
+    };
+    only(header::SEC_WEBSOCKET_KEY).filter(is_nonce).filter(|_| asks)
 }
