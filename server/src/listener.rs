@@ -92,7 +92,6 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
         };
         let Some(place) = context.places.for_connection() else {
             let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
-            METRICS.request_refused(&close);
             refused(&context, address, &close);
             warn!(limit = context.hub.limits.connections, "Connection limit reached.");
             let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
@@ -111,7 +110,6 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
             }
             Err(close) => {
                 debug!(%address, text = close.text, "Turned a connection away.");
-                METRICS.request_refused(&close);
                 refused(&context, address, &close);
                 let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
                 let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
@@ -125,6 +123,7 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
 }
 
 fn refused(context: &Context, address: SocketAddr, close: &Close) {
+    METRICS.request_refused(close);
     let entry = || Entry::new(Event::ConnectionRefused).peer(&address.to_string()).close(close);
     context.audit.record(entry);
 }

@@ -213,8 +213,7 @@ impl Outbox {
                 return Poll::Pending;
             }
         }
-        state.queue.push_control(Bytes::copy_from_slice(frame));
-        self.write(&mut state);
+        self.write_control(&mut state, frame);
         Poll::Ready(())
     }
 
@@ -222,9 +221,13 @@ impl Outbox {
     pub(crate) fn try_control(&self, frame: &[u8]) {
         let mut state = self.state();
         if state.queue.has_room_for_control() {
-            state.queue.push_control(Bytes::copy_from_slice(frame));
-            self.write(&mut state);
+            self.write_control(&mut state, frame);
         }
+    }
+
+    fn write_control(&self, state: &mut State, frame: &[u8]) {
+        state.queue.push_control(Bytes::copy_from_slice(frame));
+        self.write(state);
     }
 
     /// Completes when every control frame is written. What the document has queued may wait on.

@@ -43,8 +43,9 @@ pub(crate) struct UpgradeRequest {
     /// The path below `/ws/`, still escaped.
     document: String,
     query: String,
-    method: Method,
     headers: HeaderMap,
+    /// The answer to the handshake key, if it asks for a WebSocket.
+    accept: Option<HeaderValue>,
     on_upgrade: Option<OnUpgrade>,
     peer: Option<Peer>,
 }
@@ -61,7 +62,7 @@ impl UpgradeRequest {
 
     /// Whether it asks for a WebSocket.
     pub(crate) fn is_websocket(&self) -> bool {
-        websocket_key(&self.method, &self.headers).is_some()
+        self.accept.is_some()
     }
 
     /// What it asks for, as far as that can be told without its token.
@@ -80,10 +81,8 @@ impl UpgradeRequest {
 
     /// What is needed to answer it.
     pub(crate) fn into_handshake(self) -> Handshake {
-        let key = websocket_key(&self.method, &self.headers);
-        let accept = key.map(|key| derive_accept_key(key.as_bytes()));
         Handshake {
-            accept: accept.and_then(|accept| HeaderValue::from_str(&accept).ok()),
+            accept: self.accept,
             protocol: chosen_protocol(&self.headers),
             on_upgrade: self.on_upgrade,
             peer: self.peer,
@@ -158,7 +157,10 @@ pub(crate) fn request()
         .and(warp::ext::optional::<Peer>())
         .map(|tail: Tail, query, method, headers, on_upgrade, peer| {
             let document = tail.as_str().to_owned();
-            UpgradeRequest { document, query, method, headers, on_upgrade, peer }
+            let key = websocket_key(&method, &headers);
+            let accept = key.map(|key| derive_accept_key(key.as_bytes()));
+            let accept = accept.and_then(|accept| HeaderValue::from_str(&accept).ok());
+            UpgradeRequest { document, query, headers, accept, on_upgrade, peer }
         })
 }
 

@@ -197,11 +197,6 @@ impl StoreWriter {
         urgency: Urgency,
         progress: &Progress,
     ) -> Result<(), WriterStopped> {
-        let record = match self.try_append(record, urgency, progress) {
-            Err(TryAppendError::Full(record)) => record,
-            Err(TryAppendError::Stopped(stopped)) => return Err(stopped),
-            Ok(()) => return Ok(()),
-        };
         let queued = Queued { record, progress: progress.clone(), urgency };
         self.inlet.queue.stand_in_line(queued).await.map_err(|_| WriterStopped)
     }

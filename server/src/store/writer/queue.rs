@@ -100,14 +100,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts a record in the line for room. Told once it is in the queue, which it is left out of if
-    /// nobody listens any more; the sender is gone if nothing is taken any more.
+    /// Puts a record in the line for room, which it leaves at once if there is some. Told once it is in
+    /// the queue, which it is left out of if nobody listens any more; the sender is gone if nothing is
+    /// taken any more.
     pub(super) fn stand_in_line(&self, queued: Queued) -> oneshot::Receiver<()> {
         let (taken, told) = oneshot::channel();
         let mut state = self.state();
         if !state.is_closed {
             state.line.push_back(Waiter { queued, taken });
-            // There may be room since it was refused.
             state.admit(&self.limits);
             drop(state);
             self.changed.notify_all();
