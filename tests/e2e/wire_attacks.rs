@@ -8,6 +8,7 @@ use syncline_tests::client::Client;
 use syncline_tests::door::send;
 use syncline_tests::raw::{Raw, frame, head, header, request};
 use syncline_tests::server::{Server, token};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::metrics::{Scrape, start};
@@ -19,6 +20,18 @@ const KIB: u64 = 1_024;
 
 async fn open(server: &Server) -> Raw {
     Raw::open(server.address(), &request(NAME, &token(NAME, Access::Write), "")).await
+}
+
+/// A server, somebody who edits, and so many sockets that have said nothing yet.
+async fn crowd(folder: &TempDir, config: &str, count: usize) -> (Server, Client, Vec<Raw>) {
+    let server = start(folder, config);
+    let mut client = Client::join_v1(&server.url(NAME, &token(NAME, Access::Write))).await;
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        sockets.push(open(&server).await);
+    }
+    is_served(&mut client).await;
+    (server, client, sockets)
 }
 
 /// Until the server has read all that was sent to it.
@@ -45,13 +58,7 @@ async fn edge_10_what_is_announced_and_never_comes_costs_next_to_nothing() {
     const SOCKETS: usize = 200;
     const EACH_MAX: u64 = 64 * KIB;
     let folder = tempfile::tempdir().unwrap();
-    let server = start(&folder, "");
-    let mut client = Client::join_v1(&server.url(NAME, &token(NAME, Access::Write))).await;
-    let mut sockets = Vec::new();
-    for _ in 0..SOCKETS {
-        sockets.push(open(&server).await);
-    }
-    is_served(&mut client).await;
+    let (server, mut client, mut sockets) = crowd(&folder, "", SOCKETS).await;
     let before = server.resident_bytes();
     // As long as a message may be: with nothing behind it, and with its first byte.
     for (number, socket) in sockets.iter_mut().enumerate() {
@@ -77,13 +84,8 @@ async fn edge_10_a_message_in_fragments_is_bounded_as_a_whole_one_is() {
     const MESSAGE: u64 = 64 * KIB;
     const SOCKETS: usize = 50;
     let folder = tempfile::tempdir().unwrap();
-    let server = start(&folder, "[limits]\nmessage_bytes = 65536\nupdate_bytes = 65536\n");
-    let mut client = Client::join_v1(&server.url(NAME, &token(NAME, Access::Write))).await;
-    let mut sockets = Vec::new();
-    for _ in 0..SOCKETS {
-        sockets.push(open(&server).await);
-    }
-    is_served(&mut client).await;
+    let config = "[limits]\nmessage_bytes = 65536\nupdate_bytes = 65536\n";
+    let (server, mut client, mut sockets) = crowd(&folder, config, SOCKETS).await;
     let before = server.resident_bytes();
     let kilobyte = frame(head::MORE, &[0; 1_024]);
     for socket in &mut sockets {

@@ -11,7 +11,7 @@ use syncline_protocol::{
 use syncline_server::store::memory::Memory;
 use syncline_server::store::writer::{
     Durable, Progress, ProgressReceiver, StoreState, StoreWriter, Unstored, Urgency, WriterLimits,
-    WriterStopped,
+    WriterStopped, WriterThread,
 };
 use syncline_server::store::{
     AppendError, DocumentInfo, Generation, Health, LoadError, Record, Salvaged, SnapshotError,
@@ -120,6 +120,19 @@ impl Store for Faulty {
     }
 }
 
+/// A writer whose thread is held up with the first record of `a`.
+async fn stuck(
+    limits: WriterLimits,
+    progress: &Progress,
+) -> (Arc<Faulty>, StoreWriter, WriterThread) {
+    let store = Arc::new(Faulty::default());
+    let (writer, thread) = StoreWriter::start(store.clone(), limits);
+    store.hold(true);
+    writer.append(record("a", 1), Urgency::Awaited, progress).await.unwrap();
+    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    (store, writer, thread)
+}
+
 #[tokio::test]
 async fn store_20_each_document_learns_how_far_it_is_stored() {
     let store = Arc::new(Faulty::default());
@@ -140,12 +153,8 @@ async fn store_20_each_document_learns_how_far_it_is_stored() {
 
 #[tokio::test]
 async fn store_20_what_queues_up_during_a_sync_is_stored_by_the_next_one() {
-    let store = Arc::new(Faulty::default());
-    let (writer, thread) = StoreWriter::start(store.clone(), WriterLimits::DEFAULT);
     let (progress, mut durable) = Progress::new(Sequence::ZERO);
-    store.hold(true);
-    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
-    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    let (store, writer, thread) = stuck(WriterLimits::DEFAULT, &progress).await;
     for sequence in 2..=500 {
         writer.append(record("a", sequence), Urgency::Awaited, &progress).await.unwrap();
     }
@@ -214,12 +223,8 @@ async fn store_22_a_full_queue_makes_callers_wait() {
     let by_count = WriterLimits { queue_len: 2, ..WriterLimits::DEFAULT };
     let by_bytes = WriterLimits { queue_kib: 2, ..WriterLimits::DEFAULT };
     for limits in [by_count, by_bytes] {
-        let store = Arc::new(Faulty::default());
-        let (writer, thread) = StoreWriter::start(store.clone(), limits);
         let (progress, mut durable) = Progress::new(Sequence::ZERO);
-        store.hold(true);
-        writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
-        until(|| store.appends.load(Ordering::Acquire) == 1).await;
+        let (store, writer, thread) = stuck(limits, &progress).await;
         let mut accepted = 1;
         while accepted < 100 {
             let record = record("a", accepted + 1);
@@ -245,12 +250,8 @@ async fn store_22_a_full_queue_makes_callers_wait() {
 #[tokio::test]
 async fn store_22_who_is_next_and_busy_holds_nobody_up() {
     let limits = WriterLimits { queue_len: 1, ..WriterLimits::DEFAULT };
-    let store = Arc::new(Faulty::default());
-    let (writer, thread) = StoreWriter::start(store.clone(), limits);
     let (progress, mut durable) = Progress::new(Sequence::ZERO);
-    store.hold(true);
-    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
-    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    let (store, writer, thread) = stuck(limits, &progress).await;
     writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
     // Polled once, and then not any more.
     let mut busy = Box::pin(writer.append(record("a", 3), Urgency::Awaited, &progress));
@@ -289,12 +290,8 @@ async fn store_23_stopping_stores_what_is_queued_and_takes_no_more() {
 #[tokio::test]
 async fn store_23_a_full_queue_does_not_keep_from_stopping() {
     let limits = WriterLimits { queue_len: 1, ..WriterLimits::DEFAULT };
-    let store = Arc::new(Faulty::default());
-    let (writer, thread) = StoreWriter::start(store.clone(), limits);
     let (progress, _durable) = Progress::new(Sequence::ZERO);
-    store.hold(true);
-    writer.append(record("a", 1), Urgency::Awaited, &progress).await.unwrap();
-    until(|| store.appends.load(Ordering::Acquire) == 1).await;
+    let (store, writer, thread) = stuck(limits, &progress).await;
     writer.append(record("a", 2), Urgency::Awaited, &progress).await.unwrap();
     let late =
         tokio::spawn(
