@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::subject::{
     TINY, assert_log, copy_journal, edit, journal_options, name, newest, open_journal, previous,
-    record, records, segments, snapshot, update,
+    record, records, records_end, segments, snapshot, update,
 };
 
 const LARGE: u64 = 64 << 20;
@@ -25,7 +25,7 @@ fn store_11_a_torn_tail_is_cut_at_every_byte_of_the_last_three_records() {
         let store = open_journal(original.path(), LARGE);
         for sequence in 1..=8 {
             store.append(&[record("a", sequence)]).unwrap();
-            ends.push(fs::metadata(&segments(original.path())[0]).unwrap().len());
+            ends.push(records_end(&segments(original.path())[0]));
         }
     }
     for cut in ends[4]..=ends[7] {
@@ -124,13 +124,13 @@ fn store_12_a_hole_in_the_batch_that_was_never_acknowledged_is_no_damage() {
     {
         let store = open_journal(folder.path(), LARGE);
         store.append(&records("a", 1..=3)).unwrap();
-        acknowledged = fs::metadata(&segments(folder.path())[0]).unwrap().len() as usize;
+        acknowledged = records_end(&segments(folder.path())[0]) as usize;
         store.append(&records("a", 4..=9)).unwrap();
     }
     // The page with update 5 never reached the disk, those with 6 to 9 did.
     let path = &segments(folder.path())[0];
     let mut bytes = fs::read(path).unwrap();
-    let length = (bytes.len() - acknowledged) / 6;
+    let length = (records_end(path) as usize - acknowledged) / 6;
     bytes[acknowledged + length..acknowledged + 2 * length].fill(0);
     fs::write(path, bytes).unwrap();
     let store = open_journal(folder.path(), LARGE);
@@ -297,7 +297,7 @@ fn store_13_damage_while_running_is_noticed_on_the_next_load() {
     store.append(&records("a", 1..=3)).unwrap();
     let path = &segments(folder.path())[0];
     let mut bytes = fs::read(path).unwrap();
-    let last = bytes.len() - 1;
+    let last = records_end(path) as usize - 1;
     bytes[last] ^= 1;
     fs::write(path, bytes).unwrap();
     let refused = store.load(&name("a"), Generation::Newest);

@@ -1,7 +1,7 @@
 //! Every call to the disk fails once.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::power::{PowerCut, Random};
 use crate::subject::{
-    assert_log, journal_options, name, newest, open_journal, previous, records, snapshot,
+    assert_log, journal_options, name, newest, open_journal, previous, records, records_end,
+    snapshot,
 };
 
 const SEGMENT_BYTES: u64 = 2048;
@@ -283,7 +284,7 @@ fn store_19_a_fault_while_opening_is_an_error_and_the_next_open_works() {
         let folder = TempDir::new().unwrap();
         open_journal(folder.path(), SEGMENT_BYTES).append(&records("a", 1..=5)).unwrap();
         let segment = folder.path().join("journal").join(format!("{:020}.wal", 1));
-        let len = fs::metadata(&segment).unwrap().len();
+        let len = records_end(&segment);
         File::options().write(true).open(&segment).unwrap().set_len(len - 1).unwrap();
         let calls = AtomicUsize::new(0);
         let plan = FaultPlan::new(move |_| match calls.fetch_add(1, Ordering::Relaxed) == k {

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod ahead;
 mod closing;
 mod contract;
 mod damage;

@@ -12,7 +12,7 @@ use syncline_server::store::{Damage, Generation, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    TINY, assert_log, edit, name, newest, open_journal, records, segments, snapshot,
+    TINY, assert_log, edit, name, newest, open_journal, records, records_end, segments, snapshot,
 };
 
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -78,7 +78,7 @@ fn store_35_a_torn_tail_is_no_damage_and_stays() {
     let folder = TempDir::new().unwrap();
     open_journal(folder.path(), TINY).append(&records("a", 1..=3)).unwrap();
     let path = &segments(folder.path())[0];
-    let len = fs::metadata(path).unwrap().len();
+    let len = records_end(path);
     File::options().write(true).open(path).unwrap().set_len(len - 5).unwrap();
     let mut reader = Embedded::read(folder.path()).unwrap();
     assert_eq!(reader.damage(), []);

@@ -33,7 +33,8 @@ fn raw_records(segment: &[u8]) -> Vec<Raw> {
     let mut rest = &segment[HEADER_BYTES..];
     let mut found = Vec::new();
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-    while !rest.is_empty() {
+    // Behind the last one there are zeros, which no record begins with.
+    while rest.first().is_some_and(|byte| *byte != 0) {
         let body_bytes = u32::from_le_bytes(rest[4..8].try_into().unwrap()) as usize;
         let (record, behind) = rest.split_at(12 + body_bytes);
         let body = &record[12..];

@@ -189,6 +189,13 @@ pub(crate) fn assert_log(log: &StoredLog, document: &str, base: Option<&Snapshot
     }
 }
 
+/// Where the records of a segment end whose journal was not closed. Zeros follow them, and none that
+/// is written here ends with one.
+pub(crate) fn records_end(segment: &Path) -> u64 {
+    let bytes = fs::read(segment).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
 /// The segment files, in order.
 pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder.join("journal")).unwrap();

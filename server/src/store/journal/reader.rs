@@ -13,7 +13,7 @@ use crate::store::journal::end::End;
 use crate::store::journal::files::Files;
 use crate::store::journal::index::Index;
 use crate::store::journal::recover::{
-    check_epoch, index_segment, list, may_be_unborn, missing, recorded_end, tail,
+    check_epoch, index_segment, is_room, list, may_be_unborn, missing, recorded_end, tail,
 };
 use crate::store::journal::segment::{self, Segment};
 use crate::store::{DocumentInfo, Generation, LoadError, OpenError, Salvaged};
@@ -166,7 +166,7 @@ fn look_once(folder: &Path) -> Result<Seen, OpenError> {
         check_epoch(index.epoch(), header, &path)?;
         if Some(number) == last {
             let (_, intact) = tail(&bytes, header.salt, proven);
-            if intact < bytes.len() {
+            if intact < bytes.len() && !is_room(&bytes, intact) {
                 let (offset, bytes) = (intact as u64, (bytes.len() - intact) as u64);
                 torn_tail = Some(TornTail { segment: number, offset, bytes });
             }

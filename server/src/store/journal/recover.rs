@@ -87,7 +87,7 @@ pub(super) fn recover(
         });
         let len = bytes.len() as u64;
         if is_last && damage.is_empty() && len < segment_bytes {
-            head = Some(Head { segment, file, len, synced: len, is_sealed: false });
+            head = Some(Head { segment, file, len, room: len, synced: len, is_sealed: false });
         }
     }
     let index = match index {
@@ -218,12 +218,14 @@ fn mend_tail(
 ) -> io::Result<Option<Unproven>> {
     let (synced, end) = tail(bytes, segment.salt, proven);
     if end < bytes.len() {
-        warn!(
-            segment = segment.number,
-            offset = end,
-            bytes = bytes.len() - end,
-            "Cut a torn tail off the journal; nothing in it had been acknowledged."
-        );
+        if !is_room(bytes, end) {
+            warn!(
+                segment = segment.number,
+                offset = end,
+                bytes = bytes.len() - end,
+                "Cut a torn tail off the journal; nothing in it had been acknowledged."
+            );
+        }
         bytes.truncate(end);
         disk.truncate(&segment.path, file, end as u64)?;
     } else if synced == end {
@@ -251,6 +253,11 @@ pub(super) fn tail(bytes: &[u8], salt: Salt, proven: u64) -> (usize, usize) {
         }
     }
     (synced, holes.into_iter().find(|hole| *hole >= synced).unwrap_or(bytes.len()))
+}
+
+/// Whether nothing was written from `end` on: zeros lie there for records to come.
+pub(super) fn is_room(bytes: &[u8], end: usize) -> bool {
+    bytes.get(end..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
 }
 
 /// Adds the records of one segment to the index, and returns what is no record.
