@@ -23,7 +23,13 @@ impl Clock {
     /// Now.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
-        let unix = self.started_unix + self.started.elapsed();
+        self.at(Instant::now())
+    }
+
+    /// The time at the moment `instant`.
+    #[must_use]
+    pub(crate) fn at(&self, instant: Instant) -> Timestamp {
+        let unix = self.started_unix + instant.duration_since(self.started);
         Timestamp::from_unix_ms(u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
     }
 

@@ -9,7 +9,6 @@ mod timer;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -65,6 +64,9 @@ pub(crate) struct DocumentTask {
     unflushed: Vec<Arc<Outbox>>,
     pace: Pace,
     counting: Counting,
+    /// When this turn began, or the last mail in it had been delivered. To read the clock for each
+    /// use cost as much as the gate.
+    now: Instant,
     /// Updates that the store's queue had no room for yet, in order.
     unsent: VecDeque<(Record, Urgency)>,
     store_state: StoreState,
@@ -113,6 +115,7 @@ impl DocumentTask {
         };
         let document = Document::new(limits);
         let (progress, durable) = Progress::new(Sequence::ZERO);
+        let now = Instant::now();
         Self {
             hub,
             name,
@@ -128,8 +131,9 @@ impl DocumentTask {
             turns: Vec::new(),
             effects: Vec::new(),
             unflushed: Vec::new(),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(now),
             counting: Counting::default(),
+            now,
             unsent: VecDeque::new(),
             store_state: StoreState::Writable,
             draining: false,
@@ -164,12 +168,13 @@ impl DocumentTask {
                 received = self.mail.recv_many(&mut batch, MAIL_BATCH),
                     if self.unsent.is_empty() || !self.stores() => Event::Mail(received),
             };
+            self.now = Instant::now();
             match event {
                 // Every sender is gone, and the hub's own goes last.
                 Event::Mail(0) => return,
                 Event::Mail(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
                 Event::Durable(Durable::Through(through)) => {
-                    self.counting.durable(through);
+                    self.counting.durable(through, self.now);
                     self.handle(Input::Persisted { through });
                 }
                 Event::Durable(Durable::Failed(reason)) => {
@@ -199,7 +204,7 @@ impl DocumentTask {
                     return;
                 }
                 Event::Deadline => {
-                    let now = self.hub.clock.now();
+                    let now = self.hub.clock.at(self.now);
                     if self.document.next_deadline().is_some_and(|at| at <= now) {
                         self.handle(Input::Deadline);
                     }
@@ -226,8 +231,7 @@ impl DocumentTask {
 
     fn next_deadline(&self) -> Option<Instant> {
         let of_document = self.document.next_deadline().map(|at| self.hub.clock.instant(at));
-        let now = Instant::now();
-        let of_frames = || self.pace.wait_until(now).unwrap_or(now);
+        let of_frames = || self.pace.wait_until(self.now).unwrap_or(self.now);
         let of_frames = (!self.unflushed.is_empty()).then(of_frames);
         of_document.into_iter().chain(of_frames).min()
     }
@@ -237,19 +241,19 @@ impl DocumentTask {
         if self.unflushed.is_empty() {
             return;
         }
-        let now = Instant::now();
-        self.pace.queued(now);
-        if self.pace.wait_until(now).is_none() {
+        self.pace.queued(self.now);
+        if self.pace.wait_until(self.now).is_none() {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        self.unflushed.drain(..).for_each(|outbox| outbox.flush());
+        self.unflushed.drain(..).for_each(|outbox| outbox.flush(self.now));
         self.pace.flushed();
     }
 
     fn deliver(&mut self, mail: Mail) {
+        let mut spender = None;
         match mail {
             Mail::Join { session: live, dialect, epoch } => {
                 let (session, grant) = (live.session, live.grant());
@@ -265,10 +269,9 @@ impl DocumentTask {
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
             Mail::Message { session, message, room, turn } => {
-                let begun = Instant::now();
-                self.pace.heard(begun, session);
+                self.pace.heard(self.now, session);
                 self.receive(session, message);
-                self.charge(session, begun.elapsed());
+                spender = Some(session);
                 if self.document.known().is_none() {
                     // It waits for the load, so whatever has to wait for its turn does too.
                     self.turns.extend(turn);
@@ -296,10 +299,15 @@ impl DocumentTask {
                 self.handle(Input::Left { session });
             }
         }
+        self.spend(spender);
     }
 
-    fn charge(&mut self, session: SessionId, time: Duration) {
-        if let Some(seat) = self.sessions.get_mut(&session) {
+    /// Charges a session, if it was one, with the time since this was last asked in this turn.
+    fn spend(&mut self, spender: Option<SessionId>) {
+        let time = Instant::now() - self.now;
+        self.now += time;
+        let seat = spender.and_then(|session| self.sessions.get_mut(&session));
+        if let Some(seat) = seat {
             seat.meter.took(time, &seat.live.handling);
         }
     }
@@ -359,7 +367,7 @@ impl DocumentTask {
         &mut self,
         step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
     ) -> T {
-        let now = self.hub.clock.now();
+        let now = self.hub.clock.at(self.now);
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
         let stepped = step(&mut self.document, now, &mut effects);
@@ -372,7 +380,7 @@ impl DocumentTask {
                 },
                 Effect::Close { session, close } => self.close(session, close),
                 Effect::Append { sequence, update, session } => {
-                    self.counting.accepted(sequence);
+                    self.counting.accepted(sequence, self.now);
                     let seat = self.sessions.get(&session);
                     seat.inspect(|seat| seat.live.wrote(update.len()));
                     let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);

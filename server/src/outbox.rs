@@ -88,7 +88,7 @@ impl Outbox {
         let mut state = self.state();
         // Room that the kernel has and nobody has used yet must not cost the session its queue.
         if !state.queue.has_room_for(&frame, self.bytes_max) {
-            self.write(&mut state);
+            self.write(&mut state, Instant::now());
         }
         let pushed = state.queue.push(frame, delivery, self.bytes_max);
         drop(state);
@@ -99,14 +99,14 @@ impl Outbox {
     }
 
     /// Writes what the kernel takes and leaves the rest to the connection.
-    pub(crate) fn flush(&self) {
-        self.write(&mut self.state());
+    pub(crate) fn flush(&self, now: Instant) {
+        self.write(&mut self.state(), now);
     }
 
     /// Writes a frame of the connection's own.
     pub(crate) fn send(&self, frame: Bytes) {
         self.push(frame, Delivery::Skippable);
-        self.flush();
+        self.flush(Instant::now());
     }
 
     /// Writes a ping, unless a control frame waits already.
@@ -114,7 +114,7 @@ impl Outbox {
         let mut state = self.state();
         if state.queue.has_room_for_control() {
             state.queue.push_control(Bytes::from_static(PING));
-            self.write(&mut state);
+            self.write(&mut state, Instant::now());
         }
     }
 
@@ -227,7 +227,7 @@ impl Outbox {
 
     fn write_control(&self, state: &mut State, frame: &[u8]) {
         state.queue.push_control(Bytes::copy_from_slice(frame));
-        self.write(state);
+        self.write(state, Instant::now());
     }
 
     /// Completes when every control frame is written. What the document has queued may wait on.
@@ -264,18 +264,18 @@ impl Outbox {
     /// Writes although the kernel took no more when this was last tried.
     fn try_again(&self, state: &mut State) -> Writing {
         if state.writing != Writing::Broken {
-            self.write_now(state);
+            self.write_now(state, Instant::now());
         }
         state.writing
     }
 
-    fn write(&self, state: &mut State) {
+    fn write(&self, state: &mut State, now: Instant) {
         if state.writing == Writing::Open {
-            self.write_now(state);
+            self.write_now(state, now);
         }
     }
 
-    fn write_now(&self, state: &mut State) {
+    fn write_now(&self, state: &mut State, now: Instant) {
         let was = std::mem::replace(&mut state.writing, Writing::Open);
         if state.queue.is_empty() {
             return;
@@ -299,7 +299,7 @@ impl Outbox {
                 self.call();
             }
         }
-        state.written_at = Instant::now();
+        state.written_at = now;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -341,7 +341,7 @@ mod tests {
         // Until the kernel takes no more, which is when the connection is called.
         while wakes() == 0 {
             outbox.push(vec![7; 65_536].into(), Delivery::Required);
-            outbox.flush();
+            outbox.flush(Instant::now());
         }
         for _ in 0..100 {
             assert!(outbox.poll_attention(&mut context).is_pending());

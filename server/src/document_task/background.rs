@@ -105,10 +105,9 @@ impl DocumentTask {
 
     /// Answers those who waited for a load, each on its own account.
     fn answer_waiting(&mut self) {
-        loop {
-            let begun = Instant::now();
-            let Some(session) = self.advance(Document::answer_next) else { break };
-            self.charge(session, begun.elapsed());
+        self.spend(None);
+        while let Some(session) = self.advance(Document::answer_next) {
+            self.spend(Some(session));
         }
         if self.document.known().is_some() {
             self.turns.clear();

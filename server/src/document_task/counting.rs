@@ -48,7 +48,7 @@ impl Counting {
     }
 
     /// An update was accepted.
-    pub(super) fn accepted(&mut self, sequence: Sequence) {
+    pub(super) fn accepted(&mut self, sequence: Sequence, now: Instant) {
         match self.under_way.back_mut() {
             Some(turn) if self.is_open => {
                 turn.last = sequence;
@@ -56,16 +56,15 @@ impl Counting {
             }
             _ => {
                 self.is_open = true;
-                let began = Instant::now();
-                self.under_way.push_back(Turn { last: sequence, updates: 1, began });
+                self.under_way.push_back(Turn { last: sequence, updates: 1, began: now });
             }
         }
     }
 
     /// Everything up to `through` is on disk.
-    pub(super) fn durable(&mut self, through: Sequence) {
+    pub(super) fn durable(&mut self, through: Sequence, now: Instant) {
         while let Some(turn) = self.under_way.pop_front_if(|turn| turn.last <= through) {
-            METRICS.durable.times(turn.began.elapsed(), turn.updates);
+            METRICS.durable.times(now - turn.began, turn.updates);
         }
         if self.under_way.is_empty() {
             self.under_way = VecDeque::new();

@@ -246,7 +246,7 @@ impl Writer {
         let end = head.len + self.buffer.len() as u64;
         if end > head.room {
             head.room = end.next_multiple_of(ROOM_BYTES).min(end.max(*segment_bytes));
-            self.buffer.extend(std::iter::repeat_n(0, (head.room - end) as usize));
+            self.buffer.extend((end..head.room).map(|_| 0));
         }
         disk.write(&head.segment.path, &head.file, &self.buffer, head.len)
             .map_err(WriteFailure::of)?;
