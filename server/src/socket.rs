@@ -49,7 +49,10 @@ pub(crate) async fn accept(
         .max_frame_size(Some(message_bytes));
     let unheard_max = 2 * message_bytes + READ_BUFFER_BYTES;
     let halves = Halves { reading, outbox: Arc::clone(&outbox), unheard: 0, unheard_max };
-    let already_read = read_buf.to_vec();
+    // Whenever its buffer is used up, the library makes one as large as this is at the beginning. From
+    // an empty one it would read a keystroke and a caret in two calls.
+    let mut already_read = Vec::with_capacity(READ_BUFFER_BYTES.max(read_buf.len()));
+    already_read.extend_from_slice(&read_buf);
     let socket =
         WebSocketStream::from_partially_read(halves, already_read, Role::Server, Some(config));
     Some((socket.await, outbox))

@@ -50,7 +50,7 @@ impl WriterLimits {
 pub enum Urgency {
     /// Its author is told. It is stored at once, with all that waits before it.
     Awaited,
-    /// Nobody does. It may wait 20 ms for others, so that one sync does for all.
+    /// Nobody does. It may wait 50 ms for others, so that one sync does for all.
     Unwatched,
 }
 

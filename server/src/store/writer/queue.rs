@@ -10,9 +10,9 @@ use super::{Batch, Progress, Urgency, Waiting, WriterLimits, cost};
 use crate::store::Record;
 
 /// How long records that nobody waits for gather. Each sync costs two task switches and the disk's
-/// own work, and a thousand keystrokes a second need fifty of them, not a thousand. Whoever
+/// own work, and a thousand keystrokes a second need twenty of them, not a thousand. Whoever
 /// wrote such a record still has it, and brings it back if the machine dies meanwhile.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 
 /// A record and what comes with it.
 #[derive(Debug)]
