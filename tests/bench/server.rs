@@ -1,12 +1,13 @@
 //! Each server as a process on a folder of its own.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
@@ -159,23 +160,26 @@ impl Server {
         system::memory(self.child.id())
     }
 
-    /// Size and newest change of what it has stored.
-    pub(crate) fn stored(&self) -> Result<(u64, Option<SystemTime>), Failure> {
-        let (mut bytes, mut newest) = (0, None);
+    /// What it has stored, as one number. y-sweet writes the same file again and again, so the time of
+    /// a change says nothing.
+    pub(crate) fn stored(&self) -> Result<u64, Failure> {
+        let mut hasher = DefaultHasher::new();
         let mut folders = vec![self.data.path().to_owned()];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder)?.flatten() {
-                // A file may be gone by now.
-                let Ok(metadata) = entry.metadata() else { continue };
-                if metadata.is_dir() {
-                    folders.push(entry.path());
+            let mut paths: Vec<_> =
+                fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths {
+                path.hash(&mut hasher);
+                if path.is_dir() {
+                    folders.push(path);
                 } else {
-                    bytes += metadata.len();
-                    newest = newest.max(metadata.modified().ok());
+                    // A file may be gone by now.
+                    fs::read(&path).unwrap_or_default().hash(&mut hasher);
                 }
             }
         }
-        Ok((bytes, newest))
+        Ok(hasher.finish())
     }
 
     /// A document on it, made first where the server wants that.

@@ -1,5 +1,6 @@
 //! Joining a long document: first after a start, when it is in memory, and many at once.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::replay::{PAPER, Session};
@@ -35,6 +36,8 @@ fn run(lab: &Lab, kind: Kind, storms: &[usize], figures: &mut Figures) -> Result
     let mut load = Load::new()?;
     let fed = session.stream(&mut load, &server.target("join")?)?;
     figures.add("lost characters while written", session.lost(&fed.received) as f64);
+    // The author comes back, and brings what a server that lost some of it lacks.
+    load.open(&Target { brings: Rc::clone(&session.whole), ..server.target("join")? })?;
     settle(&server, &mut load)?;
     drop(load);
     server.restart()?;

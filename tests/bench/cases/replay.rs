@@ -1,11 +1,12 @@
 //! Recorded sessions, keystroke by keystroke, to somebody who watches.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use syncline_tests::client::doc_of;
 use syncline_tests::trace;
 use yrs::updates::decoder::Decode;
-use yrs::{ClientID, GetString, ReadTxn, Text, Transact, Update};
+use yrs::{ClientID, GetString, ReadTxn, StateVector, Text, Transact, Update};
 
 use super::{CaseName, Measurement, Scale};
 use crate::failure::Failure;
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     /// For each update, the writer's clock after it.
     clocks: Vec<u64>,
     text: String,
+    /// All of it, as one update.
+    pub(crate) whole: Rc<[u8]>,
 }
 
 impl Session {
@@ -56,7 +59,8 @@ impl Session {
             clocks.push(u64::from(txn.state_vector().get(&ClientID::new(FIRST_CLIENT))));
         }
         let text = text.get_string(&doc.transact());
-        Self { updates, clocks, text }
+        let whole = doc.transact().encode_state_as_update_v1(&StateVector::default()).into();
+        Self { updates, clocks, text, whole }
     }
 
     pub(crate) fn len(&self) -> usize {
