@@ -168,9 +168,11 @@ pub struct Limits {
     pub presence_clients: usize,
     /// Seconds that an unused document stays in memory.
     pub idle_seconds: u64,
-    /// Updates after which a document is written as a whole. 10,000 replay in about 10 ms.
+    /// Updates after which a document is written as a whole; more for one longer than 160 KiB. 10,000
+    /// replay in about 10 ms.
     pub snapshot_updates: u64,
-    /// Bytes of updates after which a document is written as a whole, if they also outweigh it.
+    /// Bytes of updates after which a document is written as a whole, if they also outweigh it three
+    /// times.
     pub snapshot_bytes: u64,
     /// Seconds between two comparisons of a live document with its log, at least; 0: there are
     /// none.

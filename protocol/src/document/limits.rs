@@ -39,9 +39,10 @@ pub struct Limits {
     pub waiting_messages_max: usize,
     /// Bytes of those messages.
     pub waiting_bytes_max: usize,
-    /// Updates after the newest snapshot that make the next one due.
+    /// Updates after the newest snapshot that make the next one due: as often so many as it has whole
+    /// 80 KiB, once at least.
     pub snapshot_updates: u64,
-    /// Bytes after the newest snapshot that make the next one due, if they also outweigh it.
+    /// Bytes after the newest snapshot that make the next one due, if they also outweigh it three times.
     pub snapshot_bytes: u64,
     /// How long an unused document stays in memory.
     pub idle: Millis,

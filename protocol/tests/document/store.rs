@@ -42,6 +42,48 @@ fn log_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
 }
 
 #[test]
+fn log_2_a_long_document_waits_for_more() {
+    let after = |length: usize| {
+        let limits = Limits { snapshot_updates: 2, ..limits() };
+        let (_, snapshots) = snapshots_of(&"a".repeat(length), limits);
+        snapshots.iter().map(|snapshot| snapshot.through.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(after(1_000), [2, 4, 6, 8]);
+    assert_eq!(after(150 << 10), [2, 4, 6, 8]);
+    assert_eq!(after(165 << 10), [2, 6]);
+    assert_eq!(after(245 << 10), [2, 8]);
+}
+
+#[test]
+fn log_2_the_log_outweighs_the_last_snapshot_three_times() {
+    let (logged, snapshots) = snapshots_of("abc", Limits { snapshot_bytes: 1, ..limits() });
+    let [first, second] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
+    assert_eq!(first.through, Sequence::new(1));
+    let (from, to) = (1, second.through.get() as usize);
+    let tail = |to: usize| logged[from..to].iter().sum::<usize>();
+    let weight = 3 * first.state.len();
+    assert!(tail(to - 1) < weight && weight <= tail(to), "{} {weight} {}", tail(to - 1), tail(to));
+}
+
+/// Writes a text and seven more letters, each on disk at once, and every snapshot too. The lengths of
+/// the updates, and the snapshots.
+fn snapshots_of(text: &str, limits: Limits) -> (Vec<usize>, Vec<Snapshot>) {
+    let limits = Limits { message_bytes_max: 1 << 20, update_bytes_max: 1 << 20, ..limits };
+    let (mut scene, ann) = written(0, limits);
+    let mut snapshots = 0;
+    for (through, words) in (1..=8).zip([text].into_iter().chain(["b"; 7])) {
+        scene.update(1, &ann.write(words));
+        scene.persisted(through);
+        if scene.snapshots().len() > snapshots {
+            snapshots += 1;
+            scene.snapshot_ended(SnapshotOutcome::Written);
+        }
+    }
+    let logged = scene.log.updates.iter().map(|logged| logged.update.len()).collect();
+    (logged, scene.snapshots().into_iter().map(|(snapshot, _)| snapshot).collect())
+}
+
+#[test]
 fn log_3_a_snapshot_reads_back_and_a_damaged_one_does_not() {
     let (mut scene, ann) = written(3, Limits { snapshot_updates: 4, ..limits() });
     scene.update(1, &ann.delete(1));
