@@ -14,8 +14,8 @@ const IDLE_SNAPSHOT_UPDATES: u64 = 100;
 /// snapshots cost a third of all that a long document costs.
 const TAIL_FACTOR: u64 = 3;
 
-/// A document gets its updates' worth of log for each so many bytes. Replaying that takes about as
-/// long as reading the bytes.
+/// A document may log `snapshot_updates` for each so many bytes of its newest snapshot, before the next:
+/// replaying 10,000 of them takes about as long as reading these bytes.
 const LONG_BYTES: u64 = 80 << 10;
 
 /// Positions in the log, and the snapshot under way.
