@@ -111,11 +111,7 @@ impl Outbox {
 
     /// Writes a ping, unless a control frame waits already.
     pub(crate) fn ping(&self) {
-        let mut state = self.state();
-        if state.queue.has_room_for_control() {
-            state.queue.push_control(Bytes::from_static(PING));
-            self.write(&mut state, Instant::now());
-        }
+        self.try_control(PING);
     }
 
     /// Lets frames in again after an overflow.
