@@ -1,13 +1,16 @@
 //! The zeros that the last segment has behind its records while it grows.
 
 use std::fs;
+use std::io;
 
+use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
-use syncline_server::store::{Generation, Store};
+use syncline_server::store::{Generation, Record, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    assert_log, name, newest, open_journal, record, records, records_end, segments, update,
+    assert_log, copy_journal, edit, journal_options, name, newest, open_journal, position_of,
+    record, records, records_end, segments, update,
 };
 
 const SEGMENT_BYTES: u64 = 200 << 10;
@@ -19,14 +22,17 @@ fn store_46_the_file_grows_in_steps_and_ends_with_its_last_record_once_it_is_ful
     let store = open_journal(folder.path(), SEGMENT_BYTES);
     let mut lengths = Vec::new();
     for sequence in 1.. {
-        store.append(&[record("a", sequence)]).unwrap();
+        // Long, so that a file is full after some hundred.
+        let long = Record { update: vec![7; 500].into(), ..record("a", sequence) };
+        store.append(&[long]).unwrap();
         let files = segments(folder.path());
         if files.len() > 2 {
             break;
         }
         let last = files.last().unwrap();
-        lengths.push((files.len(), fs::metadata(last).unwrap().len()));
-        assert!(records_end(last) <= fs::metadata(last).unwrap().len());
+        let length = fs::metadata(last).unwrap().len();
+        assert!(length - records_end(last) <= ROOM_BYTES, "more zeros than a step");
+        lengths.push((files.len(), length));
     }
     lengths.dedup();
     let steps = [ROOM_BYTES, 2 * ROOM_BYTES, 3 * ROOM_BYTES, SEGMENT_BYTES];
@@ -52,6 +58,14 @@ fn store_46_zeros_behind_the_last_record_are_no_torn_tail_and_go_when_it_is_open
     let mut reader = Embedded::read(folder.path()).unwrap();
     assert_eq!((reader.damage(), reader.torn_tail()), (&[][..], None));
     assert_log(&reader.load(&name("a"), Generation::Newest).unwrap(), "a", None, 5);
+    // Opened on a disk that takes nothing: all that could be done is to cut them off.
+    let copy = copy_journal(folder.path());
+    let broken = FaultPlan::new(|op| {
+        let is_write = op.call == DiskCall::Write;
+        if is_write { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    });
+    Embedded::open(journal_options(copy.path(), SEGMENT_BYTES, broken)).unwrap_err();
+    assert_eq!(fs::metadata(&segments(copy.path())[0]).unwrap().len(), end);
     let store = open_journal(folder.path(), SEGMENT_BYTES);
     assert_log(&newest(&store, "a"), "a", None, 5);
     store.append(&records("a", 6..=7)).unwrap();
@@ -76,14 +90,11 @@ fn store_46_zeros_in_front_of_what_was_acknowledged_are_damage() {
     store.append(&records("a", 1..=5)).unwrap();
     store.close().unwrap();
     drop(store);
-    let path = &segments(folder.path())[0];
-    let mut bytes = fs::read(path).unwrap();
-    let needle = update("a", 3);
-    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
-    bytes[at..].fill(0);
-    fs::write(path, bytes).unwrap();
+    edit(&segments(folder.path())[0], |bytes| {
+        let at = position_of(&update("a", 3), bytes);
+        bytes[at..].fill(0);
+    });
     let mut reader = Embedded::read(folder.path()).unwrap();
     assert!(!reader.damage().is_empty() && reader.torn_tail().is_none());
-    let refused = reader.load(&name("a"), Generation::Newest);
-    refused.unwrap_err();
+    reader.load(&name("a"), Generation::Newest).unwrap_err();
 }

@@ -9,8 +9,8 @@ use syncline_server::store::{Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    assert_log, copy_journal, edit, journal_options, name, newest, open_journal, records, segments,
-    update,
+    assert_log, copy_journal, edit, journal_options, name, newest, open_journal, position_of,
+    records, segments, update,
 };
 
 const SEGMENT_BYTES: u64 = 2048;
@@ -75,8 +75,7 @@ fn store_30_damage_in_the_last_batch_of_a_closed_journal_is_no_torn_tail() {
     let path = &segments(folder.path())[0];
     // The last record before the seal.
     edit(path, |bytes| {
-        let last = update("a", 3);
-        let at = bytes.windows(last.len()).position(|window| window == last).unwrap();
+        let at = position_of(&update("a", 3), bytes);
         bytes[at] ^= 1;
     });
     let store = open_journal(folder.path(), 64 << 20);
@@ -111,8 +110,7 @@ fn store_30_a_seal_proves_the_last_batch() {
     // Opened again and killed: what it found is proven by the seal that it wrote.
     drop(open_journal(folder.path(), 64 << 20));
     edit(&segments(folder.path())[0], |bytes| {
-        let last = update("a", 3);
-        let at = bytes.windows(last.len()).position(|window| window == last).unwrap();
+        let at = position_of(&update("a", 3), bytes);
         bytes[at] ^= 1;
     });
     let store = open_journal(folder.path(), 64 << 20);

@@ -11,8 +11,8 @@ use syncline_server::store::{Damage, Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
 use crate::subject::{
-    TINY, assert_log, copy_journal, edit, journal_options, name, newest, open_journal, previous,
-    record, records, records_end, segments, snapshot, update,
+    TINY, assert_log, copy_journal, edit, journal_options, name, newest, open_journal, position_of,
+    previous, record, records, records_end, segments, snapshot, update,
 };
 
 const LARGE: u64 = 64 << 20;
@@ -282,7 +282,7 @@ fn store_13_a_damaged_newest_snapshot_falls_back_to_the_previous_one() {
     }
     let path = &segments(folder.path())[0];
     let mut bytes = fs::read(path).unwrap();
-    let at = bytes.windows(11).position(|window| window == b"a through 8").unwrap();
+    let at = position_of(b"a through 8", &bytes);
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
     let store = open_journal(folder.path(), LARGE);

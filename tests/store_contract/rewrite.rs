@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::power::Random;
 use crate::subject::{
-    assert_log, copy_journal, edit, journal_options, name, newest, open_journal, records, segments,
-    snapshot,
+    assert_log, copy_journal, edit, journal_options, name, newest, open_journal, position_of,
+    records, segments, snapshot,
 };
 
 const LARGE: u64 = 64 << 20;
@@ -163,7 +163,7 @@ fn store_27_a_salvage_ends_before_the_damage_and_a_rewrite_goes_on_behind_it() {
     drop(open_journal(folder.path(), LARGE));
     let path = &segments(folder.path())[0];
     edit(path, |bytes| {
-        let at = bytes.windows(3).position(|window| window == b"a#6").unwrap();
+        let at = position_of(b"a#6", bytes);
         bytes[at] ^= 1;
     });
     let store = open_journal(folder.path(), LARGE);

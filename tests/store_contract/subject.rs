@@ -212,6 +212,11 @@ pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Where `needle` is in `bytes` first.
+pub(crate) fn position_of(needle: &[u8], bytes: &[u8]) -> usize {
+    bytes.windows(needle.len()).position(|window| window == needle).unwrap()
+}
+
 pub(crate) fn copy_journal(from: &Path) -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("journal")).unwrap();
