@@ -3,14 +3,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { startServer, token } from '../npm/support/server.mjs'
-import { openWindow, servePages, startBrowser, watch } from './support/browser.mjs'
+import { eventually, openWindow, servePages, startBrowser, watch } from './support/browser.mjs'
 
 const NAME = 'notes/today'
 
 /** Opens the test page and its provider; `stored` keeps the document in IndexedDB, as the README does. */
 async function openClient (page, origin, { user, ...options }) {
   await page.goto(`${origin}/client.html`)
-  await page.waitForFunction(() => window.syncline !== undefined)
+  await eventually(page, () => window.syncline !== undefined)
   await page.evaluate(async ({ name, user, stored, ...options }) => {
     const { createProvider, IndexeddbPersistence, Y } = window.syncline
     const doc = new Y.Doc()
@@ -25,8 +25,8 @@ async function openClient (page, origin, { user, ...options }) {
 }
 
 const write = (page, text) => page.evaluate(text => window.text.insert(window.text.length, text), text)
-const holds = (page, wanted) => page.waitForFunction(wanted => window.text.toString() === wanted, wanted)
-const users = (page, wanted) => page.waitForFunction(
+const holds = (page, wanted) => eventually(page, wanted => window.text.toString() === wanted, wanted)
+const users = (page, wanted) => eventually(page,
   wanted => window.provider.users.map(({ user }) => user.name).sort().join() === wanted, wanted)
 
 async function prepare (t) {
@@ -81,7 +81,7 @@ test('browser_12_what_was_written_offline_survives_a_reload', async t => {
   await server.kill9()
   await write(page, ', offline')
   // y-indexeddb writes after the change; what reading finds has been written.
-  await page.waitForFunction(async () => {
+  await eventually(page, async () => {
     const { IndexeddbPersistence, Y } = window.syncline
     const copy = new Y.Doc()
     const store = new IndexeddbPersistence('notes/today', copy)
@@ -112,7 +112,7 @@ test('browser_18_a_provider_works_in_a_worker', async t => {
     worker.postMessage(options)
   }, { url, name: NAME, token: jwt, writes: 'from afar' })
   await holds(page, 'from afar')
-  await page.waitForFunction(() => window.heard.includes('saved'))
+  await eventually(page, () => window.heard.includes('saved'))
   await write(page, ', and back')
-  await page.waitForFunction(() => window.heard.includes('from afar, and back'))
+  await eventually(page, () => window.heard.includes('from afar, and back'))
 })

@@ -2,7 +2,7 @@
 
 import { test } from 'node:test'
 import { startServer, token } from '../npm/support/server.mjs'
-import { openWindow, servePages, startBrowser } from './support/browser.mjs'
+import { eventually, openWindow, servePages, startBrowser } from './support/browser.mjs'
 
 const EDITORS = ['codemirror', 'tiptap', 'quill', 'monaco', 'lexical', 'blocknote', 'slate']
 /** y-prosemirror 1.3.7 restores a selection into a text that has just become shorter. */
@@ -12,7 +12,7 @@ const PROVIDERS = ['ours', 'stock']
 /** Waits until a window shows exactly these lines. */
 async function holds (page, lines) {
   const shown = () => page.evaluate(() => window.page.text().split('\n').filter(line => line !== ''))
-  await page.waitForFunction(wanted =>
+  await eventually(page, wanted =>
     window.page.text().split('\n').filter(line => line !== '').join('\n') === wanted, lines.join('\n'))
     .catch(async error => { throw new Error(`the window shows ${JSON.stringify(await shown())}`, { cause: error }) })
 }
@@ -24,11 +24,12 @@ test('browser_7_every_editor_converges_across_two_windows', async t => {
 
   const open = async (t, editor, provider, user, first) => {
     const page = await openWindow(t, browser, { ignore: KNOWN })
-    await page.context().exposeFunction('mint', name => token({ [name]: 'write' }, { sub: user, name: user }))
-    const wanted = new URLSearchParams({ editor, provider, user, server: server.wsUrl, name: `${editor}/${provider}` })
+    const name = `${editor}/${provider}`
+    const jwt = await token({ [name]: 'write' }, { sub: user, name: user })
+    const wanted = new URLSearchParams({ editor, provider, user, server: server.wsUrl, name, token: jwt })
     if (first) wanted.set('first', '')
     await page.goto(`${origin}/editor.html?${wanted}`)
-    await page.waitForFunction(() => document.title === 'Ready')
+    await eventually(page, () => document.title === 'Ready')
     return page
   }
 
@@ -50,7 +51,7 @@ test('browser_7_every_editor_converges_across_two_windows', async t => {
         const both = ['Ada: the quick brown fox', 'Bob: jumps over 42']
         await Promise.all([holds(ada, both), holds(bob, both)])
         for (const page of [ada, bob]) {
-          await page.waitForFunction(() => window.page.provider.awareness.getStates().size === 2)
+          await eventually(page, () => window.page.provider.awareness.getStates().size === 2)
         }
         // What a third window is given is what the others have.
         const late = await open(t, editor, provider, 'Eve', false)

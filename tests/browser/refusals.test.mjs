@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startServer, token } from '../npm/support/server.mjs'
-import { openWindow, servePages, startBrowser } from './support/browser.mjs'
+import { eventually, openWindow, servePages, startBrowser } from './support/browser.mjs'
 
 const NAME = 'notes/today'
 const ALL = { '*': 'write' }
@@ -64,7 +64,7 @@ async function openClient (t, browser, origin, options) {
   const page = await openWindow(t, browser)
   await page.context().exposeFunction('mint', () => token(ALL))
   await page.goto(`${origin}/client.html`)
-  await page.waitForFunction(() => window.syncline !== undefined)
+  await eventually(page, () => window.syncline !== undefined)
   await page.evaluate(options => {
     const { createProvider, Y } = window.syncline
     window.doc = new Y.Doc()
@@ -75,7 +75,7 @@ async function openClient (t, browser, origin, options) {
   return page
 }
 
-const closedWith = (page, pattern) => page.waitForFunction(
+const closedWith = (page, pattern) => eventually(page,
   pattern => new RegExp(pattern).test(window.told[0]?.reason ?? ''), pattern.source)
 
 test('browser_8_a_wrong_address_and_a_wrong_name_say_so', async t => {

@@ -18,24 +18,22 @@ const wanted = new URLSearchParams(location.search)
 const server = wanted.get('server')
 const name = wanted.get('name')
 const user = { name: wanted.get('user'), color: wanted.get('color') ?? '#1565c0' }
-
-// The test's: it signs.
-const token = () => window.mint(name)
+const token = wanted.get('token')
 
 /** Not connected yet: Lexical connects by itself. */
-async function makeProvider (doc) {
+function makeProvider (doc) {
   if (wanted.get('provider') === 'ours') {
     // Every window is on its own here, or the tabs would do the server's work.
     return createProvider({ url: server, name, doc, token, user, disableBc: true, connect: false })
   }
-  const params = { token: await token() }
+  const params = { token }
   const provider = new WebsocketProvider(server, name, doc, { params, disableBc: true, connect: false })
   provider.awareness.setLocalStateField('user', user)
   return provider
 }
 
 const doc = new Y.Doc()
-const provider = await makeProvider(doc)
+const provider = makeProvider(doc)
 const { mount } = await EDITORS[wanted.get('editor')]()
 const parent = document.getElementById('editor')
 const synced = new Promise(resolve => provider.on('sync', isSynced => { if (isSynced) resolve() }))

@@ -10,6 +10,12 @@ import { PAGES } from '../build.mjs'
 /** How long anything may take that a page does. A machine with other work needs most of it. */
 export const PATIENCE_MS = 30_000
 
+const POLL_MS = 50
+const HISTORY_LINES_MAX = 40
+
+/** What happened in each page, for the message of a wait that fails. */
+const histories = new WeakMap()
+
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' }
 
@@ -36,6 +42,7 @@ export async function openWindow (t, browser, { ignore, ...options } = {}) {
 
 /** What a page reports as an error fails the test `t`. */
 export function watch (t, page, ignore) {
+  recordHistory(page)
   const errors = []
   page.on('pageerror', error => errors.push(error.stack ?? error.message))
   page.on('console', message => {
@@ -47,6 +54,45 @@ export function watch (t, page, ignore) {
     const left = errors.filter(error => !ignore?.test(error))
     if (left.length > 0) throw new Error(`the page reported:\n${left.join('\n')}`)
   })
+}
+
+function recordHistory (page) {
+  const lines = []
+  histories.set(page, lines)
+  const add = line => {
+    lines.push(typeof line === 'function' ? line : () => line)
+    if (lines.length > HISTORY_LINES_MAX) lines.shift()
+  }
+  page.on('crash', () => add('the page crashed'))
+  page.on('pageerror', error => add(error.stack ?? error.message))
+  page.on('console', message => add(`${message.type()}: ${message.text()}`))
+  page.on('requestfailed', request => add(`${request.failure()?.errorText}: ${request.url()}`))
+  page.on('websocket', socket => {
+    let [out, back] = [0, 0]
+    let state = 'open'
+    add(() => `WebSocket ${new URL(socket.url()).pathname}: ${state}, ${out} frames out, ${back} back`)
+    socket.on('framesent', () => { out += 1 })
+    socket.on('framereceived', () => { back += 1 })
+    socket.on('close', () => { state = 'closed' })
+  })
+}
+
+/**
+ * Waits until `predicate`, which is run in the page with `argument`, is true.
+ *
+ * By a timer: Playwright asks once per animation frame unless told, and Chromium without a screen can
+ * stop drawing while the page itself goes on.
+ */
+export async function eventually (page, predicate, argument) {
+  try {
+    await page.waitForFunction(predicate, argument, { polling: POLL_MS })
+  } catch (cause) {
+    const title = await page.textContent('title', { timeout: 1000 }).catch(error => `no title: ${error.message}`)
+    const history = histories.get(page).map(line => `\n${line()}`).join('') || ' nothing'
+    const { pathname } = new URL(page.url())
+    throw new Error(`not true of ${pathname}, entitled "${title}": ${predicate}\n` +
+      `with ${JSON.stringify(argument)}. What happened there:${history}`, { cause })
+  }
 }
 
 /** Serves the built test pages, from an origin that is not the server's. */
