@@ -24,6 +24,7 @@ mod hub;
 mod in_flight;
 pub mod limits;
 mod listener;
+mod mailbox;
 mod metrics;
 pub mod origins;
 mod outbox;

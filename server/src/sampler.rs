@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use crate::hub::{Hub, Mail};
+use crate::hub::Hub;
+use crate::mailbox::Mail;
 
 /// A comparison is followed by a pause of this many times its length.
 const PAUSE_FACTOR: u32 = 20;

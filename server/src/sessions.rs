@@ -9,7 +9,8 @@ use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
 use crate::audit::{Audit, Entry, Event};
 use crate::handling::{Busy, Handling};
-use crate::hub::{Gone, Hub, Mailbox};
+use crate::hub::Hub;
+use crate::mailbox::{Gone, Mailbox};
 use crate::metrics::Label;
 use crate::outbox::Outbox;
 

@@ -14,7 +14,7 @@ use warp::http::StatusCode;
 use super::super::{Reply, problem, refusal, reply};
 use crate::audit::{Entry, Event};
 use crate::auth::unix_now;
-use crate::hub::Mail;
+use crate::mailbox::Mail;
 use crate::metrics::METRICS;
 use crate::revoked::Revocation;
 use crate::server::Context;
