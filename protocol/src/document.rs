@@ -87,7 +87,8 @@ pub struct Document {
     store: StoreState,
     check: Check,
     draining: bool,
-    idle_since: Option<Timestamp>,
+    /// Until when somebody may come back; None while somebody is there.
+    idle_until: Option<Timestamp>,
     tick_at: Option<Timestamp>,
     rebuilds: u8,
     tally: Tally,
@@ -120,7 +121,7 @@ impl Document {
             store: StoreState::Writable,
             check: Check::default(),
             draining: false,
-            idle_since: None,
+            idle_until: None,
             tick_at: None,
             rebuilds: 0,
             tally: Tally::default(),
@@ -153,12 +154,11 @@ impl Document {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         // While something is on its way to disk, its completion is the next input.
-        let idle_since = self.idle_since.filter(|_| {
+        let unload_at = self.idle_until.filter(|_| {
             matches!(self.phase, Phase::Ready(_) | Phase::Lost)
                 && self.log.is_settled()
                 && !self.is_busy()
         });
-        let unload_at = idle_since.map(|since| since + self.limits.idle);
         self.tick_at.into_iter().chain(unload_at).chain(self.answer.expires_at()).min()
     }
 
@@ -221,6 +221,7 @@ impl Document {
             Input::Check => self.check.want(),
             Input::Compared(outcome) => self.compared(outcome, turn),
             Input::Deadline => self.deadline(turn),
+            Input::MakeRoom => self.idle_until = Some(turn.now),
             Input::Drain => {
                 self.draining = true;
                 self.close_all(CloseCode::Draining, RESTARTING, turn);
@@ -418,15 +419,15 @@ impl Document {
 
     fn unload_if_idle(&mut self, turn: &mut Turn<'_>) {
         if !self.sessions.is_empty() {
-            self.idle_since = None;
+            self.idle_until = None;
             return;
         }
-        let since = *self.idle_since.get_or_insert(turn.now);
+        let until = *self.idle_until.get_or_insert(turn.now + self.limits.idle);
         let due = match self.phase {
             Phase::Loading(_) => false,
             Phase::Lost => self.log.is_settled(),
             Phase::Ready(_) => {
-                let overdue = self.draining || turn.now - since >= self.limits.idle;
+                let overdue = self.draining || turn.now >= until;
                 overdue && self.log.is_settled()
             }
         };
@@ -439,7 +440,7 @@ impl Document {
         if !self.is_busy() {
             turn.effects.push(Effect::Unload);
             // If somebody is on the way in, the shell keeps the document and the wait begins anew.
-            self.idle_since = Some(turn.now);
+            self.idle_until = Some(turn.now + self.limits.idle);
         }
     }
 

@@ -263,6 +263,9 @@ impl DocumentTask {
                     Dialect::YWebsocket => Urgency::Unwatched,
                 };
                 let author = Arc::clone(&grant.identity.sub);
+                if self.document.session_count() == 0 {
+                    self.hub.joined(&self.name);
+                }
                 self.sessions.insert(
                     session,
                     Seat { live, author, urgency, meter: Meter::default(), synced: false },
@@ -298,7 +301,11 @@ impl DocumentTask {
             Mail::Leave { session } => {
                 self.sessions.remove(&session);
                 self.handle(Input::Left { session });
+                if self.document.session_count() == 0 {
+                    self.hub.left(&self.name);
+                }
             }
+            Mail::MakeRoom => self.handle(Input::MakeRoom),
         }
         self.spend(spender);
     }

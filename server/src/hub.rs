@@ -1,7 +1,9 @@
-//! The registry of live documents. A document's entry exists before it is loaded and until its
-//! task has agreed to end, so no document is ever loaded twice.
+//! The live documents. One is registered before it is loaded and until its task has agreed to end,
+//! so no document is ever loaded twice.
 
-use std::collections::{BTreeSet, HashMap};
+mod registry;
+
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::registry::Registry;
 use crate::clock::Clock;
 use crate::document_task::DocumentTask;
-use crate::limits::{BLOCKING_DOCUMENTS, Limits};
+use crate::limits::{BLOCKING_DOCUMENTS, Limits, UNUSED_SHARE};
 use crate::mailbox::{Mail, Mailbox};
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -23,7 +26,7 @@ use crate::trouble::Trouble;
 /// The live documents and what they share.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    documents: Mutex<HashMap<DocumentName, Mailbox>>,
+    registry: Mutex<Registry>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) writer: StoreWriter,
     pub(crate) trouble: Trouble,
@@ -44,8 +47,11 @@ pub(crate) struct Hub {
 /// Why a document cannot be joined at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinError {
-    /// As many documents are open as may be.
-    TooManyDocuments,
+    /// Somebody is in each of as many documents as may be.
+    TooManyDocuments {
+        /// How many.
+        max: usize,
+    },
     /// The server is stopping.
     Draining,
 }
@@ -59,7 +65,7 @@ impl Hub {
         stamping: Stamping,
     ) -> Self {
         Self {
-            documents: Mutex::default(),
+            registry: Mutex::default(),
             store,
             writer,
             trouble,
@@ -83,39 +89,58 @@ impl Hub {
     /// The mailbox of a document, whose task is started if it is not live. As long as the caller
     /// holds the sender, the document stays.
     pub(crate) fn open(self: &Arc<Self>, name: &DocumentName) -> Result<Mailbox, JoinError> {
-        let mut documents = self.documents();
+        let max = self.limits.documents;
+        let mut registry = self.registry();
         // Asked under the lock: once the registry is drained, nothing is added to it.
         if self.draining.is_cancelled() {
             return Err(JoinError::Draining);
         }
-        if let Some(mailbox) = documents.get(name) {
+        if let Some(mailbox) = registry.get(name) {
             return Ok(mailbox.clone());
         }
-        if documents.len() >= self.limits.documents {
-            return Err(JoinError::TooManyDocuments);
+        let in_use = registry.in_use();
+        if in_use >= max {
+            return Err(JoinError::TooManyDocuments { max });
         }
+        registry.make_room(max - in_use - 1);
         let (mailbox, mail) = Mailbox::new(2 * self.limits.message_bytes);
-        documents.insert(name.clone(), mailbox.clone());
-        drop(documents);
+        registry.insert(name.clone(), mailbox.clone());
+        drop(registry);
         let task = DocumentTask::new(Arc::clone(self), name.clone(), mail);
         self.tasks.spawn(task.run());
         Ok(mailbox)
     }
 
+    /// Notes that somebody is in a document.
+    pub(crate) fn joined(&self, name: &DocumentName) {
+        self.registry().joined(name);
+    }
+
+    /// Notes that nobody is in a document any more. It stays for those who come back, if there are
+    /// not too many like it.
+    pub(crate) fn left(&self, name: &DocumentName) {
+        let mut registry = self.registry();
+        registry.left(name);
+        registry.make_room((self.limits.documents / UNUSED_SHARE).max(1));
+    }
+
     /// Takes a document out of the registry if nobody is in it or on the way in.
     pub(crate) fn release(&self, name: &DocumentName, mail: &mpsc::Receiver<Mail>) -> bool {
-        let mut documents = self.documents();
-        let unused = documents.get(name).is_none_or(|mailbox| mailbox.is_only_the_hubs());
+        let mut registry = self.registry();
+        let unused = registry.get(name).is_none_or(Mailbox::is_only_the_hubs);
         let released = unused && mail.is_empty();
         if released {
-            documents.remove(name);
+            registry.remove(name);
+        } else {
+            // Whoever is on the way in may yet turn back.
+            registry.left(name);
         }
         released
     }
 
     /// Takes a document out of the registry whoever is in it: its task failed, or the server stops.
     pub(crate) fn forget(&self, name: &DocumentName) {
-        self.documents().remove(name);
+        self.registry().remove(name);
     }
 
     /// The live document whose name follows `last`, or the first, with its mailbox.
@@ -123,15 +148,15 @@ impl Hub {
         &self,
         last: Option<&DocumentName>,
     ) -> Option<(DocumentName, Mailbox)> {
-        let documents = self.documents();
-        let names = documents.keys().filter(|name| last.is_none_or(|last| *name > last));
+        let registry = self.registry();
+        let names = registry.names().filter(|name| last.is_none_or(|last| *name > last));
         let next = names.min()?;
-        documents.get(next).map(|mailbox| (next.clone(), mailbox.clone()))
+        registry.get(next).map(|mailbox| (next.clone(), mailbox.clone()))
     }
 
     /// The documents that are live.
     pub(crate) fn live(&self) -> BTreeSet<DocumentName> {
-        self.documents().keys().cloned().collect()
+        self.registry().names().cloned().collect()
     }
 
     /// How many sessions are connected.
@@ -141,11 +166,16 @@ impl Hub {
 
     /// How many documents are live.
     pub(crate) fn document_count(&self) -> usize {
-        self.documents().len()
+        self.registry().len()
     }
 
-    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentName, Mailbox>> {
-        // No critical section can leave the map half changed.
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many of them nobody is in.
+    pub(crate) fn unused_count(&self) -> usize {
+        self.registry().unused()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // No critical section can leave it half changed.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

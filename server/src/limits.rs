@@ -25,6 +25,10 @@ pub const BLOCKING_THREADS: usize = 16;
 /// Loads and snapshots under way at a time. Each holds a decoded document beside the live one.
 pub const BLOCKING_DOCUMENTS: usize = 4;
 
+/// Of as many documents as somebody may be in, one in so many may stay after everybody has left it.
+/// At 10,000 those are 1,000, and 16 MB if they are small.
+pub const UNUSED_SHARE: usize = 10;
+
 /// Mail that a document has not handled yet, from all of its sessions; its messages hold twice
 /// `message_bytes` at most. When it is full, sessions stop reading their sockets and TCP slows their
 /// clients down.
@@ -154,7 +158,8 @@ pub struct Limits {
     /// Milliseconds that a document works for one session in a second, over ten seconds: a quarter
     /// of a core. Somebody who types takes less than one of them.
     pub handling_ms_per_second: u64,
-    /// Documents in memory. A keystroke history takes about nine times its encoded size.
+    /// Documents that somebody is in; a tenth as many unused ones may be in memory with them. A
+    /// keystroke history takes about nine times its encoded size.
     pub documents: usize,
     /// One WebSocket message; a first sync may use all of it.
     pub message_bytes: usize,
@@ -166,7 +171,7 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Presence states that one session may introduce: its own, and those of tabs behind it.
     pub presence_clients: usize,
-    /// Seconds that an unused document stays in memory.
+    /// Seconds that an unused document stays in memory, if nobody needs its place before.
     pub idle_seconds: u64,
     /// Updates after which a document is written as a whole; more for one longer than 160 KiB. 10,000
     /// replay in about 10 ms.

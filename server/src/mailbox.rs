@@ -39,6 +39,8 @@ pub(crate) enum Mail {
     Leave {
         session: SessionId,
     },
+    /// Other documents want its place.
+    MakeRoom,
     /// Compare the document with its log.
     Check {
         done: oneshot::Sender<CheckOutcome>,
@@ -118,6 +120,11 @@ impl Mailbox {
             }
             Err(TrySendError::Closed(_)) => Err(Gone),
         }
+    }
+
+    /// Asks for its document's place. One with a full mailbox is not about to end.
+    pub(crate) fn make_room(&self) {
+        drop(self.mail.try_send(Mail::MakeRoom));
     }
 
     /// Whether the hub alone holds it: nobody is in the document or on the way in.

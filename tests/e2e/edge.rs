@@ -331,3 +331,43 @@ async fn edge_7_nothing_but_http_1_1_is_spoken() {
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     assert_eq!(server.get("/healthz").await.0, 200);
 }
+
+/// Joins, as soon as there is a place.
+async fn join_in_time(server: &Server, document: &str) -> Client {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Client::join_or_end(server.url(document, &token_of("ada", document))).await {
+            Ok(client) => return client,
+            Err(ended) => assert!(Instant::now() < deadline, "no place becomes free: {ended:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edge_14_documents_that_nobody_is_in_take_no_place_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder, "[limits]\ndocuments = 20\nidle_seconds = 3600\n");
+    for number in 0..60 {
+        let mut client = join_in_time(&server, &format!("d{number}")).await;
+        client.splice(0, 0, "left behind").await;
+        client.until("saved", |client| client.saved == client.sent).await;
+    }
+    let is_open = |now: &Scrape, most| now.get("syncline_documents_open") <= most;
+    let scrape = Scrape::until(&server, "few documents", |now| is_open(now, 2.0)).await;
+    assert_eq!(scrape.get("syncline_documents_unused"), 2.0);
+    // As many as there may be, of which two are still there.
+    let mut held = Vec::new();
+    for number in 40..60 {
+        held.push(join_in_time(&server, &format!("d{number}")).await);
+    }
+    let url = server.url("d60", &token_of("ada", "d60"));
+    let ended = Client::join_or_end(url).await.expect_err("the limit is reached");
+    assert_eq!(ended.code, 4503, "{ended:?}");
+    assert!(ended.reason.contains("20 documents are in use (limits.documents)"), "{ended:?}");
+    // What is left now makes room at once.
+    drop(held.pop());
+    drop(join_in_time(&server, "d60").await);
+    for client in &mut held {
+        client.until("what was left", |client| client.content() == "left behind").await;
+    }
+}

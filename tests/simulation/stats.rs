@@ -17,6 +17,7 @@ pub(crate) struct Stats {
     pub(crate) quarantines: u64,
     pub(crate) checks: u64,
     pub(crate) refused: u64,
+    pub(crate) wanted: u64,
 }
 
 impl Stats {
@@ -37,5 +38,6 @@ impl Stats {
         self.quarantines += other.quarantines;
         self.checks += other.checks;
         self.refused += other.refused;
+        self.wanted += other.wanted;
     }
 }

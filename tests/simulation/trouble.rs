@@ -22,7 +22,7 @@ impl World {
         let index = self.rng.index(self.clients.len());
         let link = self.clients[index].link;
         let is_up = self.server.state == State::Up;
-        match (self.rng.below(25), link) {
+        match (self.rng.below(26), link) {
             (0..5, Some(link)) => {
                 let delay = self.rng.pick(&[100, 3_000, 60_000]);
                 let delay = self.rng.between(0, delay);
@@ -48,22 +48,36 @@ impl World {
             (13..15, _) if is_up => self.crash(),
             (15, _) if is_up => self.drain(),
             (16, _) if is_up && !self.store.has_failed => self.fail_store(),
-            (17, _) => {
-                self.trace(|| "everybody leaves".into());
-                for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>()
-                {
-                    self.cut(link, 50);
-                }
-            }
+            (17, _) => self.part(),
             (18..20, _) if is_up => self.vandalise(),
             (20..22, _) if is_up && self.store.stall == Stall::Writable => self.stall_store(),
             (22, _) if is_up => self.replace_history(),
             (23, _) if is_up && self.server.quarantine.is_none() => self.damage_record(),
             (24, _) if is_up => (0..7).for_each(|_| self.vandalise()),
+            (25, _) => {
+                self.part();
+                let delay = self.rng.between(0, 300);
+                self.schedule(delay, Event::WantRoom);
+            }
             _ => {}
         }
         let delay = self.rng.between(1, 2 * self.trouble_ms);
         self.schedule(delay, Event::Trouble);
+    }
+
+    fn part(&mut self) {
+        self.trace(|| "everybody leaves".into());
+        for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>() {
+            self.cut(link, 50);
+        }
+    }
+
+    /// Other documents want its place, whoever is in it.
+    pub(crate) fn want_room(&mut self) {
+        let Some(document) = &self.server.document else { return };
+        self.stats.wanted += u64::from(document.session_count() == 0);
+        self.trace(|| "the place of the document is wanted".into());
+        self.handle(Input::MakeRoom);
     }
 
     /// Somebody sends an update that passes the gate and breaks in the CRDT.

@@ -51,6 +51,7 @@ pub(crate) enum Event {
     StoreNews,
     StoreResumes,
     Release,
+    WantRoom,
     Deadline,
     Crash,
     Start,
@@ -217,6 +218,7 @@ impl World {
             Event::StoreNews => self.tell_store_news(),
             Event::StoreResumes => self.resume_store(),
             Event::Release => self.release_quarantine(),
+            Event::WantRoom => self.want_room(),
             Event::Deadline => self.deadline(),
             Event::Crash if self.store.has_failed || self.store.stall == Stall::Final => {
                 self.crash();

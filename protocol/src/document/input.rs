@@ -72,6 +72,8 @@ pub enum Input {
     Compared(CheckOutcome),
     /// The time named by [`Document::next_deadline`](super::Document::next_deadline) has come.
     Deadline,
+    /// Its place is wanted for others. Says nothing to a document that somebody is in.
+    MakeRoom,
     /// The server is stopping.
     Drain,
 }

@@ -119,8 +119,8 @@ fn try_open(
 ) -> Result<(Mailbox, SessionPlaces), Close> {
     let places = context.places.for_session(&held.grant.identity.sub, document)?;
     let mailbox = context.hub.open(document).map_err(|error| match error {
-        JoinError::TooManyDocuments => {
-            let text = "as many documents are open as this server allows; try again later";
+        JoinError::TooManyDocuments { max } => {
+            let text = format!("{max} documents are in use (limits.documents); try again later");
             Close::at_limit(Limit::Documents, CloseCode::Overloaded, text)
         }
         JoinError::Draining => Close::new(CloseCode::Draining, "the server restarts; reconnect"),

@@ -112,6 +112,8 @@ fn of_updates(to: &mut Families<'_>, metrics: &Metrics) -> fmt::Result {
 fn of_documents(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> fmt::Result {
     let open = context.hub.document_count() as u64;
     to.gauge("syncline_documents_open", "Documents in memory", open)?;
+    let unused = context.hub.unused_count() as u64;
+    to.gauge("syncline_documents_unused", "Of those, the ones that nobody is in", unused)?;
     to.counters("syncline_loads", "Documents read from the store", &metrics.loads)?;
     let help = "Time to read and replay a document";
     to.histogram("syncline_load_duration_seconds", help, &metrics.load_time)?;
