@@ -76,7 +76,8 @@ pub struct Document {
     phase: Phase,
     /// What waited for the load that has just ended, and is not answered yet.
     arrivals: VecDeque<(SessionId, Arrival)>,
-    sessions: BTreeMap<SessionId, Session>,
+    /// Each by itself: a node of the tree has room for eleven, and most documents have few.
+    sessions: BTreeMap<SessionId, Box<Session>>,
     presence: Presence,
     answer: Answer,
     log: Log,
@@ -231,7 +232,7 @@ impl Document {
 
     fn joined(&mut self, id: SessionId, session: Session, turn: &mut Turn<'_>) {
         let is_estranged = session.is_estranged_from(self.epoch);
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Box::new(session));
         match &self.phase {
             _ if self.draining => self.close(id, CloseCode::Draining, RESTARTING, turn),
             Phase::Ready(_) if is_estranged => self.close_estranged(id, turn),
@@ -451,7 +452,7 @@ impl Document {
             Presence::next_tick(now)
         } else if self.tick_at.is_some_and(|at| at <= tick) {
             return;
-        } else if self.sessions.values().any(Session::waits_for_time) {
+        } else if self.sessions.values().any(|session| session.waits_for_time()) {
             tick
         } else if self.presence.is_empty() {
             return;

@@ -143,7 +143,7 @@ impl DocumentTask {
 
     /// Runs until the document is released. A panic ends this document only: its mailbox closes,
     /// its connections tell their clients to come back, and they find it in quarantine.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         if AssertUnwindSafe(self.drive()).catch_unwind().await.is_err() {
             self.hub.trouble.quarantine(&self.name, "the task that served it panicked");
             self.hub.forget(&self.name);

@@ -106,7 +106,8 @@ impl Hub {
         let (mailbox, mail) = Mailbox::new(2 * self.limits.message_bytes);
         registry.insert(name.clone(), mailbox.clone());
         drop(registry);
-        let task = DocumentTask::new(Arc::clone(self), name.clone(), mail);
+        // By itself: a future has room for what it is given twice.
+        let task = Box::new(DocumentTask::new(Arc::clone(self), name.clone(), mail));
         self.tasks.spawn(task.run());
         Ok(mailbox)
     }

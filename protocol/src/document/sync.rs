@@ -30,9 +30,10 @@ impl Document {
         let Phase::Loading(waiting) = &mut self.phase else { return };
         let waiting = std::mem::take(waiting);
         self.epoch = loaded.epoch;
-        let estranged =
-            |(_, session): &(&SessionId, &Session)| session.is_estranged_from(self.epoch);
-        let estranged: Vec<_> = self.sessions.iter().filter(estranged).map(|(&id, _)| id).collect();
+        let is_estranged = |session: &Session| session.is_estranged_from(self.epoch);
+        let sessions = self.sessions.iter();
+        let estranged: Vec<_> =
+            sessions.filter_map(|(&id, session)| is_estranged(session).then_some(id)).collect();
         for id in estranged {
             self.close_estranged(id, turn);
         }
