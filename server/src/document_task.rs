@@ -2,6 +2,7 @@
 
 mod background;
 mod counting;
+mod mail;
 mod pace;
 mod storing;
 mod timer;
@@ -16,7 +17,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
 use syncline_protocol::gate::StateVector;
 use syncline_protocol::time::Timestamp;
-use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -28,12 +28,10 @@ use self::pace::Pace;
 use self::timer::Timer;
 use crate::handling::Meter;
 use crate::hub::Hub;
-use crate::in_flight::first_sync;
 use crate::limits::MAIL_BATCH;
 use crate::mailbox::Mail;
 use crate::metrics::METRICS;
 use crate::outbox::{Outbox, Pushed};
-use crate::quarantine::Interrupted;
 use crate::sessions::LiveSession;
 use crate::store::Record;
 use crate::store::writer::{
@@ -251,117 +249,6 @@ impl DocumentTask {
     fn flush(&mut self) {
         self.unflushed.drain(..).for_each(|outbox| outbox.flush(self.now));
         self.pace.flushed();
-    }
-
-    fn deliver(&mut self, mail: Mail) {
-        let mut spender = None;
-        match mail {
-            Mail::Join { session: live, dialect, epoch } => {
-                let (session, grant) = (live.session, live.grant());
-                let urgency = match dialect {
-                    Dialect::SynclineV1 => Urgency::Awaited,
-                    Dialect::YWebsocket => Urgency::Unwatched,
-                };
-                let author = Arc::clone(&grant.identity.sub);
-                if self.document.session_count() == 0 {
-                    self.hub.joined(&self.name);
-                }
-                self.sessions.insert(
-                    session,
-                    Seat { live, author, urgency, meter: Meter::default(), synced: false },
-                );
-                self.handle(Input::Joined { session, grant, dialect, epoch });
-            }
-            Mail::Message { session, message, room, turn } => {
-                self.pace.heard(self.now, session);
-                self.receive(session, message);
-                spender = Some(session);
-                if self.document.known().is_none() {
-                    // It waits for the load, so whatever has to wait for its turn does too.
-                    self.turns.extend(turn);
-                }
-                drop(room);
-            }
-            Mail::Regranted { session, done } => {
-                self.regranted(session);
-                if done.is_some_and(|done| done.send(()).is_err()) {
-                    debug!(document = %self.name, %session, "Nobody waits for this any more.");
-                }
-            }
-            Mail::Check { done } => {
-                self.check = Some(done);
-                self.handle(Input::Check);
-            }
-            Mail::Drained { session } => {
-                if let Some(seat) = self.sessions.get(&session) {
-                    seat.live.outbox.reopen();
-                }
-                self.handle(Input::Drained { session });
-            }
-            Mail::Leave { session } => {
-                self.sessions.remove(&session);
-                self.handle(Input::Left { session });
-                if self.document.session_count() == 0 {
-                    self.hub.left(&self.name);
-                }
-            }
-            Mail::MakeRoom => self.handle(Input::MakeRoom),
-        }
-        self.spend(spender);
-    }
-
-    /// Charges a session, if it was one, with the time since this was last asked in this turn.
-    fn spend(&mut self, spender: Option<SessionId>) {
-        let time = Instant::now() - self.now;
-        self.now += time;
-        let seat = spender.and_then(|session| self.sessions.get_mut(&session));
-        if let Some(seat) = seat {
-            seat.meter.took(time, &seat.live.handling);
-        }
-    }
-
-    /// Another grant holds for a session, or its socket is to be closed and it has no say any more.
-    fn regranted(&mut self, session: SessionId) {
-        let Some(seat) = self.sessions.get(&session) else { return };
-        if seat.live.outbox.is_closed() {
-            self.sessions.remove(&session);
-            self.handle(Input::Left { session });
-        } else {
-            let grant = seat.live.grant();
-            self.handle(Input::Granted { session, grant });
-        }
-    }
-
-    /// Until a session's first sync is done, what it sends may be what ended a process before.
-    fn receive(&mut self, session: SessionId, message: ClientMessage) {
-        // Closed from elsewhere: what it sent before that, and is not handled yet, counts no more.
-        if self.sessions.get(&session).is_none_or(|seat| seat.live.outbox.is_closed()) {
-            return;
-        }
-        self.counting.received(&message);
-        let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
-        // What arrives before the document is there is applied by `opened`.
-        let is_applied = is_sync && self.stores() && self.document.known().is_some();
-        let step = match (self.sessions.get_mut(&session), &message) {
-            (Some(seat), ClientMessage::SyncStep2 { update }) if is_applied && !seat.synced => {
-                seat.synced = true;
-                first_sync(&seat.author, update)
-            }
-            _ => return self.handle(Input::Received { session, message }),
-        };
-        let hub = Arc::clone(&self.hub);
-        let mark = hub.trouble.mark(&self.name, &step);
-        self.handle(Input::Received { session, message });
-        drop(mark);
-        if self.watch == Watch::Suspect(step.clone()) {
-            self.watch = Watch::Nothing;
-            self.clear_suspicion(step);
-        }
-    }
-
-    fn clear_suspicion(&self, step: Interrupted) {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
-        self.hub.tasks.spawn_blocking(move || hub.trouble.clear(&name, &step));
     }
 
     /// Applies an input and queues what it asks for. What touches the store is left for
