@@ -29,6 +29,7 @@ mod recover;
 mod scan;
 mod segment;
 mod segments;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::io;

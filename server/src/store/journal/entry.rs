@@ -4,13 +4,12 @@
 //! there is one state or none). What a later origin has replaced is dead whatever it is: every
 //! state says how far that reaches, so nothing rises again when the origin's own record has gone.
 
-use std::collections::BTreeMap;
-
 use syncline_protocol::{DocumentName, Epoch, Sequence};
 
 use crate::store::journal::index::Position;
 use crate::store::journal::record::{Fields, Kind, Lineage};
 use crate::store::journal::segments::Segments;
+use crate::store::journal::updates::Updates;
 use crate::store::{DocumentInfo, Generation, LoadError};
 
 /// A Yjs update without anything in it.
@@ -53,7 +52,7 @@ pub(super) struct Suspect {
 pub(super) struct Entry {
     newest: Option<StateAt>,
     previous: Option<StateAt>,
-    updates: BTreeMap<Sequence, Position>,
+    updates: Updates,
     last: Sequence,
     /// The last origin: what is not after it is dead, but for itself.
     origin: Sequence,
@@ -105,7 +104,7 @@ impl Entry {
         let is_deleted = self.origin > Sequence::ZERO
             && self.newest.is_some_and(|state| state.is_nothing && state.through == self.last);
         let base = self.newest.map_or(Sequence::ZERO, |newest| newest.through);
-        let updates = self.updates.range(after(base)..).map(|(_, at)| at.bytes as u64);
+        let updates = self.updates.behind(base).map(|(_, at)| at.bytes as u64);
         (!is_deleted).then(|| DocumentInfo {
             name: name.clone(),
             epoch: self.lineage(store).epoch,
@@ -134,8 +133,7 @@ impl Entry {
 
     pub(super) fn updates_after(&self, base: Option<StateAt>) -> Vec<(Sequence, Position)> {
         let base = base.map_or(Sequence::ZERO, |state| state.through);
-        let updates = self.updates.range(after(base)..);
-        updates.map(|(sequence, at)| (*sequence, *at)).collect()
+        self.updates.behind(base).collect()
     }
 
     /// Whether `base` and `updates` are all there is.
@@ -162,26 +160,30 @@ impl Entry {
     pub(super) fn live(&self) -> impl Iterator<Item = (Kind, Sequence, Position)> {
         let states = [self.newest, self.previous].into_iter().flatten();
         let states = states.map(|state| (state.kind, state.through, state.at));
-        states.chain(self.updates.iter().map(|(at, place)| (Kind::Update, *at, *place)))
+        states.chain(self.updates.iter().map(|(at, place)| (Kind::Update, at, place)))
     }
 
-    /// The place of the live record that lies at `at`.
-    pub(super) fn place_mut(
+    /// Notes that a live record was copied from one place to another. False if it is not live, or
+    /// not there any more.
+    pub(super) fn relocate(
         &mut self,
         kind: Kind,
         sequence: Sequence,
-        at: Position,
-    ) -> Option<&mut Position> {
-        let place = match kind {
-            Kind::Update => self.updates.get_mut(&sequence),
-            Kind::Snapshot(_) | Kind::Origin(_) => [&mut self.newest, &mut self.previous]
-                .into_iter()
-                .flatten()
-                .map(|state| &mut state.at)
-                .find(|place| **place == at),
-            Kind::Seal => None,
-        };
-        place.filter(|place| **place == at)
+        from: Position,
+        to: Position,
+    ) -> bool {
+        match kind {
+            Kind::Update => {
+                let is_there = self.updates.get(sequence) == Some(from);
+                is_there && self.updates.insert(sequence, to).is_some()
+            }
+            Kind::Snapshot(_) | Kind::Origin(_) => {
+                let states = [&mut self.newest, &mut self.previous].into_iter().flatten();
+                let mut places = states.map(|state| &mut state.at);
+                places.find(|place| **place == from).map(|place| *place = to).is_some()
+            }
+            Kind::Seal => false,
+        }
     }
 
     fn insert_update(&mut self, sequence: Sequence, at: Position, segments: &mut Segments) {
@@ -228,10 +230,7 @@ impl Entry {
 
     /// The updates up to `through` are dead.
     fn drop_updates(&mut self, through: Sequence, segments: &mut Segments) {
-        let live = self.updates.split_off(&after(through));
-        for (_, dead) in std::mem::replace(&mut self.updates, live) {
-            segments.release(dead);
-        }
+        self.updates.remove_through(through).into_iter().for_each(|dead| segments.release(dead));
     }
 }
 

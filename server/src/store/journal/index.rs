@@ -60,7 +60,8 @@ pub(super) struct Remains {
 pub(super) struct Index {
     /// The store's.
     epoch: Epoch,
-    documents: BTreeMap<DocumentName, Entry>,
+    /// Each by itself: a node of the tree has room for eleven and is half full.
+    documents: BTreeMap<DocumentName, Box<Entry>>,
     pub(super) segments: Segments,
 }
 
@@ -95,14 +96,18 @@ impl Index {
         self.documents.entry(document).or_default().suspect(suspect);
     }
 
+    fn entry(&self, document: &str) -> Option<&Entry> {
+        self.documents.get(document).map(Box::as_ref)
+    }
+
     /// The last position of `document`.
     pub(super) fn last(&self, document: &str) -> Sequence {
-        self.documents.get(document).map_or(Sequence::ZERO, Entry::last)
+        self.entry(document).map_or(Sequence::ZERO, Entry::last)
     }
 
     /// The last position of `document` that there is a sign of, readable or not.
     pub(super) fn highest(&self, document: &str) -> Sequence {
-        self.documents.get(document).map_or(Sequence::ZERO, Entry::highest)
+        self.entry(document).map_or(Sequence::ZERO, Entry::highest)
     }
 
     /// The position of its newest state.
@@ -113,7 +118,7 @@ impl Index {
     /// What its next snapshot belongs to.
     pub(super) fn lineage(&self, document: &str) -> Lineage {
         let unwritten = Entry::default();
-        self.documents.get(document).unwrap_or(&unwritten).lineage(self.epoch)
+        self.entry(document).unwrap_or(&unwritten).lineage(self.epoch)
     }
 
     /// Every document whose newest state is intact.
@@ -138,7 +143,7 @@ impl Index {
         generation: Generation,
     ) -> Result<Plan, LoadError> {
         let unwritten = Entry::default();
-        let entry = self.documents.get(document).unwrap_or(&unwritten);
+        let entry = self.entry(document.as_str()).unwrap_or(&unwritten);
         let plan = self.plan_from(document, entry, entry.base(generation)?);
         entry.check(plan.base, &plan.updates)?;
         Ok(plan)
@@ -157,7 +162,7 @@ impl Index {
     /// What is left to read of `document`, whatever is wrong with it.
     pub(super) fn remains(&self, document: &DocumentName) -> Remains {
         let unwritten = Entry::default();
-        let entry = self.documents.get(document).unwrap_or(&unwritten);
+        let entry = self.entry(document.as_str()).unwrap_or(&unwritten);
         let plan = |base| self.plan_from(document, entry, base);
         let plans: Vec<_> = entry.bases().into_iter().map(plan).collect();
         let first = plans.first();
@@ -201,8 +206,7 @@ impl Index {
     pub(super) fn relocate(&mut self, record: &Live, to: Position) {
         let Live { document, kind, sequence, at } = record;
         let entry = self.documents.get_mut(document);
-        if let Some(place) = entry.and_then(|entry| entry.place_mut(*kind, *sequence, *at)) {
-            *place = to;
+        if entry.is_some_and(|entry| entry.relocate(*kind, *sequence, *at, to)) {
             self.segments.occupy(to);
             self.segments.release(*at);
         }
