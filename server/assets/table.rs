@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-a8b0edeb2850.js",
+        name: "demo-ed56658919fa.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-a8b0edeb2850.js.gz"),
+        gzip: include_bytes!("demo-ed56658919fa.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",

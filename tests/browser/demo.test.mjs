@@ -115,6 +115,28 @@ test('browser_2_carets_and_names_show_in_both_editors', async t => {
   await page.locator('#people li[title="Grace"]').waitFor({ state: 'detached' })
 })
 
+test('browser_2_a_name_that_is_given_before_the_document_has_come_counts', async t => {
+  const server = await startServer(t, { command: 'dev' })
+  const page = await openWindow(t, await startBrowser(t))
+  let letGo
+  const held = new Promise(resolve => { letGo = resolve })
+  let asked = 0
+  await page.route('**/demo/token', async route => {
+    asked += 1
+    // The first is the page's own, the second for its connection.
+    if (asked === 2) await held
+    await route.continue()
+  })
+  await page.goto(server.ready.demo)
+  await until(() => asked === 2, { within: PATIENCE_MS, what: 'a token for the connection' })
+  await page.fill('#name', 'Ada')
+  await page.press('#name', 'Enter')
+  letGo()
+  await editor(page).waitFor()
+  const second = await openSecond(t, page, `${server.httpUrl}/demo`)
+  await second.locator('#people li[title="Ada"]').waitFor()
+})
+
 test('browser_3_a_killed_server_loses_nothing_and_the_badge_says_what_is_true', async t => {
   const { server, page, badges } = await openDemo(t)
   await append(page, 'Before.')

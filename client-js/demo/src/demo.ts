@@ -63,6 +63,10 @@ function start(): void {
   showBadge(provider)
   showFacts(provider)
   provider.on('users', users => showPeople(provider, users))
+  me.addEventListener('change', () => {
+    me.value = me.value.trim() || someName()
+    provider.setUser({ name: me.value })
+  })
   // The session ended, or the server has another secret by now.
   provider.on('connection-error', error => {
     if (!(error instanceof NoToken)) return
@@ -120,8 +124,6 @@ function openEditors(provider: SynclineProvider): void {
     else rich.commands.focus('end')
   })
   me.addEventListener('change', () => {
-    me.value = me.value.trim() || someName()
-    provider.setUser({ name: me.value })
     rich.commands.updateUser(awareness.getLocalState()?.user ?? {})
   })
   show(query.get('tab') === 'rich' ? 1 : 0)

@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core'
 import { PAGES } from '../build.mjs'
 
 /** How long anything may take that a page does. A machine with other work needs most of it. */
-export const PATIENCE_MS = 30_000
+export const PATIENCE_MS = 6_000
 
 const POLL_MS = 50
 const HISTORY_LINES_MAX = 40
@@ -51,6 +51,7 @@ export function watch (t, page, ignore) {
     if (message.type() === 'error' && !isNetwork) errors.push(message.text())
   })
   t.after(() => {
+    if (!t.passed) for (const line of told(page)) t.diagnostic(line)
     const left = errors.filter(error => !ignore?.test(error))
     if (left.length > 0) throw new Error(`the page reported:\n${left.join('\n')}`)
   })
@@ -58,9 +59,12 @@ export function watch (t, page, ignore) {
 
 function recordHistory (page) {
   const lines = []
+  const opened = performance.now()
+  const when = () => `${((performance.now() - opened) / 1000).toFixed(1)} s`
   histories.set(page, lines)
   const add = line => {
-    lines.push(typeof line === 'function' ? line : () => line)
+    const at = when()
+    lines.push(() => `${at}: ${typeof line === 'function' ? line() : line}`)
     if (lines.length > HISTORY_LINES_MAX) lines.shift()
   }
   page.on('crash', () => add('the page crashed'))
@@ -73,8 +77,14 @@ function recordHistory (page) {
     add(() => `WebSocket ${new URL(socket.url()).pathname}: ${state}, ${out} frames out, ${back} back`)
     socket.on('framesent', () => { out += 1 })
     socket.on('framereceived', () => { back += 1 })
-    socket.on('close', () => { state = 'closed' })
+    // At the latest when the test's browser is closed.
+    socket.on('close', () => { state = `closed at ${when()}` })
   })
+}
+
+function told (page) {
+  const { pathname } = new URL(page.url())
+  return [`What happened in ${pathname}:`, ...histories.get(page).map(line => `  ${line()}`)]
 }
 
 /**
@@ -88,10 +98,8 @@ export async function eventually (page, predicate, argument) {
     await page.waitForFunction(predicate, argument, { polling: POLL_MS })
   } catch (cause) {
     const title = await page.textContent('title', { timeout: 1000 }).catch(error => `no title: ${error.message}`)
-    const history = histories.get(page).map(line => `\n${line()}`).join('') || ' nothing'
-    const { pathname } = new URL(page.url())
-    throw new Error(`not true of ${pathname}, entitled "${title}": ${predicate}\n` +
-      `with ${JSON.stringify(argument)}. What happened there:${history}`, { cause })
+    throw new Error(`not true of a page entitled "${title}": ${predicate} ` +
+      `with ${JSON.stringify(argument)}`, { cause })
   }
 }
 

@@ -108,7 +108,7 @@ impl Run {
     }
 
     fn last(&self) -> Sequence {
-        Sequence::new(self.first.get() + self.count - 1)
+        Sequence::new(self.first.get() + (self.count - 1))
     }
 
     /// Adds an update, if it continues the run.
