@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core'
 import { PAGES } from '../build.mjs'
 
 /** How long anything may take that a page does. A machine with other work needs most of it. */
-export const PATIENCE_MS = 6_000
+export const PATIENCE_MS = 30_000
 
 const POLL_MS = 50
 const HISTORY_LINES_MAX = 40
