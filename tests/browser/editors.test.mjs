@@ -37,11 +37,15 @@ test('browser_7_every_editor_converges_across_two_windows', async t => {
     for (const provider of PROVIDERS) {
       await t.test(`${editor}_by_${provider}`, async t => {
         const ada = await open(t, editor, provider, 'Ada', true)
+        // One begins: BlockNote writes a first block into what is empty. Where two do, one of them goes again, and
+        // y-prosemirror fails on the selection in it and shows nothing until the next change.
+        await ada.evaluate(() => window.page.place(1))
+        await ada.keyboard.type('A')
         const bob = await open(t, editor, provider, 'Bob', false)
+        await holds(bob, ['A'])
         // A line for each: where two people type into one word, ProseMirror reads the browser's change
         // against a text that has moved on, and may double a letter.
-        await ada.evaluate(() => window.page.place(1))
-        await ada.keyboard.type('Ada:')
+        await ada.keyboard.type('da:')
         await ada.keyboard.press('Enter')
         await ada.keyboard.type('Bob:')
         await holds(bob, ['Ada:', 'Bob:'])
