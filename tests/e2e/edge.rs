@@ -352,8 +352,8 @@ async fn edge_14_documents_that_nobody_is_in_take_no_place_from_others() {
         client.splice(0, 0, "left behind").await;
         client.until("saved", |client| client.saved == client.sent).await;
     }
-    let is_open = |now: &Scrape, most| now.get("syncline_documents_open") <= most;
-    let scrape = Scrape::until(&server, "few documents", |now| is_open(now, 2.0)).await;
+    let are_few = |now: &Scrape| now.get("syncline_documents_open") <= 2.0;
+    let scrape = Scrape::until(&server, "few documents", are_few).await;
     assert_eq!(scrape.get("syncline_documents_unused"), 2.0);
     // As many as there may be, of which two are still there.
     let mut held = Vec::new();

@@ -44,7 +44,7 @@ pub struct Limits {
     pub snapshot_updates: u64,
     /// Bytes after the newest snapshot that make the next one due, if they also outweigh it three times.
     pub snapshot_bytes: u64,
-    /// How long an unused document stays in memory.
+    /// How long an unused document stays in memory, unless its place is wanted.
     pub idle: Millis,
     /// How long a session that fell behind may take to drain what is already on its socket.
     pub lagging: Millis,

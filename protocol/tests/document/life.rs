@@ -40,39 +40,6 @@ fn life_3_it_stays_while_something_is_not_on_disk() {
 }
 
 #[test]
-fn life_8_an_unused_document_makes_room_as_soon_as_everything_is_on_disk() {
-    let mut scene = Scene::ready(limits());
-    scene.follower(1);
-    scene.handle(Input::MakeRoom);
-    assert_eq!(scene.unloads(), 0, "somebody is in it");
-    scene.update(1, &Person::new(1).write("a"));
-    scene.leave(1);
-    scene.pass(Millis::from_secs(1));
-    assert_eq!(scene.unloads(), 0, "who was in it may come back");
-    scene.handle(Input::MakeRoom);
-    assert_eq!(scene.unloads(), 0, "its update is not on disk");
-    scene.persisted(1);
-    assert_eq!(scene.unloads(), 1);
-    // The shell kept it, because somebody was on the way in.
-    scene.pass(Millis::from_secs(1));
-    assert_eq!(scene.unloads(), 1);
-}
-
-#[test]
-fn life_8_somebody_who_comes_keeps_a_document_that_was_to_make_room() {
-    let mut scene = Scene::ready(limits());
-    scene.follower(1);
-    scene.update(1, &Person::new(1).write("a"));
-    scene.leave(1);
-    scene.handle(Input::MakeRoom);
-    scene.follower(2);
-    scene.persisted(1);
-    scene.leave(2);
-    scene.pass(Millis::from_secs(1));
-    assert_eq!(scene.unloads(), 0);
-}
-
-#[test]
 fn life_4_a_long_tail_is_written_as_a_snapshot_first() {
     for (updates, snapshots) in [(99, 0), (100, 1)] {
         let mut scene = Scene::ready(limits());
@@ -131,4 +98,37 @@ fn life_7_a_closed_session_is_not_addressed_again() {
     scene.leave(1);
     scene.pass(Millis::from_secs(40));
     assert_eq!(scene.got(1), []);
+}
+
+#[test]
+fn life_8_an_unused_document_makes_room_as_soon_as_everything_is_on_disk() {
+    let mut scene = Scene::ready(limits());
+    scene.follower(1);
+    scene.handle(Input::MakeRoom);
+    assert_eq!(scene.unloads(), 0, "somebody is in it");
+    scene.update(1, &Person::new(1).write("a"));
+    scene.leave(1);
+    scene.pass(Millis::from_secs(1));
+    assert_eq!(scene.unloads(), 0, "who was in it may come back");
+    scene.handle(Input::MakeRoom);
+    assert_eq!(scene.unloads(), 0, "its update is not on disk");
+    scene.persisted(1);
+    assert_eq!(scene.unloads(), 1);
+    // The shell kept it, because somebody was on the way in.
+    scene.pass(Millis::from_secs(1));
+    assert_eq!(scene.unloads(), 1);
+}
+
+#[test]
+fn life_8_somebody_who_comes_keeps_a_document_that_was_to_make_room() {
+    let mut scene = Scene::ready(limits());
+    scene.follower(1);
+    scene.update(1, &Person::new(1).write("a"));
+    scene.leave(1);
+    scene.handle(Input::MakeRoom);
+    scene.follower(2);
+    scene.persisted(1);
+    scene.leave(2);
+    scene.pass(Millis::from_secs(1));
+    assert_eq!(scene.unloads(), 0);
 }

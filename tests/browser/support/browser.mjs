@@ -13,9 +13,6 @@ export const PATIENCE_MS = 30_000
 const POLL_MS = 50
 const HISTORY_LINES_MAX = 40
 
-/** What happened in each page, for the message of a wait that fails. */
-const histories = new WeakMap()
-
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' }
 
@@ -42,49 +39,49 @@ export async function openWindow (t, browser, { ignore, ...options } = {}) {
 
 /** What a page reports as an error fails the test `t`. */
 export function watch (t, page, ignore) {
-  recordHistory(page)
+  const { note, told } = recordHistory(page)
   const errors = []
-  page.on('pageerror', error => errors.push(error.stack ?? error.message))
+  page.on('pageerror', error => {
+    const text = error.stack ?? error.message
+    note(text)
+    errors.push(text)
+  })
   page.on('console', message => {
+    note(`${message.type()}: ${message.text()}`)
     // A server that is away is part of many tests, and the browser reports every attempt.
     const isNetwork = /net::ERR_|WebSocket connection to|Failed to load resource/.test(message.text())
     if (message.type() === 'error' && !isNetwork) errors.push(message.text())
   })
   t.after(() => {
-    if (!t.passed) for (const line of told(page)) t.diagnostic(line)
+    if (!t.passed) for (const line of told()) t.diagnostic(line)
     const left = errors.filter(error => !ignore?.test(error))
     if (left.length > 0) throw new Error(`the page reported:\n${left.join('\n')}`)
   })
 }
 
+/** What happens in a page, for the message of a test that fails: `note` adds a line, `told` gives all. */
 function recordHistory (page) {
   const lines = []
   const opened = performance.now()
   const when = () => `${((performance.now() - opened) / 1000).toFixed(1)} s`
-  histories.set(page, lines)
-  const add = line => {
+  const note = line => {
     const at = when()
     lines.push(() => `${at}: ${typeof line === 'function' ? line() : line}`)
     if (lines.length > HISTORY_LINES_MAX) lines.shift()
   }
-  page.on('crash', () => add('the page crashed'))
-  page.on('pageerror', error => add(error.stack ?? error.message))
-  page.on('console', message => add(`${message.type()}: ${message.text()}`))
-  page.on('requestfailed', request => add(`${request.failure()?.errorText}: ${request.url()}`))
+  page.on('crash', () => note('the page crashed'))
+  page.on('requestfailed', request => note(`${request.failure()?.errorText}: ${request.url()}`))
   page.on('websocket', socket => {
     let [out, back] = [0, 0]
     let state = 'open'
-    add(() => `WebSocket ${new URL(socket.url()).pathname}: ${state}, ${out} frames out, ${back} back`)
+    note(() => `WebSocket ${new URL(socket.url()).pathname}: ${state}, ${out} frames out, ${back} back`)
     socket.on('framesent', () => { out += 1 })
     socket.on('framereceived', () => { back += 1 })
     // At the latest when the test's browser is closed.
     socket.on('close', () => { state = `closed at ${when()}` })
   })
-}
-
-function told (page) {
-  const { pathname } = new URL(page.url())
-  return [`What happened in ${pathname}:`, ...histories.get(page).map(line => `  ${line()}`)]
+  const told = () => [`What happened in ${new URL(page.url()).pathname}:`, ...lines.map(line => `  ${line()}`)]
+  return { note, told }
 }
 
 /**

@@ -112,7 +112,7 @@ impl Index {
 
     /// The position of its newest state.
     pub(super) fn newest_through(&self, document: &str) -> Option<Sequence> {
-        self.documents.get(document)?.newest().map(|state| state.through)
+        self.entry(document)?.newest().map(|state| state.through)
     }
 
     /// What its next snapshot belongs to.

@@ -34,8 +34,8 @@ impl Updates {
     }
 
     pub(super) fn get(&self, sequence: Sequence) -> Option<Position> {
-        let (found, at) = self.behind(before(sequence)).next()?;
-        (found == sequence).then_some(at)
+        let run = self.runs.get(self.runs.partition_point(|run| run.last() < sequence))?;
+        run.iter().find(|(each, _)| *each == sequence).map(|(_, at)| at)
     }
 
     /// Notes where an update lies, and returns where it lay.
@@ -156,10 +156,6 @@ fn runs_of(places: Vec<(Sequence, Position)>) -> Vec<Run> {
         }
     }
     runs
-}
-
-fn before(sequence: Sequence) -> Sequence {
-    Sequence::new(sequence.get().saturating_sub(1))
 }
 
 #[cfg(test)]
