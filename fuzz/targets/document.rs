@@ -13,8 +13,8 @@ use syncline_protocol::document::{
     CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, Stamping,
     compare, verify_snapshot,
 };
-use syncline_protocol::gate::{Budget, StateVector};
 use syncline_protocol::time::Millis;
+use syncline_protocol::validate::{Budget, StateVector};
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{
     Access, Durability, Grant, Identity, LoggedUpdate, PresenceRight, SessionId, Snapshot,

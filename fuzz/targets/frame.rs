@@ -1,7 +1,7 @@
 //! A frame as a socket receives it, and every walk over what it carries.
 
 use bytes::Bytes;
-use syncline_protocol::gate::{Budget, walk_presence, walk_state_vector, walk_update};
+use syncline_protocol::validate::{Budget, walk_presence, walk_state_vector, walk_update};
 use syncline_protocol::wire::{ClientMessage, ServerMessage};
 
 pub(crate) fn run(data: &[u8]) {

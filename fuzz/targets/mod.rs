@@ -3,13 +3,17 @@
 
 mod document;
 mod frame;
-mod gate;
 mod name;
 mod nonsense;
+mod validate;
 
 /// A target and its name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but the protocol, and its name. `token.rs` needs the server.
-pub(crate) const ALL: &[Target] =
-    &[("document", document::run), ("frame", frame::run), ("gate", gate::run), ("name", name::run)];
+pub(crate) const ALL: &[Target] = &[
+    ("document", document::run),
+    ("frame", frame::run),
+    ("name", name::run),
+    ("validate", validate::run),
+];

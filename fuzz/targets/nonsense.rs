@@ -1,8 +1,8 @@
 //! Well-formed updates out of arbitrary bytes: every choice is the next byte.
 
 use syncline_protocol::ClientId;
-use syncline_protocol::gate::StateVector;
-use syncline_protocol::varint::{write_buffer, write_var_uint};
+use syncline_protocol::validate::StateVector;
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 
 const CLIENTS: u64 = 3;
 const ROOTS: [&str; 2] = ["t", "m"];

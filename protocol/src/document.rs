@@ -49,10 +49,10 @@ use crate::document::log::{Log, Occasion};
 use crate::document::presence::Presence;
 use crate::document::replica::{ApplyError, Replica};
 use crate::document::session::{Session, Telling};
-use crate::gate::StateVector;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::limit::Limit;
 use crate::time::{Millis, Timestamp};
+use crate::validate::StateVector;
 use crate::wire::ClientMessage;
 
 /// How often sessions with something pending are looked at.

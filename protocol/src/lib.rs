@@ -6,11 +6,10 @@ pub mod access;
 pub mod close;
 pub mod document;
 pub mod durability;
-pub mod gate;
 pub mod id;
 pub mod limit;
 pub mod time;
-pub mod varint;
+pub mod validate;
 pub mod wire;
 
 pub use access::{Access, Grant, Identity, PresenceRight};

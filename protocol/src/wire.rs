@@ -1,17 +1,19 @@
 //! The y-websocket dialect and its `syncline.v1` extensions: one message per WebSocket frame, every
 //! byte accounted for. Grammar and vectors: `docs/protocol.md`, `tests/vectors/`.
 //!
-//! The CRDT payloads stay opaque here; [`gate`](crate::gate) walks them.
+//! The CRDT payloads stay opaque here; [`gate`](crate::validate) walks them.
+
+pub mod varint;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::access::Access;
 use crate::durability::Durability;
-use crate::gate::{PresenceEntry, StateVector};
 use crate::id::{Epoch, SessionId};
 use crate::time::Timestamp;
-use crate::varint::{ReadError, Reader, write_buffer, write_var_uint};
+use crate::validate::{PresenceEntry, StateVector};
+use crate::wire::varint::{ReadError, Reader, write_buffer, write_var_uint};
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;

@@ -36,7 +36,7 @@ fn the_corpus_of_frames() {
 
 #[test]
 fn the_corpus_of_updates() {
-    replay("gate");
+    replay("validate");
 }
 
 #[test]

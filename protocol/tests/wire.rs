@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
-use syncline_protocol::gate::{PresenceEntry, StateVector};
+use syncline_protocol::validate::{PresenceEntry, StateVector};
 use syncline_protocol::wire::{ClientMessage, ServerMessage, Welcome, decode_token};
 use syncline_protocol::{Access, ClientId, Durability, Epoch, SessionId, Timestamp};
 

@@ -3,11 +3,14 @@
 //! how they were verified.
 
 mod claims;
+pub mod demo_login;
 mod error;
 mod jwks;
 mod keys;
+pub mod revocation;
 mod secret;
 mod selftest;
+pub(crate) mod tickets;
 mod token;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,5 +1,8 @@
 //! The subcommands, from arguments to exit codes.
 
+pub mod args;
+pub mod commands;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write};
@@ -19,22 +22,22 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::audit::{Audit, AuditError, Entry, Event};
+use crate::auth::demo_login::Demo;
+use crate::auth::revocation::{Revoked, RevokedError};
 use crate::auth::{self, BackendError, Claims, Verifier};
-use crate::config::{self, Config, ConfigError, Mode};
-use crate::demo::Demo;
-use crate::limits::{
+use crate::cli::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
+use crate::cli::commands::ToolError;
+use crate::config::limits::{
     BLOCKING_THREADS, DESCRIPTORS_RESERVED, DRAIN, Limits, SHUTDOWN, THREAD_STACK_BYTES,
 };
+use crate::config::{self, Config, ConfigError, Mode};
 use crate::metrics;
-use crate::revoked::{Revoked, RevokedError};
+use crate::quarantine::recovery::Trouble;
 use crate::server::{self, Parts, StopError};
 use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::memory::Memory;
 use crate::store::{OpenError, Store};
-use crate::tools::{self, ToolError};
-use crate::trouble::Trouble;
 
 /// Why a subcommand failed. The exit codes are those of sysexits.h.
 #[derive(Debug, Error)]
@@ -103,17 +106,17 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve(args) => Config::serve(args).map_err(CliError::from).and_then(serve),
         Command::Token(args) => token(args),
         Command::Healthcheck(args) => healthcheck(&args),
-        Command::Verify(args) => tool(move || tools::verify(&args)),
-        Command::Backup(args) => tool(move || tools::backup(&args)),
-        Command::Restore(args) => tool(move || tools::restore(&args)),
-        Command::Export(args) => tool(move || tools::export(&args)),
-        Command::Import(args) => tool(move || tools::import(&args)),
-        Command::Delete(args) => tool(move || tools::delete(&args)),
-        Command::Compact(args) => tool(move || tools::compact(&args)),
-        Command::Rebuild(args) => tool(move || tools::rebuild(&args)),
-        Command::Quarantine(QuarantineCommand::List(args)) => tool(move || tools::list(&args)),
+        Command::Verify(args) => tool(move || commands::verify(&args)),
+        Command::Backup(args) => tool(move || commands::backup(&args)),
+        Command::Restore(args) => tool(move || commands::restore(&args)),
+        Command::Export(args) => tool(move || commands::export(&args)),
+        Command::Import(args) => tool(move || commands::import(&args)),
+        Command::Delete(args) => tool(move || commands::delete(&args)),
+        Command::Compact(args) => tool(move || commands::compact(&args)),
+        Command::Rebuild(args) => tool(move || commands::rebuild(&args)),
+        Command::Quarantine(QuarantineCommand::List(args)) => tool(move || commands::list(&args)),
         Command::Quarantine(QuarantineCommand::Release(args)) => {
-            tool(move || tools::release(&args))
+            tool(move || commands::release(&args))
         }
     };
     match result {

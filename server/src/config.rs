@@ -1,6 +1,7 @@
 //! Settings that are checked and complete: default < file < environment < flag.
 
 mod auth;
+pub mod limits;
 
 use std::fs;
 use std::io;
@@ -14,11 +15,11 @@ use thiserror::Error;
 
 pub(crate) use self::auth::random_hex;
 use self::auth::{FileAuth, OneOrMore};
-use crate::args::{DataArgs, DevArgs, ServeArgs};
 use crate::auth::{JwksError, KeyFileError, SecretError};
-use crate::limits::{LimitError, Limits};
-use crate::origins::OriginError;
-use crate::proxies::{NetworkError, Proxies};
+use crate::cli::args::{DataArgs, DevArgs, ServeArgs};
+use crate::config::limits::{LimitError, Limits};
+use crate::net::origin::OriginError;
+use crate::net::proxy::{NetworkError, Proxies};
 
 pub use self::auth::{Auth, token_secret};
 

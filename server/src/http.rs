@@ -2,17 +2,15 @@
 
 mod api;
 mod credentials;
-mod demo;
-mod embedded;
 mod metrics;
 pub(crate) mod pages;
 pub(crate) mod upgrade;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use syncline_protocol::{Close, CloseCode, DocumentName, DocumentNameError};
 use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::path::{FullPath, Tail};
@@ -24,9 +22,7 @@ use crate::server::Context;
 type Reply = Response<Bytes>;
 
 /// Every path that the server answers.
-pub(crate) fn routes(
-    context: Arc<Context>,
-) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone {
+pub(crate) fn routes(context: Arc<Context>) -> BoxedFilter<(Reply,)> {
     let with_context = {
         let context = Arc::clone(&context);
         warp::any().map(move || Arc::clone(&context))
@@ -48,35 +44,31 @@ pub(crate) fn routes(
             .and(with_context.clone())
             .map(move |context: Arc<Context>| page(&context))
     };
-    let asset =
-        warp::path!("assets" / String).and(warp::get()).map(|name: String| embedded::asset(&name));
+    let asset = warp::path!("assets" / String)
+        .and(warp::get())
+        .map(|name: String| pages::embedded::asset(&name));
     let index = warp::path::end()
         .and(warp::get())
         .and(with_context.clone())
         .map(|context: Arc<Context>| pages::index(&context));
-    websocket
-        .or(api::inspect::routes(Arc::clone(&context)))
-        .unify()
-        .or(api)
-        .unify()
-        .or(page("healthz", pages::healthz))
-        .unify()
-        .or(page("readyz", pages::readyz))
-        .unify()
-        .or(metrics::route(Arc::clone(&context)))
-        .unify()
-        .or(page("demo", embedded::demo))
-        .unify()
-        .or(asset)
-        .unify()
-        .or(page("inspector", embedded::inspector))
-        .unify()
-        .or(demo::routes(context))
-        .unify()
-        .or(index)
-        .unify()
-        .or(warp::path::full().and(upgrade::request()).and(with_context).map(not_found))
-        .unify()
+    // Boxed one by one: rustc needs minutes to report an error near a deeply nested filter type.
+    let nothing =
+        warp::path::full().and(upgrade::request()).and(with_context.clone()).map(not_found);
+    [
+        api::inspect::routes(Arc::clone(&context)).boxed(),
+        api.boxed(),
+        page("healthz", pages::healthz).boxed(),
+        page("readyz", pages::readyz).boxed(),
+        metrics::route(Arc::clone(&context)).boxed(),
+        page("demo", pages::embedded::demo).boxed(),
+        asset.boxed(),
+        page("inspector", pages::embedded::inspector).boxed(),
+        pages::demo::routes(context).boxed(),
+        index.boxed(),
+        nothing.boxed(),
+    ]
+    .into_iter()
+    .fold(websocket.boxed(), |routes, route| routes.or(route).unify().boxed())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "warp hands its extracts over by value")]

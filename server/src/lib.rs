@@ -6,40 +6,16 @@
 //! `syncline-protocol` and carries out its effects: frames into the sessions' outboxes, updates to
 //! the store's writer. CRDT questions are never answered here.
 
-mod allowance;
-pub mod args;
 pub mod audit;
 pub mod auth;
-pub mod backup;
 pub mod cli;
 mod clock;
 pub mod config;
-mod connection;
-pub mod demo;
-mod document_task;
-mod fields;
-mod handling;
+mod document;
 mod http;
-mod hub;
-mod in_flight;
-pub mod limits;
-mod listener;
-mod mailbox;
 mod metrics;
-pub mod origins;
-mod outbox;
-mod places;
-pub mod proxies;
+pub mod net;
 pub mod quarantine;
-mod renewal;
-mod replace;
-pub mod revoked;
-mod sampler;
 pub mod server;
-mod sessions;
-mod socket;
+mod session;
 pub mod store;
-mod stored_document;
-mod tickets;
-pub mod tools;
-pub mod trouble;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncline_server::args::Args;
 use syncline_server::cli;
+use syncline_server::cli::args::Args;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

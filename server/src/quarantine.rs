@@ -4,6 +4,9 @@
 //! is opened and nothing is remembered, so `syncline quarantine release` needs neither a running
 //! server nor a stopped one.
 
+pub(crate) mod crash_marker;
+pub mod recovery;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -14,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use syncline_protocol::{DocumentName, Millis, Timestamp};
 use thiserror::Error;
 
-use crate::replace::{remove, replace};
+use crate::store::atomic_file::{remove, replace};
 
 const FOLDER: &str = "quarantine";
 const SUFFIX: &str = ".json";

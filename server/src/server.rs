@@ -11,23 +11,23 @@ use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::audit::Audit;
+use crate::auth::demo_login::Demo;
+use crate::auth::revocation::Revoked;
+use crate::auth::tickets::Tickets;
 use crate::auth::{Claims, Verifier};
+use crate::config::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
 use crate::config::{MetricsFor, Mode};
-use crate::demo::Demo;
-use crate::hub::Hub;
-use crate::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
-use crate::listener;
+use crate::document::hub::Hub;
+use crate::document::scrubber;
 use crate::metrics::expose::Exposition;
-use crate::origins::Origins;
-use crate::places::Places;
-use crate::proxies::Proxies;
-use crate::revoked::Revoked;
-use crate::sampler;
-use crate::sessions::Held;
+use crate::net::listener;
+use crate::net::origin::Origins;
+use crate::net::proxy::Proxies;
+use crate::quarantine::recovery::Trouble;
+use crate::session::quota::Places;
+use crate::session::registry::Held;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
-use crate::tickets::Tickets;
-use crate::trouble::Trouble;
 
 /// What every request can reach.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     }
     hub.tasks.spawn(listener::accept(listener, context));
     if !check_every.is_zero() {
-        hub.tasks.spawn(sampler::run(Arc::clone(&hub), check_every));
+        hub.tasks.spawn(scrubber::run(Arc::clone(&hub), check_every));
     }
 
     stop.await;

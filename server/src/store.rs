@@ -4,14 +4,11 @@
 //! The embedded default is `embedded`: an append-only journal that is the
 //! truth, and a sled database of snapshots that can be rebuilt from it.
 
-pub mod disk;
+pub(crate) mod atomic_file;
+pub mod backup;
 pub mod embedded;
-mod journal;
-mod later;
-mod lock;
+pub(crate) mod fields;
 pub mod memory;
-pub mod restore;
-mod sled;
 pub mod writer;
 
 use std::io;
@@ -24,8 +21,8 @@ use syncline_protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use crate::store::journal::random_epoch;
-pub use crate::store::journal::{Damage, JournalReader, TornTail};
+pub(crate) use crate::store::embedded::journal::random_epoch;
+pub use crate::store::embedded::journal::{Damage, JournalReader, TornTail};
 
 /// One update on its way to disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Updates in the Yjs v1 format, written and read by hand: the load must cost less than the servers.
 
-use syncline_protocol::varint::{ReadError, Reader, write_buffer, write_var_uint};
+use syncline_protocol::wire::varint::{ReadError, Reader, write_buffer, write_var_uint};
 
 /// The id of writer 0. Two bytes in every message, as with any writer of these measurements.
 pub(crate) const FIRST_CLIENT: u64 = 1_000;

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use syncline_protocol::varint::{ReadError, Reader, write_buffer};
+use syncline_protocol::wire::varint::{ReadError, Reader, write_buffer};
 
 /// What a server sent.
 #[derive(Clone, Copy, Debug)]

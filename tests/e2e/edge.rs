@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use syncline_protocol::Access;
-use syncline_protocol::varint::write_var_uint;
+use syncline_protocol::wire::varint::write_var_uint;
 use syncline_server::auth::Claims;
 use syncline_tests::PATIENCE;
 use syncline_tests::client::{Client, Ended, ending, sync_frame};

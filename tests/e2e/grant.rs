@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use syncline_protocol::Access;
-use syncline_protocol::varint::{write_buffer, write_var_uint};
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 use syncline_server::auth::{Claims, PresenceClaim, unix_now};
 use syncline_tests::client::{Client, Ended, new_doc, sync_frame};
 use syncline_tests::server::{Server, claims_for, sign, token};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use syncline_protocol::varint::{write_buffer, write_var_uint};
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 use syncline_protocol::{Access, DocumentName};
 use syncline_server::auth::Claims;
 use syncline_tests::client::{Client, Ended, new_doc, sync_frame};

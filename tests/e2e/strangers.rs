@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use syncline_protocol::Access;
-use syncline_server::limits::LOGIN_BYTES;
+use syncline_server::config::limits::LOGIN_BYTES;
 use syncline_tests::PATIENCE;
 use syncline_tests::client::Client;
 use syncline_tests::jwt::SigningKey;

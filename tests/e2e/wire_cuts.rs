@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use futures_util::{SinkExt, StreamExt};
 use syncline_protocol::Access;
-use syncline_protocol::varint::{write_buffer, write_var_uint};
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 use syncline_tests::client::{Client, doc_of, sync_frame};
 use syncline_tests::raw::{Raw, frame, head, request};
 use syncline_tests::server::{Server, token};

@@ -19,9 +19,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use syncline_protocol::document::{LoadedDocument, verify_snapshot};
-use syncline_protocol::gate::{self, Budget, Fit, StateVector};
+use syncline_protocol::validate::{self, Budget, Fit, StateVector};
 use syncline_protocol::{LoggedUpdate, Sequence, Snapshot, StoredLog, wire};
-use syncline_server::limits::Limits;
+use syncline_server::config::limits::Limits;
 
 /// Sessions in a normal run; `SYNCLINE_ORACLE_SESSIONS` overrides it.
 const SESSIONS: u64 = 10_000;
@@ -125,7 +125,7 @@ fn judge_one(oracle: &mut Oracle, session: &Value) {
     let mut stored = StoredLog::default();
     for (index, update) in session["updates"].as_array().unwrap().iter().enumerate() {
         let update = bytes(update);
-        let facts = gate::walk_update(&update, &Budget::LIVE)
+        let facts = validate::walk_update(&update, &Budget::LIVE)
             .unwrap_or_else(|error| panic!("session {seed}, update {index}: {error}"));
         assert_ne!(facts.fit(&known), Fit::Incomplete, "session {seed}, update {index}");
         facts.advance(&mut known);
@@ -138,9 +138,12 @@ fn judge_one(oracle: &mut Oracle, session: &Value) {
     }
     let mut document = LoadedDocument::decode(&stored, &limits)
         .unwrap_or_else(|error| panic!("session {seed}: {error}"));
-    let theirs = gate::walk_state_vector(&bytes(&session["state_vector"])).unwrap();
+    let theirs = validate::walk_state_vector(&bytes(&session["state_vector"])).unwrap();
     assert_eq!(*document.known(), theirs, "session {seed}: another state vector");
-    assert_eq!(gate::walk_state_vector(&wire::encode_state_vector(&theirs)), Ok(theirs.clone()));
+    assert_eq!(
+        validate::walk_state_vector(&wire::encode_state_vector(&theirs)),
+        Ok(theirs.clone())
+    );
 
     let state = document.state().unwrap();
     let snapshot = Snapshot { through: document.last(), state: state.clone().into() };

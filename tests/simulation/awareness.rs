@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use syncline_protocol::gate::PresenceEntry;
-use syncline_protocol::varint::{write_buffer, write_var_uint};
+use syncline_protocol::validate::PresenceEntry;
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 
 const OUTDATED_MS: u64 = 30_000;
 

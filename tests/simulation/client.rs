@@ -1,9 +1,9 @@
 //! A client as y-websocket 3.1 behaves, and the part of `syncline.v1` that it may speak on top.
 
 use bytes::Bytes;
-use syncline_protocol::gate::{Budget, walk_presence};
-use syncline_protocol::varint::{Reader, write_buffer, write_var_uint};
+use syncline_protocol::validate::{Budget, walk_presence};
 use syncline_protocol::wire::Dialect;
+use syncline_protocol::wire::varint::{Reader, write_buffer, write_var_uint};
 use syncline_protocol::{Access, Epoch};
 
 use crate::awareness::Awareness;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use syncline_protocol::document::{Document, LoadedDocument};
-use syncline_protocol::gate::{Fit, StateVector, walk_update};
+use syncline_protocol::validate::{Fit, StateVector, walk_update};
 
 use crate::copy::{MARKER, Replica, YrsCopy};
 use crate::server::{Blocking, State, user};

@@ -104,7 +104,7 @@ impl Link {
     }
 }
 
-/// As `server/src/outbox.rs` is, without its locks.
+/// As `server/src/net/send_queue.rs` is, without its locks.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     frames: VecDeque<Bytes>,

@@ -1,4 +1,4 @@
-//! The shell around the document, as `server/src/document_task.rs` and `connection.rs` are.
+//! The shell around the document, as `server/src/document/task.rs` and `connection.rs` are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use syncline_protocol::document::{
     CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, Stamping,
     compare, verify_snapshot,
 };
-use syncline_protocol::gate::{Budget, PresenceEntry, StateVector, walk_presence};
 use syncline_protocol::time::Millis;
+use syncline_protocol::validate::{Budget, PresenceEntry, StateVector, walk_presence};
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{
     CloseCode, Durability, Grant, Identity, PresenceRight, SessionId, Snapshot, Timestamp,

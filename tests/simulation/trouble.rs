@@ -3,8 +3,8 @@
 use syncline_protocol::Epoch;
 use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{Input, LoadedDocument};
-use syncline_protocol::varint::{write_buffer, write_var_uint};
 use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::wire::varint::{write_buffer, write_var_uint};
 
 use crate::copy::YrsCopy;
 use crate::server::{Blocking, State};

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use syncline_protocol::document::Input;
-use syncline_protocol::varint::Reader;
 use syncline_protocol::wire::Dialect;
+use syncline_protocol::wire::varint::Reader;
 use syncline_protocol::{Access, CloseCode, SessionId};
 
 use crate::client::{Client, update_in};

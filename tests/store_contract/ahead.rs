@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 
-use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::embedded::disk::{DiskCall, FaultPlan};
 use syncline_server::store::{Generation, Record, Store};
 use tempfile::TempDir;
 

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use syncline_server::store::disk::FaultPlan;
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::embedded::disk::FaultPlan;
 use syncline_server::store::{Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use syncline_protocol::StoredLog;
-use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::embedded::disk::{DiskCall, FaultPlan};
 use syncline_server::store::{Damage, Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::embedded::disk::{DiskCall, FaultPlan};
 use syncline_server::store::{AppendError, Health, SnapshotError, Store};
 use tempfile::TempDir;
 

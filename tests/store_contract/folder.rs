@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use syncline_protocol::Epoch;
-use syncline_server::store::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::Embedded;
-use syncline_server::store::restore::Restore;
+use syncline_server::store::embedded::disk::{DiskCall, FaultPlan};
+use syncline_server::store::embedded::restore::Restore;
 use syncline_server::store::{OpenError, Store};
 use tempfile::TempDir;
 

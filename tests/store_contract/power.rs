@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use syncline_server::store::disk::{DiskCall, DiskOp, FaultPlan};
+use syncline_server::store::embedded::disk::{DiskCall, DiskOp, FaultPlan};
 
 const PAGE_BYTES: usize = 4096;
 

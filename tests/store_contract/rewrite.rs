@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use syncline_protocol::{Epoch, Sequence};
-use syncline_server::store::disk::FaultPlan;
 use syncline_server::store::embedded::Embedded;
+use syncline_server::store::embedded::disk::FaultPlan;
 use syncline_server::store::{Generation, LoadError, OpenError, Store};
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ const LARGE: u64 = 64 << 20;
 const HEADER_BYTES: usize = 80;
 const DOCUMENTS: [&str; 4] = ["a", "b", "c", "gone"];
 
-/// A record in the bytes of a segment (`server/src/store/journal/record.rs`).
+/// A record in the bytes of a segment (`server/src/store/embedded/journal/record.rs`).
 #[derive(Clone, Debug)]
 struct Raw {
     kind: u8,

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use syncline_protocol::{Durability, Epoch};
-use syncline_server::store::disk::{DiskCall, DiskOp, FaultPlan};
+use syncline_server::store::embedded::disk::{DiskCall, DiskOp, FaultPlan};
 use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_server::store::{AppendError, Generation, Health, SnapshotError, Store};
 use tempfile::TempDir;

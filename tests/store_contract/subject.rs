@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog, Timestamp};
-use syncline_server::store::disk::{DiskCall, FaultPlan};
+use syncline_server::store::embedded::disk::{DiskCall, FaultPlan};
 use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_server::store::memory::Memory;
 use syncline_server::store::{Generation, Record, Store};

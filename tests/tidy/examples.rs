@@ -15,7 +15,7 @@ fn sled_outside_its_file_is_found() {
     let rule = sled_is_named_in_one_file;
     for bad in ["use sled::Db;", "use ::sled::Db;", "extern crate sled;", "fn f(_: sled::Db) {}"] {
         check(rule, "server/src/store/embedded.rs", bad, 1);
-        check(rule, "server/src/store/sled.rs", bad, 0);
+        check(rule, "server/src/store/embedded/cache.rs", bad, 0);
     }
     for good in ["use crate::store::sled::SnapshotCache;", "mod sled;", "// sled::Db", "\"sled\""] {
         check(rule, "server/src/store/embedded.rs", good, 0);
@@ -25,12 +25,12 @@ fn sled_outside_its_file_is_found() {
 #[test]
 fn yrs_outside_its_file_is_found() {
     let rule = yrs_is_named_in_one_file;
-    for path in ["server/src/hub.rs", "protocol/src/gate.rs"] {
+    for path in ["server/src/document/hub.rs", "protocol/src/validate.rs"] {
         check(rule, path, "use yrs::Doc;", 1);
         check(rule, path, "/// yrs reads it.", 0);
     }
     check(rule, "protocol/src/document/replica.rs", "use yrs::Doc;", 0);
-    check(rule, "protocol/tests/gate/main.rs", "use yrs::Doc;", 0);
+    check(rule, "protocol/tests/validate/main.rs", "use yrs::Doc;", 0);
 }
 
 #[test]
@@ -43,11 +43,11 @@ fn clocks_and_waiting_in_the_protocol_are_found() {
         "std::thread::sleep(d)",
         "use std::collections::HashMap;",
     ] {
-        check(rule, "protocol/src/gate.rs", bad, 1);
-        check(rule, "server/src/hub.rs", bad, 0);
+        check(rule, "protocol/src/validate.rs", bad, 1);
+        check(rule, "server/src/document/hub.rs", bad, 0);
     }
-    check(rule, "protocol/src/gate.rs", "// a HashMap, async", 0);
-    check(rule, "protocol/src/gate.rs", "fn f(now: Time) {}", 0);
+    check(rule, "protocol/src/validate.rs", "// a HashMap, async", 0);
+    check(rule, "protocol/src/validate.rs", "fn f(now: Time) {}", 0);
 }
 
 #[test]
@@ -62,17 +62,17 @@ fn forbidden_crates_are_found() {
 fn sleeping_in_tests_is_found() {
     let rule = tests_wait_for_conditions;
     check(rule, "tests/e2e/slow.rs", "tokio::time::sleep(d).await;", 1);
-    check(rule, "protocol/tests/gate/main.rs", "std::thread::sleep(d);", 1);
+    check(rule, "protocol/tests/validate/main.rs", "std::thread::sleep(d);", 1);
     check(rule, "tests/npm/idle.test.mjs", "await new Promise(r => setTimeout(r, 500))", 1);
     check(rule, "tests/npm/support/wait.mjs", "import { setTimeout as pause } from 'x'", 0);
-    check(rule, "server/src/listener.rs", "tokio::time::sleep(d).await;", 0);
+    check(rule, "server/src/net/listener.rs", "tokio::time::sleep(d).await;", 0);
     check(rule, "tests/e2e/slow.rs", "// never sleep(", 0);
 }
 
 #[test]
 fn long_files_are_found() {
-    check(sources_are_short, "server/src/hub.rs", &"\n".repeat(601), 1);
-    check(sources_are_short, "server/src/hub.rs", &"\n".repeat(600), 0);
+    check(sources_are_short, "server/src/document/hub.rs", &"\n".repeat(601), 1);
+    check(sources_are_short, "server/src/document/hub.rs", &"\n".repeat(600), 0);
     check(sources_are_short, "docs/protocol.md", &"\n".repeat(601), 0);
 }
 

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::document::replica::{ApplyError, Replica};
-use crate::gate::StateVector;
 use crate::time::{Millis, Timestamp};
+use crate::validate::StateVector;
 use crate::wire::ServerMessage;
 
 /// How long an answer that nobody asks for is kept. It is as large as the document may be.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::close::Close;
 use crate::document::stored::Snapshot;
-use crate::gate::StateVector;
 use crate::id::{Sequence, SessionId};
+use crate::validate::StateVector;
 
 /// Something the caller must do. Effects are carried out in the order they are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use crate::access::Grant;
 use crate::document::limits::Stamping;
 use crate::document::session::{Owed, Telling, WriteRefusal};
 use crate::document::{Document, Turn};
-use crate::gate::PresenceEntry;
 use crate::id::SessionId;
+use crate::validate::PresenceEntry;
 
 impl Document {
     /// Another grant holds for a session. What it sent before was judged by the one before.

@@ -1,8 +1,8 @@
 //! The bounds that a document's rules need. The server's configuration fills them in.
 
 use crate::durability::Durability;
-use crate::gate::Budget;
 use crate::time::Millis;
+use crate::validate::Budget;
 
 /// What the server puts into presence states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

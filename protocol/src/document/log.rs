@@ -3,8 +3,8 @@
 use crate::document::limits::Limits;
 use crate::document::replay::LoadedDocument;
 use crate::document::stored::Snapshot;
-use crate::gate::StateVector;
 use crate::id::Sequence;
+use crate::validate::StateVector;
 
 /// A snapshot smaller than this many updates is not worth writing when a document goes idle.
 const IDLE_SNAPSHOT_UPDATES: u64 = 100;

@@ -7,7 +7,7 @@ use crate::document::limits::Limits;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
 use crate::document::stored::StoredLog;
-use crate::gate::{self, Fit, GateError};
+use crate::validate::{self, Fit, GateError};
 
 /// What a merge did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl LoadedDocument {
     /// # Errors
     /// If it breaks a rule, does not fit, or makes the document too large.
     pub fn merge(&mut self, update: &[u8], limits: &Limits) -> Result<Merged, MergeError> {
-        let facts = gate::walk_update(update, &limits.sync)?;
+        let facts = validate::walk_update(update, &limits.sync)?;
         match facts.fit(self.replica.known()) {
             Fit::Incomplete => return Err(MergeError::Incomplete),
             Fit::Known => return Ok(Merged::Known),

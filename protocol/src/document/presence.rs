@@ -16,9 +16,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::document::stamp::{Stamp, strip};
-use crate::gate::{GateError, PresenceEntry};
 use crate::id::{ClientId, SessionId};
 use crate::time::{Millis, Timestamp};
+use crate::validate::{GateError, PresenceEntry};
 
 /// Clients renew every 15 s and forget each other after 30 s (y-protocols). Half as much again
 /// leaves room for throttled background tabs.

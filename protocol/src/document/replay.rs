@@ -7,8 +7,8 @@ use thiserror::Error;
 use crate::document::limits::Limits;
 use crate::document::replica::{ApplyError, Replica};
 use crate::document::stored::{Snapshot, StoredLog};
-use crate::gate::{self, Budget, Fit, GateError, StateVector};
 use crate::id::{Epoch, Sequence};
+use crate::validate::{self, Budget, Fit, GateError, StateVector};
 
 /// Updates integrated per transaction while a log is replayed. yrs squashes neighbours when a
 /// transaction ends: 10 to 1,000 is the fast range, one by one and all at once are slower.
@@ -196,7 +196,7 @@ impl<'a> Replay<'a> {
     }
 
     fn push(&mut self, sequence: Sequence, update: &'a [u8]) -> Result<(), DecodeError> {
-        let facts = gate::walk_update(update, &self.budget)
+        let facts = validate::walk_update(update, &self.budget)
             .map_err(|error| DecodeError::Gate { sequence, error })?;
         if facts.fit(self.replica.known()) == Fit::Incomplete {
             return Err(DecodeError::Incomplete { sequence });

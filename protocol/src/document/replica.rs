@@ -13,7 +13,7 @@ use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{ClientID, Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
-use crate::gate::{GateError, Places, Section, StateVector, Subdocuments, UpdateFacts};
+use crate::validate::{GateError, Places, Section, StateVector, Subdocuments, UpdateFacts};
 
 /// A yrs document that only ever holds complete history, and its state vector.
 pub(crate) struct Replica {
@@ -78,7 +78,7 @@ impl Replica {
 
     /// Gives every block of an update that fits its place, and returns what is to be integrated,
     /// logged and relayed: the received bytes, unless somebody typed while synchronising, wrote
-    /// into what is deleted, or tries what [`trim_known`](crate::gate::trim_known) warns of. Once this was called the
+    /// into what is deleted, or tries what [`trim_known`](crate::validate::trim_known) warns of. Once this was called the
     /// update has to be integrated.
     pub(crate) fn admit<'a>(
         &mut self,

@@ -6,9 +6,9 @@ use crate::access::Grant;
 use crate::document::Turn;
 use crate::document::effect::Delivery;
 use crate::document::stamp::Stamp;
-use crate::gate::StateVector;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::time::Timestamp;
+use crate::validate::StateVector;
 use crate::wire::{Dialect, ServerMessage};
 
 /// What a document knows of a participant.

@@ -10,9 +10,9 @@ use crate::document::replica::{Applied, ApplyError};
 use crate::document::session::{Owed, Session, WriteRefusal};
 use crate::document::tally::Fate;
 use crate::document::{Document, Phase, Turn};
-use crate::gate::{self, Fit, GateError, UpdateFacts};
 use crate::id::SessionId;
 use crate::limit::Limit;
+use crate::validate::{self, Fit, GateError, UpdateFacts};
 use crate::wire::{self, Dialect, ServerMessage, Welcome};
 
 /// How an update came.
@@ -126,7 +126,7 @@ impl Document {
         if self.exceeds_live(id, state.len(), turn) {
             return;
         }
-        let mut base = match gate::walk_state_vector(state) {
+        let mut base = match validate::walk_state_vector(state) {
             Ok(base) => base,
             Err(error) => return self.refuse_frame(id, &error, turn),
         };
@@ -273,7 +273,7 @@ impl Document {
             Origin::Live => &self.limits.live,
             Origin::FirstSync => &self.limits.sync,
         };
-        let facts = gate::walk_update(update, budget).map_err(Refusal::Gate)?;
+        let facts = validate::walk_update(update, budget).map_err(Refusal::Gate)?;
         // Deletions always pass: they are the way back under the limit. So does what is known.
         if self.adds_blocks(&facts) {
             let limit = self.limits.document_bytes_max as u64;

@@ -8,8 +8,8 @@ use crate::document::presence::Speaker;
 use crate::document::session::Telling;
 use crate::document::stamp::STAMP_BYTES_MAX;
 use crate::document::{Document, Turn};
-use crate::gate::{self, PresenceEntry};
 use crate::id::SessionId;
+use crate::validate::{self, PresenceEntry};
 use crate::wire::ServerMessage;
 
 impl Document {
@@ -26,7 +26,7 @@ impl Document {
         let mut budget = self.limits.live;
         // Clients send back what they are shown of others.
         budget.presence_state_bytes_max += STAMP_BYTES_MAX;
-        let entries = match gate::walk_presence(entries, &budget) {
+        let entries = match validate::walk_presence(entries, &budget) {
             Ok(entries) => entries,
             Err(error) => return self.refuse_frame(id, &error, turn),
         };

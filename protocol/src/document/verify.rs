@@ -6,8 +6,8 @@ use crate::document::limits::Limits;
 use crate::document::replay::{DecodeError, LoadedDocument};
 use crate::document::replica::{ApplyError, deletions};
 use crate::document::stored::{Snapshot, StoredLog};
-use crate::gate::{self, StateVector};
 use crate::id::Sequence;
+use crate::validate::{self, StateVector};
 
 /// Why a snapshot must not replace what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -50,9 +50,9 @@ pub fn verify_snapshot(
         return Err(VerifyError::Deletions);
     }
     let unwalkable = |error| DecodeError::Gate { sequence: snapshot.through, error };
-    let expected = gate::canonical(&joined.state).map_err(unwalkable)?;
+    let expected = validate::canonical(&joined.state).map_err(unwalkable)?;
     let again = read_back(joined, known, limits)?;
-    if gate::canonical(&again.state).map_err(unwalkable)? != expected {
+    if validate::canonical(&again.state).map_err(unwalkable)? != expected {
         return Err(VerifyError::Content { bytes: snapshot.state.len() });
     }
     Ok(())
@@ -105,7 +105,7 @@ pub fn compare(
     let logged = read_back(Snapshot { through, state: state.into() }, known, limits)?;
     let joined = read_back(live.clone(), known, limits)?;
     let unwalkable = |error| DecodeError::Gate { sequence: through, error };
-    let canonical = |state: &[u8]| gate::canonical(state).map_err(unwalkable);
+    let canonical = |state: &[u8]| validate::canonical(state).map_err(unwalkable);
     if canonical(&logged.state)? != canonical(&joined.state)? {
         return Err(VerifyError::Content { bytes: live.state.len() }.into());
     }

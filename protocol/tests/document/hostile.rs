@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use syncline_protocol::CloseCode;
 use syncline_protocol::document::{LoadedDocument, verify_snapshot};
-use syncline_protocol::gate::TYPE_DEPTH_MAX;
-use syncline_protocol::varint::write_var_uint;
+use syncline_protocol::validate::TYPE_DEPTH_MAX;
 use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::wire::varint::write_var_uint;
 
 use crate::listed::{Expect, ON_BASE, ON_EMPTY, base64};
 use crate::scene::{Got, Limits, Person, Scene, limits};

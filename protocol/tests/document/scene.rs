@@ -8,9 +8,9 @@ use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{
     Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping,
 };
-use syncline_protocol::gate::{Budget, PresenceEntry, walk_presence};
 use syncline_protocol::time::Millis;
-use syncline_protocol::varint::{Reader, write_buffer};
+use syncline_protocol::validate::{Budget, PresenceEntry, walk_presence};
+use syncline_protocol::wire::varint::{Reader, write_buffer};
 use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{
     Access, ClientId, CloseCode, Durability, Epoch, Grant, Limit, LoggedUpdate, PresenceRight,
@@ -302,7 +302,7 @@ impl Scene {
         self.effects.iter().filter(|effect| matches!(effect, Effect::Unload)).count()
     }
 
-    pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::gate::StateVector)> {
+    pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let snapshot = |effect: &Effect| {
             let Effect::Snapshot { snapshot, known } = effect else { return None };
             Some((snapshot.clone(), known.clone()))
@@ -311,7 +311,7 @@ impl Scene {
     }
 
     /// The states handed out to be compared with the log.
-    pub(crate) fn compares(&self) -> Vec<(Snapshot, syncline_protocol::gate::StateVector)> {
+    pub(crate) fn compares(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let compare = |effect: &Effect| {
             let Effect::Compare { live, known } = effect else { return None };
             Some((live.clone(), known.clone()))

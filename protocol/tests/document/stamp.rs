@@ -1,5 +1,5 @@
 use syncline_protocol::document::{Limits, Stamping};
-use syncline_protocol::gate::Budget;
+use syncline_protocol::validate::Budget;
 use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Access, CloseCode, Grant, Identity};
 

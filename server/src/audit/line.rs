@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serializer;
 
-use super::Entry;
+use crate::audit::Entry;
 
 /// Longest text in a line, in bytes: as long as a name of a document or a user may be.
 const TEXT_BYTES_MAX: usize = 255;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-use super::{Entry, Event, line};
+use crate::audit::{Entry, Event, line};
 use crate::metrics::METRICS;
 
 /// Events that wait at most. With names of 20 bytes they take 3 MB.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use syncline_protocol::access::IDENTITY_BYTES_MAX;
 use syncline_protocol::{Access, DocumentName, Grant, Identity, PresenceRight, Timestamp};
 
-use super::TokenError;
+use crate::auth::TokenError;
 
 /// What a token says, once it is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

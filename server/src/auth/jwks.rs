@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use self::fetch::{Address, FetchError};
-use super::keys::{self, Key};
+use crate::auth::keys::{self, Key};
 use crate::clock;
 use crate::metrics::METRICS;
 use crate::metrics::labels::Outcome;

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio_rustls::rustls::pki_types::SubjectPublicKeyInfoDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use super::secret::Secret;
+use crate::auth::secret::Secret;
 
 /// Bits of an RSA key. Below, it can be broken; above, one verification takes milliseconds.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use thiserror::Error;
 
-use super::keys::Key;
-use super::secret::Secret;
+use crate::auth::keys::Key;
+use crate::auth::secret::Secret;
 
 pub(super) const MESSAGE: &str = "syncline";
 

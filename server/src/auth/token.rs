@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::TokenError;
+use crate::auth::TokenError;
 
 /// Bytes of a token. One that names 100 documents takes about 8 KiB.
 pub const TOKEN_BYTES_MAX: usize = 12 * 1024;

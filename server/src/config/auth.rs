@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, FileConfig, data_folder};
-use crate::args::{AuthArgs, KeyArgs};
 use crate::auth::{Expected, Jwks, Key, SECRET_BYTES_MIN, Secret, SecretError};
-use crate::origins::Origins;
+use crate::cli::args::{AuthArgs, KeyArgs};
+use crate::config::{ConfigError, FileConfig, data_folder};
+use crate::net::origin::Origins;
 
 /// Keys of one kind. A token without a name of its key may be tried with each.
 const KEYS_MAX: usize = 8;

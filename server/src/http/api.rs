@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::hyper::body::Buf;
 
-use super::{Reply, credentials, problem, refusal, reply};
 use crate::auth::Claims;
-use crate::limits::{BODY_BYTES, BODY_TIMEOUT};
-use crate::origins::Carrier;
+use crate::config::limits::{BODY_BYTES, BODY_TIMEOUT};
+use crate::http::{Reply, credentials, problem, refusal, reply};
+use crate::net::origin::Carrier;
 use crate::server::Context;
 
 /// Answers a request for `path`, below `/api/v1/`.

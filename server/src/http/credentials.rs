@@ -3,8 +3,8 @@
 use percent_encoding::percent_decode_str;
 use warp::http::{HeaderMap, HeaderValue, header};
 
-use crate::origins::Carrier;
-use crate::tickets;
+use crate::auth::tickets;
+use crate::net::origin::Carrier;
 
 const COOKIE: &str = "syncline_token";
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::http::{HeaderMap, HeaderValue, Response, header};
 
-use super::{Reply, api, refusal};
 use crate::config::MetricsFor;
+use crate::http::{Reply, api, refusal};
 use crate::metrics::expose::CONTENT_TYPE;
 use crate::server::Context;
 

@@ -1,9 +1,12 @@
 //! What a browser, an orchestrator or a person with curl sees.
 
+pub(crate) mod demo;
+pub(crate) mod embedded;
+
 use warp::http::StatusCode;
 
-use super::{Reply, problem, reply};
 use crate::config::Mode;
+use crate::http::{Reply, problem, reply};
 use crate::server::Context;
 use crate::store::Health;
 

@@ -19,18 +19,18 @@ use warp::http::header::{self, HeaderName};
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::path::Tail;
 
-use super::credentials::{
-    self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
-};
-use super::{Reply, document_name, problem, refusal, reply};
 use crate::audit::{Entry, Event};
 use crate::auth::{self, TokenError};
-use crate::connection::{self, Admission};
-use crate::limits::REFUSED_MESSAGE_BYTES;
-use crate::listener::Peer;
+use crate::config::limits::REFUSED_MESSAGE_BYTES;
+use crate::http::credentials::{
+    self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
+};
+use crate::http::{Reply, document_name, problem, refusal, reply};
 use crate::metrics::METRICS;
+use crate::net::listener::Peer;
+use crate::net::transport;
 use crate::server::Context;
-use crate::socket;
+use crate::session::connection::{self, Admission};
 
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
@@ -91,7 +91,7 @@ impl UpgradeRequest {
 }
 
 /// All that is kept of a request while its token is checked, which may last as long as a key is
-/// fetched: [`LOGIN_BYTES`](crate::limits::LOGIN_BYTES).
+/// fetched: [`LOGIN_BYTES`](crate::config::limits::LOGIN_BYTES).
 struct Wish {
     document: DocumentName,
     credential: Credential,
@@ -237,7 +237,7 @@ async fn serve(
     let Ok(upgraded) = on_upgrade.await else { return };
     let limits = &context.hub.limits;
     let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
-    let accepted = socket::accept(upgraded, limits, message_bytes).await;
+    let accepted = transport::accept(upgraded, limits, message_bytes).await;
     let Some((socket, outbox)) = accepted else { return };
     match verdict {
         Ok(admission) => connection::serve(context, socket, outbox, admission, peer).await,
@@ -250,7 +250,7 @@ async fn serve(
                 let entry = entry.peer(peer.as_deref().unwrap_or_default());
                 document.iter().fold(entry, |entry, document| entry.document(document))
             });
-            socket::refuse(socket, close).await;
+            transport::refuse(socket, close).await;
         }
     }
 }

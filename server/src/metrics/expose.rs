@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use warp::hyper::body::Bytes;
 
-use super::count::{Count, Counts, Histogram, Label};
-use super::labels::State;
-use super::process::Process;
-use super::{METRICS, Metrics};
+use crate::metrics::count::{Count, Counts, Histogram, Label};
+use crate::metrics::labels::State;
+use crate::metrics::process::Process;
+use crate::metrics::{METRICS, Metrics};
 use crate::server::Context;
 use crate::store::writer::StoreState;
 

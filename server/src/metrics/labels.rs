@@ -4,7 +4,7 @@ use syncline_protocol::document::{CheckOutcome, Fate};
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{CloseCode, Limit};
 
-use super::count::Label;
+use crate::metrics::count::Label;
 
 macro_rules! label {
     ($type:ty, $key:literal, $all:expr) => {

@@ -7,6 +7,13 @@
 //! sled/             a cache of the newest snapshots; can be deleted at any time
 //! ```
 
+mod cache;
+mod deferred_sync;
+pub mod disk;
+pub(crate) mod journal;
+pub(crate) mod lock;
+pub mod restore;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +23,12 @@ use bytes::Bytes;
 use syncline_protocol::{DocumentName, Durability, Epoch, Sequence, Snapshot, StoredLog};
 use tracing::{info, warn};
 
-use crate::store::disk::{FaultPlan, create_folder};
-use crate::store::journal::{Before, Journal, JournalOptions};
-use crate::store::later::Syncer;
-use crate::store::lock::FolderLock;
-use crate::store::restore::check_finished;
-use crate::store::sled::{Contents, SnapshotCache};
+use crate::store::embedded::cache::{Contents, SnapshotCache};
+use crate::store::embedded::deferred_sync::Syncer;
+use crate::store::embedded::disk::{FaultPlan, create_folder};
+use crate::store::embedded::journal::{Before, Journal, JournalOptions};
+use crate::store::embedded::lock::FolderLock;
+use crate::store::embedded::restore::check_finished;
 use crate::store::{
     AppendError, DocumentInfo, Generation, Health, JournalReader, LoadError, OpenError, Record,
     Salvaged, Size, SnapshotError, Store,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::future::select_ok;
 use serde_json::json;
-use syncline_protocol::varint;
+use syncline_protocol::wire::varint;
 use syncline_tests::client::{new_doc, sync_frame};
 use yrs::{Any, Map, ReadTxn, Transact};
 

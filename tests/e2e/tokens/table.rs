@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use syncline_protocol::varint::write_buffer;
+use syncline_protocol::wire::varint::write_buffer;
 use syncline_server::auth::unix_now;
 use syncline_tests::client::Client;
 use syncline_tests::door::{Outcome, knock, post, send};

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::SET_BYTES_MAX;
+use crate::auth::jwks::SET_BYTES_MAX;
 
 /// Where a key set is fetched from.
 #[derive(Clone)]

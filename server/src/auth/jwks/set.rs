@@ -10,8 +10,8 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::super::keys::{Key, KeyError};
-use super::super::token::KID_BYTES_MAX;
+use crate::auth::keys::{Key, KeyError};
+use crate::auth::token::KID_BYTES_MAX;
 
 /// Keys of a set. The largest providers have a dozen.
 const KEYS_MAX: usize = 32;

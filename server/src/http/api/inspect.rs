@@ -12,12 +12,12 @@ use warp::Filter;
 use warp::http::{HeaderMap, Response, StatusCode};
 use warp::hyper::body::Bytes;
 
-use super::super::{Reply, problem, refusal, reply};
-use super::admitted;
 use crate::audit::Event;
-use crate::hub::Hub;
+use crate::document::hub::Hub;
+use crate::http::api::admitted;
+use crate::http::{Reply, problem, refusal, reply};
 use crate::server::Context;
-use crate::sessions::LiveSession;
+use crate::session::registry::LiveSession;
 
 /// Entries of one answer. More are found by the beginning of their name.
 const ENTRIES_MAX: usize = 500;

@@ -11,14 +11,14 @@ use tokio::time::timeout;
 use tracing::{error, info};
 use warp::http::StatusCode;
 
-use super::super::{Reply, problem, refusal, reply};
 use crate::audit::{Entry, Event};
+use crate::auth::revocation::Revocation;
 use crate::auth::unix_now;
-use crate::mailbox::Mail;
+use crate::document::mailbox::Mail;
+use crate::http::{Reply, problem, refusal, reply};
 use crate::metrics::METRICS;
-use crate::revoked::Revocation;
 use crate::server::Context;
-use crate::sessions::LiveSession;
+use crate::session::registry::LiveSession;
 
 /// For documents to confirm. They do so with the next of their mail.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,10 +5,10 @@ use syncline_protocol::Close;
 use tokio::time::Instant;
 use warp::http::StatusCode;
 
-use super::super::{Reply, document_name, reply};
 use crate::audit::{Entry, Event};
 use crate::auth::Claims;
-use crate::limits::TICKET;
+use crate::config::limits::TICKET;
+use crate::http::{Reply, document_name, reply};
 use crate::metrics::METRICS;
 use crate::server::Context;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Batch, Progress, Urgency, Waiting, WriterLimits, cost};
 use crate::store::Record;
+use crate::store::writer::{Batch, Progress, Urgency, Waiting, WriterLimits, cost};
 
 /// How long records that nobody waits for gather. Each sync costs two task switches and the disk's
 /// own work, and a thousand keystrokes a second need twenty of them, not a thousand. Whoever

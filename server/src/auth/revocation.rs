@@ -1,0 +1,291 @@
+//! Who was revoked: tokens that are good and must not be taken, or count for less than they say.
+//!
+//! One small file in the data folder, replaced as a whole at every change. Nothing knows when the
+//! last token of a user ends unless it is told, so an entry stays until the time that it names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use syncline_protocol::{Access, Close, CloseCode, DocumentName, Grant};
+use thiserror::Error;
+
+use crate::auth::{Claims, covers};
+use crate::session::registry::Held;
+use crate::store::atomic_file::replace;
+
+const FILE: &str = "revoked.json";
+
+/// Revocations remembered at a time. With names of 50 bytes the file has 2 MB and is written in
+/// some 10 ms.
+const REVOCATIONS_MAX: usize = 10_000;
+
+/// What was taken from a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Revocation {
+    /// The user, as tokens name them.
+    pub(crate) sub: String,
+    /// Where: a name, `prefix/*`, or `*`.
+    pub(crate) document: String,
+    /// Which tokens: those issued before this second, and those that do not say when they were.
+    pub(crate) issued_before: u64,
+    /// What is left of the rights. None: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<Access>,
+    /// When it may be forgotten, because the tokens have ended. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<u64>,
+}
+
+impl Revocation {
+    /// Whether it concerns what somebody holds in a document.
+    pub(crate) fn hits(&self, document: &DocumentName, held: &Held) -> bool {
+        *self.sub == *held.grant.identity.sub
+            && held.issued_at < self.issued_before
+            && covers(&self.document, document)
+    }
+
+    /// What is left of it.
+    pub(crate) fn limit(&self, held: &Held) -> Result<Held, Close> {
+        let Some(left) = self.access else { return Err(self.close()) };
+        let access = held.grant.access.min(left);
+        Ok(Held { grant: Grant { access, ..held.grant.clone() }, issued_at: held.issued_at })
+    }
+
+    /// What somebody is told of whom nothing is left.
+    pub(crate) fn close(&self) -> Close {
+        let text = "the right to this document was taken back; ask for a new token";
+        Close::new(CloseCode::Revoked, text)
+    }
+
+    /// Whether it takes all that `other` takes, for as long.
+    fn replaces(&self, other: &Self) -> bool {
+        let lasts = match (self.until, other.until) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(ours), Some(theirs)) => ours >= theirs,
+        };
+        self.sub == other.sub
+            && self.document == other.document
+            && self.access <= other.access
+            && self.issued_before >= other.issued_before
+            && lasts
+    }
+}
+
+/// Why the list cannot be read or written.
+#[derive(Debug, Error)]
+#[error("cannot use {}, which says whose tokens were revoked", .path.display())]
+pub struct RevokedError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// As many revocations are remembered as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// The list.
+#[derive(Debug)]
+pub struct Revoked {
+    by_sub: Mutex<BTreeMap<String, Vec<Revocation>>>,
+    /// None for a server that keeps nothing on disk. Held while the file is written.
+    file: Mutex<Option<PathBuf>>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    revoked: Vec<Revocation>,
+}
+
+impl Revoked {
+    /// The list in a data folder. There is no file before the first revocation.
+    ///
+    /// # Errors
+    /// If there is a file that cannot be read: without it, tokens would be taken that must not be.
+    pub fn open(data: &Path) -> Result<Self, RevokedError> {
+        let path = data.join(FILE);
+        let read = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(Stored::default()),
+            Err(error) => Err(error),
+        };
+        let stored = read.map_err(|source| RevokedError { path: path.clone(), source })?;
+        let mut by_sub: BTreeMap<String, Vec<Revocation>> = BTreeMap::new();
+        for revocation in stored.revoked {
+            by_sub.entry(revocation.sub.clone()).or_default().push(revocation);
+        }
+        Ok(Self { by_sub: Mutex::new(by_sub), file: Mutex::new(Some(path)) })
+    }
+
+    /// A list that ends with the process.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { by_sub: Mutex::default(), file: Mutex::default() }
+    }
+
+    /// What somebody may do with a token that is good.
+    pub(crate) fn limit(&self, document: &DocumentName, held: Held) -> Result<Held, Close> {
+        let by_sub = self.by_sub();
+        let revocations = by_sub.get(&*held.grant.identity.sub).map(Vec::as_slice);
+        revocations.unwrap_or_default().iter().try_fold(held, |held, revocation| {
+            if revocation.hits(document, &held) { revocation.limit(&held) } else { Ok(held) }
+        })
+    }
+
+    /// Whether anything was taken from whoever presents these claims as an operator.
+    pub(crate) fn concerns(&self, claims: &Claims) -> bool {
+        let by_sub = self.by_sub();
+        let revocations = claims.sub.as_ref().and_then(|sub| by_sub.get(sub));
+        let issued_at = claims.iat.unwrap_or(0);
+        revocations.is_some_and(|revocations| {
+            revocations.iter().any(|it| it.document == "*" && issued_at < it.issued_before)
+        })
+    }
+
+    /// Remembers a revocation. At the bound, those whose time is over at `now` make room.
+    pub(crate) fn put(&self, revocation: Revocation, now: u64) -> Result<(), Full> {
+        let mut by_sub = self.by_sub();
+        if let Some(theirs) = by_sub.get_mut(&revocation.sub) {
+            theirs.retain(|old| !revocation.replaces(old));
+        }
+        let count = |by_sub: &BTreeMap<_, Vec<_>>| by_sub.values().map(Vec::len).sum::<usize>();
+        if count(&by_sub) >= REVOCATIONS_MAX {
+            by_sub.retain(|_, theirs| {
+                theirs.retain(|old| old.until.is_none_or(|until| until > now));
+                !theirs.is_empty()
+            });
+            if count(&by_sub) >= REVOCATIONS_MAX {
+                return Err(Full);
+            }
+        }
+        by_sub.entry(revocation.sub.clone()).or_default().push(revocation);
+        Ok(())
+    }
+
+    /// Writes the list to disk. Blocks.
+    pub(crate) fn write(&self) -> Result<(), RevokedError> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = &*file else { return Ok(()) };
+        let stored = Stored { revoked: self.by_sub().values().flatten().cloned().collect() };
+        let written = serde_json::to_vec_pretty(&stored).map_err(io::Error::from);
+        let written = written.and_then(|text| replace(path, &text));
+        written.map_err(|source| RevokedError { path: path.clone(), source })
+    }
+
+    fn by_sub(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Revocation>>> {
+        // Every change is made as a whole.
+        self.by_sub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use syncline_protocol::{Identity, PresenceRight, Timestamp};
+
+    use super::*;
+
+    fn revocation(sub: &str, document: &str, issued_before: u64) -> Revocation {
+        Revocation {
+            sub: sub.to_owned(),
+            document: document.to_owned(),
+            issued_before,
+            access: None,
+            until: None,
+        }
+    }
+
+    fn held(sub: &str, issued_at: u64) -> Held {
+        let identity = Arc::new(Identity { sub: sub.into(), name: "".into() });
+        let grant = Grant {
+            access: Access::Admin,
+            presence: PresenceRight::Visible,
+            identity,
+            expires_at: Timestamp::from_unix_ms(0),
+        };
+        Held { grant, issued_at }
+    }
+
+    fn left(list: &Revoked, document: &str, sub: &str, issued_at: u64) -> Option<Access> {
+        let held = list.limit(&document.parse().unwrap(), held(sub, issued_at));
+        held.ok().map(|held| held.grant.access)
+    }
+
+    #[test]
+    fn revoke_4_tokens_from_before_are_refused_also_after_a_restart() {
+        let data = tempfile::tempdir().unwrap();
+        let list = Revoked::open(data.path()).unwrap();
+        assert!(!data.path().join(FILE).exists());
+        list.put(revocation("ada", "team/*", 100), 50).unwrap();
+        let narrowed = Revocation { access: Some(Access::Read), ..revocation("bob", "*", 100) };
+        list.put(narrowed, 50).unwrap();
+        list.write().unwrap();
+        for list in [list, Revoked::open(data.path()).unwrap()] {
+            let cases = [
+                ("team/a", "ada", 99, None),
+                ("team/a", "ada", 0, None),
+                ("team/a", "ada", 100, Some(Access::Admin)),
+                ("other", "ada", 99, Some(Access::Admin)),
+                ("team/a", "eve", 99, Some(Access::Admin)),
+                ("team/a", "", 0, Some(Access::Admin)),
+                ("team/a", "bob", 99, Some(Access::Read)),
+                ("team/a", "bob", 100, Some(Access::Admin)),
+            ];
+            for (document, sub, issued_at, expected) in cases {
+                assert_eq!(left(&list, document, sub, issued_at), expected, "{sub} {issued_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn revoke_4_a_damaged_list_is_an_error_that_names_it() {
+        let data = tempfile::tempdir().unwrap();
+        fs::write(data.path().join(FILE), "{\"revoked\": [{").unwrap();
+        let error = Revoked::open(data.path()).unwrap_err();
+        assert_eq!(error.path, data.path().join(FILE));
+    }
+
+    #[test]
+    fn revoke_5_the_list_is_bounded_and_what_ended_leaves_it() {
+        let list = Revoked::in_memory();
+        for user in 0..REVOCATIONS_MAX as u64 {
+            let ends =
+                Revocation { until: Some(1_000 + user), ..revocation(&user.to_string(), "*", 1) };
+            list.put(ends, 0).unwrap();
+        }
+        assert_eq!(list.put(revocation("late", "*", 5), 999), Err(Full));
+        assert_eq!(left(&list, "a", "late", 1), Some(Access::Admin));
+        assert_eq!(list.put(revocation("late", "*", 5), 1_000), Ok(()));
+        assert_eq!(left(&list, "a", "late", 1), None);
+        // The same again takes no more room.
+        assert_eq!(list.put(revocation("late", "*", 6), 1_000), Ok(()));
+        assert_eq!(list.put(revocation("later", "*", 5), 1_000), Err(Full));
+    }
+
+    #[test]
+    fn revoke_5_nothing_weaker_takes_the_place_of_a_revocation() {
+        let list = Revoked::in_memory();
+        list.put(revocation("ada", "*", 100), 0).unwrap();
+        let weaker = [
+            revocation("ada", "*", 50),
+            revocation("ada", "team/*", 100),
+            Revocation { access: Some(Access::Read), ..revocation("ada", "*", 100) },
+            Revocation { until: Some(10), ..revocation("ada", "*", 100) },
+        ];
+        for weaker in weaker {
+            list.put(weaker, 5).unwrap();
+        }
+        list.put(revocation("bob", "*", 1), 20).unwrap();
+        assert_eq!(left(&list, "a", "ada", 99), None);
+    }
+}

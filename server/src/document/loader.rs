@@ -1,0 +1,264 @@
+//! The work on stored documents that takes its time: opening one, writing and comparing its
+//! states. All of it blocks and runs on threads of its own.
+
+use std::sync::Arc;
+
+use syncline_protocol::document::replay::DecodeError;
+use syncline_protocol::document::verify::CompareError;
+use syncline_protocol::document::{
+    CheckOutcome, Input, LoadedDocument, SnapshotOutcome, compare, verify_snapshot,
+};
+use syncline_protocol::validate::StateVector;
+use syncline_protocol::{DocumentName, Snapshot};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use crate::document::hub::Hub;
+use crate::quarantine::Interrupted;
+use crate::quarantine::recovery::Admittance;
+use crate::store::embedded::disk::is_lasting;
+use crate::store::{Generation, LoadError, SnapshotError};
+
+/// What opening a document came to.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) input: Input,
+    pub(crate) watch: Watch,
+}
+
+impl Opened {
+    /// The end of other work than a load.
+    pub(crate) fn nothing(input: Input) -> Self {
+        Self { input, watch: Watch::Nothing }
+    }
+}
+
+/// What is to be looked out for while a document is live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    Nothing,
+    /// For this author's first sync, which a process before this one did not survive.
+    Suspect(Interrupted),
+    /// For its release from quarantine.
+    Release,
+}
+
+/// Why a stored document could not be opened.
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error("nobody is let in: {cause}")]
+    Closed { cause: String },
+    #[error("it cannot be read")]
+    Read(#[source] LoadError),
+    #[error("neither its newest snapshot nor the one before can be replayed")]
+    Replay(#[source] DecodeError),
+}
+
+/// How a document may be opened. One that ended the process while it was read is read by a process
+/// of its own first: one such document at a time, and nobody else waits for it.
+pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> Admittance {
+    let admittance = {
+        let (hub, name) = (Arc::clone(hub), name.clone());
+        tokio::task::spawn_blocking(move || hub.trouble.admit(&name)).await
+    };
+    let admittance = admittance.unwrap_or_else(|failure| Admittance::Closed(failure.to_string()));
+    if admittance != Admittance::Watched(Interrupted::Load) {
+        return admittance;
+    }
+    // Never closed, so this only ever waits.
+    let _one = hub.suspects.acquire().await;
+    if !hub.trouble.kills_its_reader(name).await {
+        return admittance;
+    }
+    let cause = "reading it ends the process that does";
+    let (hub, name) = (Arc::clone(hub), name.clone());
+    let close = move || hub.trouble.close(&name, cause);
+    drop(tokio::task::spawn_blocking(close).await);
+    Admittance::Closed(cause.to_owned())
+}
+
+/// Reads and replays a document, or as much of it as is good.
+pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: Admittance) -> Opened {
+    match try_open(hub, name, admittance) {
+        Ok((loaded, watch)) => Opened { input: Input::Loaded(Box::new(loaded)), watch },
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            error!(document = %name, error, "A document could not be loaded.");
+            Opened::nothing(Input::LoadFailed)
+        }
+    }
+}
+
+fn try_open(
+    hub: &Hub,
+    name: &DocumentName,
+    admittance: Admittance,
+) -> Result<(LoadedDocument, Watch), OpenError> {
+    let suspicion = match admittance {
+        Admittance::Open => None,
+        Admittance::Watched(step) => Some(step),
+        Admittance::ReadOnly(cause) => return Ok((salvage(hub, name, &cause)?, Watch::Release)),
+        Admittance::Closed(cause) => return Err(OpenError::Closed { cause }),
+    };
+    let mark = hub.trouble.mark(name, &Interrupted::Load);
+    let loaded = load(hub, name);
+    drop(mark);
+    match loaded {
+        Ok(loaded) => {
+            let watch = match suspicion {
+                Some(Interrupted::Load) => {
+                    hub.trouble.clear(name, &Interrupted::Load);
+                    Watch::Nothing
+                }
+                Some(step @ Interrupted::FirstSync { .. }) => Watch::Suspect(step),
+                None => Watch::Nothing,
+            };
+            Ok((loaded, watch))
+        }
+        Err(error) if error.is_lasting() => {
+            let cause = match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            hub.trouble.quarantine(name, &cause);
+            Ok((salvage(hub, name, &cause)?, Watch::Release))
+        }
+        // A system that refuses now may answer later.
+        Err(error) => Err(error),
+    }
+}
+
+fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
+    let limits = hub.limits.for_document();
+    let read = |generation| hub.store.load(name, generation).map_err(OpenError::Read);
+    let stored = read(Generation::Newest)?;
+    LoadedDocument::decode(&stored, &limits).or_else(|error| {
+        warn!(document = %name, %error, "The newest snapshot is unusable; trying the one before.");
+        match read(Generation::Previous) {
+            Ok(stored) => LoadedDocument::decode(&stored, &limits).map_err(OpenError::Replay),
+            Err(_) => Err(OpenError::Replay(error)),
+        }
+    })
+}
+
+/// The last good state, to be read and not changed.
+fn salvage(hub: &Hub, name: &DocumentName, cause: &str) -> Result<LoadedDocument, OpenError> {
+    let _mark = hub.trouble.mark(name, &Interrupted::Load);
+    let limits = hub.limits.for_document();
+    let salvaged = hub.store.salvage(name).map_err(OpenError::Read)?;
+    let stored = |generation| hub.store.load(name, generation).ok();
+    // A state that can be read and not decoded hides the one before it from a salvage.
+    let logs = [Some(salvaged.log), stored(Generation::Newest), stored(Generation::Previous)];
+    let replayed = logs.iter().flatten().map(|log| LoadedDocument::salvage(log, &limits).0);
+    let best = replayed.max_by_key(LoadedDocument::last);
+    let mut loaded = best.unwrap_or_else(|| LoadedDocument::empty(&limits));
+    loaded.quarantine(cause);
+    let (shown, last, reason) = (loaded.last(), salvaged.last, salvaged.reason);
+    warn!(document = %name, %shown, %last, reason, "A document is shown as far as it is good.");
+    Ok(loaded)
+}
+
+impl OpenError {
+    /// Whether the document itself is at fault, and trying again will not help.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Replay(_) => true,
+            Self::Read(error) => is_damage(error),
+            Self::Closed { .. } => false,
+        }
+    }
+}
+
+/// Whether a document's bytes are lost. A disk that has gone bad says so by an I/O error.
+fn is_damage(error: &LoadError) -> bool {
+    match error {
+        LoadError::Damaged { .. } => true,
+        LoadError::Io { source } => is_lasting(source),
+        LoadError::NoPrevious { .. } => false,
+    }
+}
+
+/// Reads a snapshot back, compares it, and stores it.
+pub(crate) fn write_snapshot(
+    hub: &Hub,
+    name: &DocumentName,
+    snapshot: &Snapshot,
+    known: &StateVector,
+) -> SnapshotOutcome {
+    let write = || hub.store.write_snapshot(name, snapshot);
+    write_verified(hub, name, (snapshot, known), write)
+}
+
+fn write_verified(
+    hub: &Hub,
+    name: &DocumentName,
+    (snapshot, known): (&Snapshot, &StateVector),
+    write: impl FnOnce() -> Result<(), SnapshotError>,
+) -> SnapshotOutcome {
+    if let Err(error) = verify_snapshot(snapshot, known, &hub.limits.for_document()) {
+        error!(document = %name, %error, "A snapshot failed its check and was not kept.");
+        return SnapshotOutcome::Failed;
+    }
+    match write() {
+        Ok(()) => SnapshotOutcome::Written,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            warn!(document = %name, error, "A snapshot could not be written.");
+            SnapshotOutcome::Failed
+        }
+    }
+}
+
+/// Rebuilds the document from its log and compares it with the live one.
+///
+/// A log that has become unreadable under a live document is made whole: what is in memory is what
+/// everybody sees, and a snapshot of it stands for all that cannot be read.
+pub(crate) fn check(
+    hub: &Hub,
+    name: &DocumentName,
+    live: &Snapshot,
+    known: &StateVector,
+) -> CheckOutcome {
+    let limits = hub.limits.for_document();
+    let newest = match hub.store.load(name, Generation::Newest) {
+        Ok(stored) => compare(live, known, &stored, &limits),
+        Err(error) if is_damage(&error) => {
+            let error = &error as &dyn std::error::Error;
+            error!(document = %name, error, "The log of a live document cannot be read.");
+            return heal(hub, name, live, known);
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            warn!(document = %name, error, "A live document was not compared with its log.");
+            return CheckOutcome::Unknown;
+        }
+    };
+    match newest {
+        Ok(()) => CheckOutcome::Same,
+        Err(CompareError::Unreadable(error)) if previous_agrees(hub, name, live, known) => {
+            error!(document = %name, %error, "The newest snapshot of a live document is unusable.");
+            heal(hub, name, live, known)
+        }
+        Err(error) => {
+            hub.trouble.quarantine(name, &format!("its live copy and its log differ: {error}"));
+            CheckOutcome::Different
+        }
+    }
+}
+
+fn previous_agrees(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> bool {
+    let previous = hub.store.load(name, Generation::Previous);
+    previous.is_ok_and(|log| compare(live, known, &log, &hub.limits.for_document()).is_ok())
+}
+
+/// Writes the live state in the place of a log that cannot be read.
+fn heal(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> CheckOutcome {
+    let write = || hub.store.replace_log(name, live);
+    match write_verified(hub, name, (live, known), write) {
+        SnapshotOutcome::Written => {
+            info!(document = %name, "A snapshot of the live document made its log whole.");
+            CheckOutcome::Same
+        }
+        SnapshotOutcome::Failed => CheckOutcome::Unknown,
+    }
+}

@@ -1,0 +1,330 @@
+//! Drives one document: mail and completions in, effects out.
+
+mod inbox;
+mod jobs;
+mod persistence;
+mod stats;
+mod timer;
+mod write_batching;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
+use syncline_protocol::time::Timestamp;
+use syncline_protocol::validate::StateVector;
+use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
+use tracing::{debug, error, info};
+
+use self::stats::Counting;
+use self::timer::Timer;
+use self::write_batching::Pace;
+use crate::config::limits::MAIL_BATCH;
+use crate::document::hub::Hub;
+use crate::document::loader::{Opened, Watch};
+use crate::document::mailbox::Mail;
+use crate::metrics::METRICS;
+use crate::net::send_queue::{Outbox, Pushed};
+use crate::session::cpu_budget::Meter;
+use crate::session::registry::LiveSession;
+use crate::store::Record;
+use crate::store::writer::{
+    Durable, Progress, ProgressReceiver, StoreState, Urgency, WriterStopped,
+};
+
+/// The one task that touches a document.
+pub(crate) struct DocumentTask {
+    hub: Arc<Hub>,
+    name: DocumentName,
+    document: Document,
+    mail: mpsc::Receiver<Mail>,
+    sessions: BTreeMap<SessionId, Seat>,
+    progress: Progress,
+    durable: ProgressReceiver,
+    /// What is awaited beside mail. Polled only when it has come: asking each of them at every turn
+    /// cost as much as an update costs the CRDT.
+    awaited: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Who wants to hear how the comparison with the log ends.
+    check: Option<oneshot::Sender<CheckOutcome>>,
+    watch: Watch,
+    work: VecDeque<Work>,
+    /// Of the messages that wait for a load: at most one of a session.
+    turns: Vec<OwnedSemaphorePermit>,
+    /// Asked for by one input, and empty between two.
+    effects: Vec<Effect>,
+    /// Queues that hold something nobody is writing.
+    unflushed: Vec<Arc<Outbox>>,
+    pace: Pace,
+    counting: Counting,
+    /// When this turn began, or the last mail in it had been delivered. To read the clock for each
+    /// use cost as much as the gate.
+    now: Instant,
+    /// Updates that the store's queue had no room for yet, in order.
+    unsent: VecDeque<(Record, Urgency)>,
+    store_state: StoreState,
+    draining: bool,
+}
+
+/// An effect that touches the store, and so may have to wait.
+enum Work {
+    Load,
+    Append(Record, Urgency),
+    Snapshot { snapshot: Snapshot, known: StateVector },
+    Compare { live: Snapshot, known: StateVector },
+    Unload,
+}
+
+struct Seat {
+    live: Arc<LiveSession>,
+    author: Arc<str>,
+    /// Whether its client waits to be told what is on disk.
+    urgency: Urgency,
+    /// How long its messages take.
+    meter: Meter,
+    /// Whether its first SyncStep2 has been applied, and the process is still there.
+    synced: bool,
+}
+
+enum Event {
+    /// The first of `unsent` is in the store's queue.
+    Sent(Result<(), WriterStopped>),
+    Mail(usize),
+    Durable(Durable),
+    Store(StoreState, WatchStream<StoreState>),
+    /// A load, snapshot or comparison has ended. A document does one of them at a time.
+    Blocking(Opened),
+    Released,
+    Deadline,
+    Drain,
+}
+
+impl DocumentTask {
+    pub(crate) fn new(hub: Arc<Hub>, name: DocumentName, mail: mpsc::Receiver<Mail>) -> Self {
+        let limits = Limits {
+            durability: hub.store.durability(),
+            stamping: hub.stamping,
+            ..hub.limits.for_document()
+        };
+        let document = Document::new(limits);
+        let (progress, durable) = Progress::new(Sequence::ZERO);
+        let now = Instant::now();
+        Self {
+            hub,
+            name,
+            document,
+            mail,
+            sessions: BTreeMap::new(),
+            progress,
+            durable,
+            awaited: FuturesUnordered::new(),
+            check: None,
+            watch: Watch::Nothing,
+            work: VecDeque::new(),
+            turns: Vec::new(),
+            effects: Vec::new(),
+            unflushed: Vec::new(),
+            pace: Pace::new(now),
+            counting: Counting::default(),
+            now,
+            unsent: VecDeque::new(),
+            store_state: StoreState::Writable,
+            draining: false,
+        }
+    }
+
+    /// Runs until the document is released. A panic ends this document only: its mailbox closes,
+    /// its connections tell their clients to come back, and they find it in quarantine.
+    pub(crate) async fn run(mut self: Box<Self>) {
+        if AssertUnwindSafe(self.drive()).catch_unwind().await.is_err() {
+            self.hub.trouble.quarantine(&self.name, "the task that served it panicked");
+            self.hub.forget(&self.name);
+        }
+    }
+
+    async fn drive(&mut self) {
+        let mut batch = Vec::new();
+        let mut timer = Timer::default();
+        self.await_store(WatchStream::new(self.hub.writer.state()));
+        let draining = self.hub.draining.clone();
+        self.await_event(draining.cancelled_owned().map(|()| Event::Drain));
+        loop {
+            timer.set(self.next_deadline());
+            let event = tokio::select! {
+                biased;
+                durable = self.durable.changed() => Event::Durable(durable),
+                Some(event) = self.awaited.next() => event,
+                // Before the mail, which may never end.
+                () = timer.elapsed() => Event::Deadline,
+                // A full queue slows the document's writers down. While nothing is stored no
+                // updates are accepted, and everything else goes on.
+                received = self.mail.recv_many(&mut batch, MAIL_BATCH),
+                    if self.unsent.is_empty() || !self.stores() => Event::Mail(received),
+            };
+            self.now = Instant::now();
+            match event {
+                // Every sender is gone, and the hub's own goes last.
+                Event::Mail(0) => return,
+                Event::Mail(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
+                Event::Durable(Durable::Through(through)) => {
+                    self.counting.durable(through, self.now);
+                    self.handle(Input::Persisted { through });
+                }
+                Event::Durable(Durable::Failed(reason)) => {
+                    error!(document = %self.name, reason, "Updates could not be stored.");
+                    self.counting.lost();
+                    self.handle(Input::PersistFailed);
+                }
+                Event::Store(state, later) => {
+                    self.await_store(later);
+                    self.store_state = state;
+                    let stores = self.stores();
+                    self.handle(if stores { Input::StoreResumed } else { Input::StoreStalled });
+                }
+                Event::Sent(sent) => {
+                    self.unsent.pop_front();
+                    match sent {
+                        Ok(()) => self.await_room(),
+                        Err(WriterStopped) => self.stopped(),
+                    }
+                }
+                Event::Blocking(opened) => self.opened(opened),
+                // It may have been opened anew since it was awaited.
+                Event::Released if self.watch != Watch::Release => {}
+                Event::Released => {
+                    info!(document = %self.name, "Released from quarantine; opened afresh.");
+                    self.hub.forget(&self.name);
+                    return;
+                }
+                Event::Deadline => {
+                    let now = self.hub.clock.at(self.now);
+                    if self.document.next_deadline().is_some_and(|at| at <= now) {
+                        self.handle(Input::Deadline);
+                    }
+                }
+                Event::Drain => {
+                    self.draining = true;
+                    self.handle(Input::Drain);
+                }
+            }
+            // Before the store is asked for room: a burst of updates reaches its readers first.
+            self.flush_in_time();
+            self.counting.report(&mut self.document);
+            let released = self.carry_out();
+            if released {
+                self.flush();
+                return;
+            }
+        }
+    }
+
+    fn await_event(&self, event: impl Future<Output = Event> + Send + 'static) {
+        self.awaited.push(event.boxed());
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let of_document = self.document.next_deadline().map(|at| self.hub.clock.instant(at));
+        let of_frames = || self.pace.wait_until(self.now).unwrap_or(self.now);
+        let of_frames = (!self.unflushed.is_empty()).then(of_frames);
+        of_document.into_iter().chain(of_frames).min()
+    }
+
+    /// Writes what is queued, unless it is to wait for more.
+    fn flush_in_time(&mut self) {
+        if self.unflushed.is_empty() {
+            return;
+        }
+        self.pace.queued(self.now);
+        if self.pace.wait_until(self.now).is_none() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.unflushed.drain(..).for_each(|outbox| outbox.flush(self.now));
+        self.pace.flushed();
+    }
+
+    /// Applies an input and queues what it asks for. What touches the store is left for
+    /// `carry_out`.
+    fn handle(&mut self, input: Input) {
+        self.advance(|document, now, effects| document.handle(now, input, effects));
+    }
+
+    /// Has the document take a step, and queues what it asks for.
+    fn advance<T>(
+        &mut self,
+        step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
+    ) -> T {
+        let now = self.hub.clock.at(self.now);
+        // Taken and put back, so that what one needed serves the next.
+        let mut effects = std::mem::take(&mut self.effects);
+        let stepped = step(&mut self.document, now, &mut effects);
+        let mut overflowed = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { to, frame, delivery } => match self.send(to, frame, delivery) {
+                    Pushed::Overflowed => overflowed.push(to),
+                    Pushed::First | Pushed::Done => {}
+                },
+                Effect::Close { session, close } => self.close(session, close),
+                Effect::Append { sequence, update, session } => {
+                    self.counting.accepted(sequence, self.now);
+                    let seat = self.sessions.get(&session);
+                    seat.inspect(|seat| seat.live.wrote(update.len()));
+                    let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);
+                    let record = Record {
+                        document: self.name.clone(),
+                        sequence,
+                        time: now,
+                        author: seat.map(|seat| Arc::clone(&seat.author)).unwrap_or_default(),
+                        update,
+                    };
+                    self.work.push_back(Work::Append(record, urgency));
+                }
+                Effect::Load => self.work.push_back(Work::Load),
+                Effect::Snapshot { snapshot, known } => {
+                    self.work.push_back(Work::Snapshot { snapshot, known });
+                }
+                Effect::Compare { live, known } => {
+                    self.work.push_back(Work::Compare { live, known });
+                }
+                Effect::Unload => self.work.push_back(Work::Unload),
+            }
+        }
+        self.effects = effects;
+        for session in overflowed {
+            debug!(document = %self.name, %session, "A session fell behind.");
+            METRICS.hit(Limit::OutboxBytes);
+            self.handle(Input::Overflowed { session });
+        }
+        stepped
+    }
+
+    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
+        let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
+        self.counting.sent(frame.len());
+        let pushed = seat.live.outbox.push(frame, delivery);
+        if pushed == Pushed::First {
+            self.unflushed.push(Arc::clone(&seat.live.outbox));
+        }
+        pushed
+    }
+
+    fn close(&mut self, session: SessionId, close: Close) {
+        let Some(seat) = self.sessions.remove(&session) else { return };
+        if close.code != CloseCode::Draining {
+            info!(
+                document = %self.name, %session, code = close.code.word(), text = close.text,
+                "Closing a session."
+            );
+        }
+        seat.live.outbox.close(close);
+    }
+}

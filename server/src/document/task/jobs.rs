@@ -1,0 +1,152 @@
+//! The work of a document that takes its time, away from its task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use syncline_protocol::Snapshot;
+use syncline_protocol::document::{CheckOutcome, Document, Input, SnapshotOutcome};
+use syncline_protocol::validate::StateVector;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, error};
+
+use crate::document::hub::Hub;
+use crate::document::loader::{self, Opened, Watch};
+use crate::document::task::{DocumentTask, Event};
+use crate::metrics::METRICS;
+use crate::metrics::labels::{Compared, Outcome};
+use crate::quarantine::crash_marker::first_sync;
+
+/// How often a document in quarantine looks whether it has been released.
+const RELEASE_POLL: Duration = Duration::from_secs(2);
+
+impl DocumentTask {
+    pub(super) fn load(&self) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        self.hub.tasks.spawn(async move {
+            let admittance = loader::admit(&hub, &name).await;
+            let work = {
+                let hub = Arc::clone(&hub);
+                move || {
+                    let began = Instant::now();
+                    let opened = loader::open(&hub, &name, admittance);
+                    METRICS.load_time.time(began.elapsed());
+                    let is_loaded = matches!(opened.input, Input::Loaded(_));
+                    METRICS.loads.add(Outcome::of(is_loaded), 1);
+                    opened
+                }
+            };
+            in_background(hub, Opened::nothing(Input::LoadFailed), work).await
+        })
+    }
+
+    pub(super) fn write_snapshot(
+        &self,
+        snapshot: Snapshot,
+        known: StateVector,
+    ) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
+        self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
+            let began = Instant::now();
+            let outcome = loader::write_snapshot(&hub, &name, &snapshot, &known);
+            METRICS.snapshot_time.time(began.elapsed());
+            METRICS.snapshots.add(Outcome::of(outcome == SnapshotOutcome::Written), 1);
+            ended(outcome)
+        })
+    }
+
+    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<Opened> {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let ended = |outcome| Opened::nothing(Input::Compared(outcome));
+        self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
+            let outcome = loader::check(&hub, &name, &live, &known);
+            METRICS.comparisons.add(Compared::from(&outcome), 1);
+            ended(outcome)
+        })
+    }
+
+    fn spawn_blocking(
+        &self,
+        on_failure: Opened,
+        work: impl FnOnce() -> Opened + Send + 'static,
+    ) -> JoinHandle<Opened> {
+        self.hub.tasks.spawn(in_background(Arc::clone(&self.hub), on_failure, work))
+    }
+
+    /// A load, snapshot or comparison has ended.
+    pub(super) fn opened(&mut self, opened: Opened) {
+        if let Input::Compared(outcome) = opened.input
+            && let Some(check) = self.check.take()
+            && check.send(outcome).is_err()
+        {
+            debug!(document = %self.name, "The sampler has gone on without an answer.");
+        }
+        if let Input::Loaded(_) = opened.input {
+            // What they sent waits inside, and would be handled now.
+            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.outbox.is_closed());
+            for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
+                self.regranted(session);
+            }
+            self.watch = opened.watch;
+            if self.watch == Watch::Release {
+                self.await_event(self.released().map(|()| Event::Released));
+            }
+        }
+        let hub = Arc::clone(&self.hub);
+        // Applies what arrived meanwhile, the first syncs of sessions among it.
+        let mark = matches!(opened.input, Input::Loaded(_))
+            .then(|| hub.trouble.mark(&self.name, &first_sync("", &[])));
+        self.handle(opened.input);
+        self.answer_waiting();
+        drop(mark);
+    }
+
+    /// Answers those who waited for a load, each on its own account.
+    fn answer_waiting(&mut self) {
+        self.spend(None);
+        while let Some(session) = self.advance(Document::answer_next) {
+            self.spend(Some(session));
+        }
+        if self.document.known().is_some() {
+            self.turns.clear();
+        }
+    }
+
+    /// Ends when an operator has released the document.
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        async move {
+            loop {
+                sleep(RELEASE_POLL).await;
+                let (hub, name) = (Arc::clone(&hub), name.clone());
+                let look = move || hub.trouble.is_released(&name);
+                if matches!(tokio::task::spawn_blocking(look).await, Ok(true)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Runs `work` on a thread that may block, when it is its turn.
+async fn in_background(
+    hub: Arc<Hub>,
+    on_failure: Opened,
+    work: impl FnOnce() -> Opened + Send + 'static,
+) -> Opened {
+    let _permit = tokio::select! {
+        // The semaphore is never closed, so this only ever waits.
+        permit = hub.blocking.acquire() => permit,
+        // A stop does not wait for work that has not begun: the log holds everything.
+        () = hub.draining.cancelled() => return on_failure,
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            error!(%failure, "Loading, comparing or writing a document panicked.");
+            on_failure
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The accept loop. warp routes requests; what it leaves open is closed here: Nagle's algorithm,
+//! a timeout and bounds for headers, and bounds on connections, of all and of one address.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+use syncline_protocol::{Close, CloseCode, Limit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::audit::{Entry, Event};
+#[cfg(target_os = "linux")]
+use crate::config::limits::UNSENT_BYTES;
+use crate::config::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
+use crate::http;
+use crate::metrics::METRICS;
+use crate::server::Context;
+use crate::session::quota::Place;
+
+/// Who is at the other end, and its places under the limits on connections. They are free again
+/// when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    address: SocketAddr,
+    _places: Arc<(OwnedSemaphorePermit, Option<Place<IpAddr>>)>,
+    /// Whom a proxy speaks for in this request.
+    client: Option<Arc<(IpAddr, Place<IpAddr>)>>,
+}
+
+impl Peer {
+    /// The address at the other end of the socket.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// The address of the client, as far as it is known.
+    pub(crate) fn address(&self) -> String {
+        match &self.client {
+            Some(client) => client.0.to_string(),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// The client is another one than who is at the other end, and has this place.
+    pub(crate) fn speaks_for(&mut self, client: IpAddr, place: Place<IpAddr>) {
+        self.client = Some(Arc::new((client, place)));
+    }
+}
+
+const FULL: &str = "503 Service Unavailable";
+const TOO_MANY: &str = "429 Too Many Requests";
+
+/// How long to wait when no descriptor is left for another socket.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// How many that are turned away are listened to for a moment, at a time.
+const GOODBYES: usize = 64;
+
+/// Accepts connections until the server drains.
+pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
+    let draining = context.hub.draining.clone();
+    let goodbyes = Arc::new(Semaphore::new(GOODBYES));
+    loop {
+        let accepted = tokio::select! {
+            () = draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if is_out_of_descriptors(&error) {
+                    METRICS.hit(Limit::Descriptors);
+                }
+                warn!(%error, "A connection could not be accepted.");
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
+        let Some(place) = context.places.for_connection() else {
+            let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
+            refused(&context, address, &close);
+            warn!(limit = context.hub.limits.connections, "Connection limit reached.");
+            let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
+            let text = "as many connections as there may be";
+            context.hub.tasks.spawn(turn_away(stream, FULL, text, goodbye));
+            continue;
+        };
+        // A proxy has a place for each client that it speaks for: http/upgrade.rs.
+        let is_client = context.proxies.is_client(address.ip());
+        let of_address = is_client.then(|| context.places.for_address(address.ip())).transpose();
+        match of_address {
+            Ok(of_address) => {
+                METRICS.connections.add(1);
+                let peer = Peer { address, _places: Arc::new((place, of_address)), client: None };
+                context.hub.tasks.spawn(serve(stream, peer, Arc::clone(&context)));
+            }
+            Err(close) => {
+                debug!(%address, text = close.text, "Turned a connection away.");
+                refused(&context, address, &close);
+                let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
+                let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
+                context.hub.tasks.spawn(async move {
+                    turned_away.await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+fn refused(context: &Context, address: SocketAddr, close: &Close) {
+    METRICS.request_refused(close);
+    let entry = || Entry::new(Event::ConnectionRefused).peer(&address.to_string()).close(close);
+    context.audit.record(entry);
+}
+
+/// Whether a socket could not be accepted because there is no descriptor for it.
+fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+/// Answers whatever is asked. What has arrived is read and dropped for a moment, if there is a place
+/// for that: closing with unread input sends a reset, which can overtake the answer.
+async fn turn_away(
+    mut stream: TcpStream,
+    status: &str,
+    text: impl Display,
+    goodbye: Option<OwnedSemaphorePermit>,
+) {
+    let body = json!({ "code": CloseCode::Overloaded.word(), "text": text.to_string() });
+    let body = body.to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nretry-after: 5\r\nconnection: close\r\n\
+         content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let saying = async {
+        stream.write_all(answer.as_bytes()).await?;
+        if goodbye.is_some() {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(HEADER_BYTES as u64), &mut tokio::io::sink()).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // A peer that does not take even this is dropped.
+    drop(timeout(Duration::from_secs(1), saying).await);
+}
+
+/// Sets what the kernel does with what is written.
+fn prepare(stream: &TcpStream) {
+    // Without this a second small frame in a row waits 40 ms for the first one's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY could not be set.");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        debug!(%error, "TCP_NOTSENT_LOWAT could not be set.");
+    }
+}
+
+async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
+    prepare(&stream);
+    let draining = context.hub.draining.clone();
+    let routes = TowerToHyperService::new(warp::service(http::routes(context)));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        answer(&routes, request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES)
+        .max_headers(HEADERS)
+        // Nothing is read ahead while a request is answered, not even to see that the client left.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let served = tokio::select! {
+        served = connection => served,
+        // Upgraded sockets are closed by their documents; what is left here is plain HTTP.
+        () = draining.cancelled() => return,
+    };
+    if let Err(error) = served {
+        if error.is_timeout() {
+            METRICS.hit(Limit::HeaderTime);
+        } else if error.is_parse_too_large() {
+            METRICS.hit(Limit::HeaderBytes);
+        }
+        debug!(%error, "A connection ended early.");
+    }
+}
+
+fn answer<S>(
+    routes: &S,
+    request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<S::Response, Infallible>> + use<S>
+where
+    S: Service<hyper::Request<Incoming>, Error = Infallible>,
+{
+    routes.call(request)
+}

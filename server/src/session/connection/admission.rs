@@ -1,0 +1,129 @@
+//! How a client becomes a session: its places under the limits, its document, and its rights as they
+//! are by now.
+
+use std::sync::Arc;
+
+use syncline_protocol::wire::Dialect;
+use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Limit};
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::audit::{Entry, Event as Audited};
+use crate::document::hub::JoinError;
+use crate::document::mailbox::{Mail, Mailbox};
+use crate::metrics::METRICS;
+use crate::net::listener::Peer;
+use crate::net::send_queue::Outbox;
+use crate::net::transport::{Socket, refuse};
+use crate::server::Context;
+use crate::session::connection::Connection;
+use crate::session::quota::SessionPlaces;
+use crate::session::rate_limit::Allowance;
+use crate::session::registry::{Arrival, Held, LiveSession, Sessions};
+use crate::session::token_refresh::Renewal;
+
+/// What a verified client asked for.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) document: DocumentName,
+    pub(crate) held: Held,
+    pub(crate) dialect: Dialect,
+    /// The history that the client says it holds.
+    pub(crate) epoch: Option<Epoch>,
+    /// The address at the other end.
+    pub(crate) peer: String,
+}
+
+/// Lets a client into its document, and has it served until either side ends that: by a task of its
+/// own, because the one that took the upgrade has room for much that is over by now. Holds the
+/// connection's `place` to the end.
+pub(crate) async fn serve(
+    context: Arc<Context>,
+    socket: Socket,
+    outbox: Arc<Outbox>,
+    admission: Admission,
+    place: Option<Peer>,
+) {
+    let hub = Arc::clone(&context.hub);
+    let (document, peer) = (admission.document.clone(), admission.peer.clone());
+    let (dialect, epoch) = (admission.dialect, admission.epoch);
+    let opened = match open(&context, &admission) {
+        Ok(opened) => opened,
+        Err(close) => return refuse(socket, close).await,
+    };
+    let (mailbox, places) = opened;
+    let (session, opened_at) = (hub.session_id(), outbox.written_at());
+    let peer = Arc::<str>::from(peer);
+    let since = hub.clock.now();
+    let arrival = Arrival { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
+    let live = LiveSession::new(session, arrival, mailbox, outbox, admission.held);
+    let entered = Sessions::enter(&hub, live);
+    let live = Arc::clone(&entered.session);
+    // Revoked since the token was checked: nobody found this session among those who are connected.
+    let admitted = live.change(|held| context.revoked.limit(&document, held.clone()));
+    let grant = match admitted {
+        Ok(grant) => grant,
+        Err(close) => {
+            METRICS.refused(&close);
+            context.audit.record(|| live.entry(Audited::SessionRefused).close(&close));
+            drop((entered, live));
+            return refuse(socket, close).await;
+        }
+    };
+    METRICS.sessions.add(dialect, 1);
+    live.opened(&context.audit);
+    debug!(
+        %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
+        "A session begins."
+    );
+    let now = Instant::now();
+    let connection = Connection {
+        context,
+        socket,
+        live: Arc::clone(&live),
+        entered,
+        dialect,
+        heard_at: now,
+        pinged_at: now,
+        kept_alive_at: now,
+        opened_at,
+        allowance: Allowance::new(&hub.limits, now),
+        paused_until: None,
+        renewal: Renewal::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
+        _places: places,
+        _place: place,
+    };
+    // A document that is gone by now is noticed by the connection, which tells its client.
+    drop(live.mailbox.send(Mail::Join { session: Arc::clone(&live), dialect, epoch }).await);
+    drop(live);
+    hub.tasks.spawn(connection.serve());
+}
+
+/// The way to a document, and the places of one more session there. A refusal is told of.
+fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPlaces), Close> {
+    let Admission { document, held, dialect, peer, .. } = admission;
+    try_open(context, document, held).inspect_err(|close| {
+        info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
+        METRICS.refused(close);
+        context.audit.record(|| {
+            let entry = Entry::new(Audited::SessionRefused).of(&held.grant.identity);
+            entry.document(document).peer(peer).dialect(*dialect).close(close)
+        });
+    })
+}
+
+fn try_open(
+    context: &Context,
+    document: &DocumentName,
+    held: &Held,
+) -> Result<(Mailbox, SessionPlaces), Close> {
+    let places = context.places.for_session(&held.grant.identity.sub, document)?;
+    let mailbox = context.hub.open(document).map_err(|error| match error {
+        JoinError::TooManyDocuments { max } => {
+            let text = format!("{max} documents are in use (limits.documents); try again later");
+            Close::at_limit(Limit::Documents, CloseCode::Overloaded, text)
+        }
+        JoinError::Draining => Close::new(CloseCode::Draining, "the server restarts; reconnect"),
+    })?;
+    Ok((mailbox, places))
+}
