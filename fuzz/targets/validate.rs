@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use syncline_protocol::validate::{
-    Budget, Fit, Places, StateVector, Subdocuments, canonical, trim_known, walk_presence,
+    Budget, Fit, ParentIndex, StateVector, Subdocuments, canonical, trim_known, walk_presence,
     walk_state_vector, walk_update,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn run(data: &[u8]) {
     if facts.fit(&known) != Fit::Ready {
         return;
     }
-    let mut places = Places::default();
+    let mut places = ParentIndex::default();
     if let Ok(admitted) = places.admit(&facts, &known, update) {
         let admitted_facts = walk_update(&admitted, &STORED).expect("what is admitted passes");
         assert_ne!(admitted_facts.fit(&known), Fit::Incomplete);
@@ -44,6 +44,6 @@ pub(crate) fn run(data: &[u8]) {
         admitted_facts.advance(&mut after);
         assert_eq!(before, after, "nothing is lost");
     } else {
-        assert_eq!(format!("{places:?}"), format!("{:?}", Places::default()), "nothing stays");
+        assert_eq!(format!("{places:?}"), format!("{:?}", ParentIndex::default()), "nothing stays");
     }
 }

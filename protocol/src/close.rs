@@ -31,7 +31,7 @@ pub enum CloseCode {
     /// The web page that asks is not one that may.
     OriginBlocked,
     /// The rights were taken back.
-    Revoked,
+    Revocations,
     /// The client holds a history that the document no longer has.
     EpochMismatch,
     /// A frame or update is larger than the limit.
@@ -72,7 +72,7 @@ impl CloseCode {
         Self::ForbiddenDocument,
         Self::ForbiddenWrite,
         Self::OriginBlocked,
-        Self::Revoked,
+        Self::Revocations,
         Self::EpochMismatch,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
@@ -99,7 +99,7 @@ impl CloseCode {
             Self::ForbiddenDocument
             | Self::ForbiddenWrite
             | Self::OriginBlocked
-            | Self::Revoked => 4403,
+            | Self::Revocations => 4403,
             Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded
@@ -128,7 +128,7 @@ impl CloseCode {
             Self::ForbiddenDocument => "forbidden_document",
             Self::ForbiddenWrite => "forbidden_write",
             Self::OriginBlocked => "origin_blocked",
-            Self::Revoked => "revoked",
+            Self::Revocations => "revoked",
             Self::EpochMismatch => "epoch_mismatch",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",

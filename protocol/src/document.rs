@@ -35,20 +35,20 @@ pub use effect::{Delivery, Effect};
 pub use input::{CheckOutcome, Input, SnapshotOutcome};
 pub use limits::{Limits, Stamping};
 pub use replay::LoadedDocument;
-pub use tally::{Fate, Tally};
+pub use tally::{UpdateCounts, UpdateOutcome};
 pub use verify::{compare, verify_snapshot};
 
 use bytes::Bytes;
 
 use crate::close::{Close, CloseCode};
-use crate::document::answer::Answer;
+use crate::document::answer::DiffCache;
 use crate::document::check::Check;
 use crate::document::halt::StoreState;
-use crate::document::loading::{Arrival, Waiting};
+use crate::document::loading::{Deferred, LoadBacklog};
 use crate::document::log::{Log, Occasion};
 use crate::document::presence::Presence;
 use crate::document::replica::{ApplyError, Replica};
-use crate::document::session::{Session, Telling};
+use crate::document::session::{PresenceDelivery, Session};
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::limit::Limit;
 use crate::time::{Millis, Timestamp};
@@ -75,11 +75,11 @@ pub struct Document {
     limits: Limits,
     phase: Phase,
     /// What waited for the load that has just ended, and is not answered yet.
-    arrivals: VecDeque<(SessionId, Arrival)>,
+    arrivals: VecDeque<(SessionId, Deferred)>,
     /// Each by itself: a node of the tree has room for eleven, and most documents have few.
     sessions: BTreeMap<SessionId, Box<Session>>,
     presence: Presence,
-    answer: Answer,
+    answer: DiffCache,
     log: Log,
     /// The history that was loaded last.
     epoch: Epoch,
@@ -92,14 +92,14 @@ pub struct Document {
     idle_until: Option<Timestamp>,
     tick_at: Option<Timestamp>,
     rebuilds: u8,
-    tally: Tally,
+    tally: UpdateCounts,
 }
 
 #[derive(Debug)]
 enum Phase {
     /// What arrives waits inside, so nothing is answered from a blank document and nothing is
     /// loaded twice.
-    Loading(Waiting),
+    Loading(LoadBacklog),
     Ready(Replica),
     /// It could not be loaded, or its store takes no more. Never written from here on.
     Lost,
@@ -111,11 +111,11 @@ impl Document {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            phase: Phase::Loading(Waiting::default()),
+            phase: Phase::Loading(LoadBacklog::default()),
             arrivals: VecDeque::new(),
             sessions: BTreeMap::new(),
             presence: Presence::default(),
-            answer: Answer::default(),
+            answer: DiffCache::default(),
             log: Log::default(),
             epoch: Epoch::NONE,
             quarantine: None,
@@ -125,7 +125,7 @@ impl Document {
             idle_until: None,
             tick_at: None,
             rebuilds: 0,
-            tally: Tally::default(),
+            tally: UpdateCounts::default(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Document {
     }
 
     /// What happened since this was last asked.
-    pub fn take_tally(&mut self) -> Tally {
+    pub fn take_tally(&mut self) -> UpdateCounts {
         std::mem::take(&mut self.tally)
     }
 
@@ -313,7 +313,7 @@ impl Document {
         let mut silent = Vec::new();
         for (&id, session) in &mut self.sessions {
             if session.is_unheard() && now - session.joined_at >= TELL_AFTER {
-                session.telling = Telling::Due;
+                session.telling = PresenceDelivery::Due;
                 self.presence.owes = true;
             }
             if session.repeat_since.is_some() && session.lagging_since.is_none() {
@@ -472,7 +472,7 @@ impl Document {
         self.rebuilds += 1;
         self.log.abandon_snapshot();
         self.answer.forget();
-        self.phase = Phase::Loading(Waiting::default());
+        self.phase = Phase::Loading(LoadBacklog::default());
     }
 }
 

@@ -15,7 +15,7 @@
 //!   it, as happens when a client types while it synchronises.
 //! - [`walk_state_vector`] and [`walk_presence`] do the same for the two other messages.
 //!
-//! - [`Places::admit`] gives every block its place in the document, and refuses a block whose
+//! - [`ParentIndex::admit`] gives every block its place in the document, and refuses a block whose
 //!   neighbours lie apart.
 //!
 //! Nothing here allocates in proportion to a number that is only announced, and nothing recurses
@@ -45,8 +45,8 @@ use crate::id::ClientId;
 use crate::wire::varint::{ReadError, Reader};
 
 pub use canonical::canonical;
-pub use error::GateError;
-pub use parent_index::{Places, TYPE_DEPTH_MAX};
+pub use error::ValidationError;
+pub use parent_index::{ParentIndex, TYPE_DEPTH_MAX};
 pub use presence::walk_presence;
 pub use state_vector::walk_state_vector;
 pub use trim::trim_known;
@@ -219,9 +219,13 @@ pub struct PresenceEntry {
     pub state: Option<Bytes>,
 }
 
-fn read_client(reader: &mut Reader<'_>) -> Result<ClientId, GateError> {
+fn read_client(reader: &mut Reader<'_>) -> Result<ClientId, ValidationError> {
     let offset = reader.position();
     let id = reader.var_uint()?;
     let max = ClientId::END - 1;
-    ClientId::new(id).ok_or(GateError::Unreadable(ReadError::TooLarge { offset, value: id, max }))
+    ClientId::new(id).ok_or(ValidationError::Unreadable(ReadError::TooLarge {
+        offset,
+        value: id,
+        max,
+    }))
 }

@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit::{Audit, AuditError, Entry, Event};
 use crate::auth::demo_login::Demo;
-use crate::auth::revocation::{Revoked, RevokedError};
+use crate::auth::revocation::{RevocationError, Revocations};
 use crate::auth::{self, BackendError, Claims, Verifier};
 use crate::cli::args::{Command, HealthcheckArgs, QuarantineCommand, TokenArgs};
 use crate::cli::commands::ToolError;
@@ -33,7 +33,7 @@ use crate::config::limits::{
 };
 use crate::config::{self, Config, ConfigError, Mode};
 use crate::metrics;
-use crate::quarantine::recovery::Trouble;
+use crate::quarantine::recovery::Recovery;
 use crate::server::{self, Parts, StopError};
 use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::memory::Memory;
@@ -53,7 +53,7 @@ enum CliError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(transparent)]
-    Revoked(#[from] RevokedError),
+    Revocations(#[from] RevocationError),
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error(
@@ -90,7 +90,7 @@ impl CliError {
             | Self::Sign(_) => 70,
             Self::Tool(error) => error.exit_code(),
             Self::Store(OpenError::InUse { .. }) => 75,
-            Self::Store(_) | Self::Revoked(_) | Self::Audit(_) => 73,
+            Self::Store(_) | Self::Revocations(_) | Self::Audit(_) => 73,
             Self::Output(_) => 74,
             Self::Config(_) | Self::LogFilter { .. } => 78,
         }
@@ -211,17 +211,17 @@ fn no_huge_pages() {
 }
 
 /// The documents, what is known of those in trouble, and who was revoked.
-fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Trouble, Revoked), CliError> {
+fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Recovery, Revocations), CliError> {
     if config.durability == Durability::Memory {
         warn!("Documents are kept in memory only and end with this process.");
-        return Ok((Arc::new(Memory::new()), Trouble::in_memory(), Revoked::in_memory()));
+        return Ok((Arc::new(Memory::new()), Recovery::in_memory(), Revocations::in_memory()));
     }
     let options =
         EmbeddedOptions { durability: config.durability, ..EmbeddedOptions::new(&config.data) };
     let store = Embedded::open(options)?;
     // After the folder is held: the notes are this process's from here on.
-    let trouble = Trouble::open(&config.data, config.file.as_deref());
-    Ok((Arc::new(store), trouble, Revoked::open(&config.data)?))
+    let trouble = Recovery::open(&config.data, config.file.as_deref());
+    Ok((Arc::new(store), trouble, Revocations::open(&config.data)?))
 }
 
 /// The embedded pages, and in `dev` the key of the link that opens them.

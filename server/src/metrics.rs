@@ -7,7 +7,7 @@ pub(crate) mod expose;
 pub(crate) mod labels;
 mod process;
 
-use syncline_protocol::document::Fate;
+use syncline_protocol::document::UpdateOutcome;
 use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Close, CloseCode, Limit};
 
@@ -58,7 +58,7 @@ pub(crate) struct Metrics {
     pub(crate) received_bytes: Count,
     pub(crate) frames_sent: Count,
     pub(crate) sent_bytes: Count,
-    pub(crate) updates: Counts<Fate, { Fate::ALL.len() }>,
+    pub(crate) updates: Counts<UpdateOutcome, { UpdateOutcome::ALL.len() }>,
     pub(crate) durable: Histogram<14>,
     pub(crate) syncs: Histogram<14>,
     pub(crate) batches: Histogram<7>,

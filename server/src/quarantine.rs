@@ -31,9 +31,9 @@ const SUSPICION: Millis = Millis::from_secs(600);
 /// How a document in trouble is treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum QuarantineState {
     /// The process ended while it did this, once. The document is served like any other.
-    Suspect(Interrupted),
+    Suspect(CrashSite),
     /// It is shown as it was when all was well, and takes no changes.
     ReadOnly,
     /// Even reading it ended the process. Nobody is let in.
@@ -43,7 +43,7 @@ pub enum Standing {
 /// A step that the process did not survive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-pub enum Interrupted {
+pub enum CrashSite {
     /// Its log was read and replayed.
     Load,
     /// A session's first SyncStep2 was applied.
@@ -56,7 +56,7 @@ pub enum Interrupted {
     },
 }
 
-impl Interrupted {
+impl CrashSite {
     /// Whether both may have the same cause. A client that goes on typing sends the same poison in
     /// other bytes.
     fn resembles(&self, other: &Self) -> bool {
@@ -76,7 +76,7 @@ pub struct Entry {
     /// The document.
     pub document: DocumentName,
     /// How it is treated.
-    pub standing: Standing,
+    pub standing: QuarantineState,
     /// Since when.
     pub since: Timestamp,
     /// Why, in a sentence for its operator.
@@ -182,33 +182,34 @@ impl Quarantine {
     pub fn interrupted(
         &self,
         document: DocumentName,
-        step: Interrupted,
+        step: CrashSite,
         now: Timestamp,
     ) -> Result<(), QuarantineError> {
         let before = self.find(&document)?;
         let (standing, cause) = match (before.map(|entry| (entry.standing, entry.since)), step) {
-            (Some((Standing::Closed, _)), _) => return Ok(()),
-            (Some((Standing::ReadOnly, _)), Interrupted::Load) => {
-                (Standing::Closed, "the process ended while it was read".to_owned())
+            (Some((QuarantineState::Closed, _)), _) => return Ok(()),
+            (Some((QuarantineState::ReadOnly, _)), CrashSite::Load) => {
+                (QuarantineState::Closed, "the process ended while it was read".to_owned())
             }
-            (Some((Standing::ReadOnly, _)), Interrupted::FirstSync { .. }) => return Ok(()),
-            (Some((Standing::Suspect(earlier), since)), step)
+            (Some((QuarantineState::ReadOnly, _)), CrashSite::FirstSync { .. }) => return Ok(()),
+            (Some((QuarantineState::Suspect(earlier), since)), step)
                 if earlier.resembles(&step) && now - since < SUSPICION =>
             {
                 match step {
-                    Interrupted::Load => {
-                        (Standing::Closed, "the process ended twice while it was read".to_owned())
-                    }
-                    Interrupted::FirstSync { author, .. } => {
+                    CrashSite::Load => (
+                        QuarantineState::Closed,
+                        "the process ended twice while it was read".to_owned(),
+                    ),
+                    CrashSite::FirstSync { author, .. } => {
                         let cause = format!(
                             "the process ended twice while it took over what {author:?} had written"
                         );
-                        (Standing::ReadOnly, cause)
+                        (QuarantineState::ReadOnly, cause)
                     }
                 }
             }
             (_, step) => {
-                (Standing::Suspect(step), "the process ended while it was in use".to_owned())
+                (QuarantineState::Suspect(step), "the process ended while it was in use".to_owned())
             }
         };
         self.put(&Entry { document, standing, since: now, cause })
@@ -245,7 +246,7 @@ impl Quarantine {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     document: String,
-    standing: Standing,
+    standing: QuarantineState,
     since_unix_ms: u64,
     cause: String,
 }
@@ -307,7 +308,7 @@ mod tests {
     fn entry(document: &str) -> Entry {
         Entry {
             document: name(document),
-            standing: Standing::ReadOnly,
+            standing: QuarantineState::ReadOnly,
             since: Timestamp::from_unix_ms(1_700_000_000_000),
             cause: "a \"cause\"\nof two lines".to_owned(),
         }
@@ -340,25 +341,25 @@ mod tests {
     #[test]
     fn trouble_3_once_is_chance_and_twice_is_not() {
         let at = |seconds: u64| Timestamp::from_unix_ms(1_700_000_000_000 + seconds * 1000);
-        let sync = |author: &str| Interrupted::FirstSync { author: author.to_owned(), crc: 7 };
+        let sync = |author: &str| CrashSite::FirstSync { author: author.to_owned(), crc: 7 };
         both(|quarantine| {
             let (a, b) = (name("a"), name("b"));
             let standing = |name: &DocumentName| quarantine.find(name).unwrap().unwrap().standing;
             quarantine.interrupted(a.clone(), sync("ada"), at(0)).unwrap();
-            assert_eq!(standing(&a), Standing::Suspect(sync("ada")));
+            assert_eq!(standing(&a), QuarantineState::Suspect(sync("ada")));
             quarantine.interrupted(a.clone(), sync("bob"), at(5)).unwrap();
-            assert_eq!(standing(&a), Standing::Suspect(sync("bob")), "somebody else");
+            assert_eq!(standing(&a), QuarantineState::Suspect(sync("bob")), "somebody else");
             quarantine.interrupted(a.clone(), sync("bob"), at(700)).unwrap();
-            assert_eq!(standing(&a), Standing::Suspect(sync("bob")), "long ago");
+            assert_eq!(standing(&a), QuarantineState::Suspect(sync("bob")), "long ago");
             quarantine.interrupted(a.clone(), sync("bob"), at(710)).unwrap();
-            assert_eq!(standing(&a), Standing::ReadOnly);
+            assert_eq!(standing(&a), QuarantineState::ReadOnly);
             quarantine.interrupted(a.clone(), sync("bob"), at(711)).unwrap();
-            assert_eq!(standing(&a), Standing::ReadOnly);
-            quarantine.interrupted(a.clone(), Interrupted::Load, at(712)).unwrap();
-            assert_eq!(standing(&a), Standing::Closed);
-            quarantine.interrupted(b.clone(), Interrupted::Load, at(0)).unwrap();
-            quarantine.interrupted(b.clone(), Interrupted::Load, at(1)).unwrap();
-            assert_eq!(standing(&b), Standing::Closed);
+            assert_eq!(standing(&a), QuarantineState::ReadOnly);
+            quarantine.interrupted(a.clone(), CrashSite::Load, at(712)).unwrap();
+            assert_eq!(standing(&a), QuarantineState::Closed);
+            quarantine.interrupted(b.clone(), CrashSite::Load, at(0)).unwrap();
+            quarantine.interrupted(b.clone(), CrashSite::Load, at(1)).unwrap();
+            assert_eq!(standing(&b), QuarantineState::Closed);
         });
     }
 

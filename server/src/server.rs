@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use crate::audit::Audit;
 use crate::auth::demo_login::Demo;
-use crate::auth::revocation::Revoked;
+use crate::auth::revocation::Revocations;
 use crate::auth::tickets::Tickets;
 use crate::auth::{Claims, Verifier};
 use crate::config::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
@@ -23,9 +23,9 @@ use crate::metrics::expose::Exposition;
 use crate::net::listener;
 use crate::net::origin::Origins;
 use crate::net::proxy::Proxies;
-use crate::quarantine::recovery::Trouble;
-use crate::session::quota::Places;
-use crate::session::registry::Held;
+use crate::quarantine::recovery::Recovery;
+use crate::session::quota::Quotas;
+use crate::session::registry::Rights;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
 
@@ -36,12 +36,12 @@ pub(crate) struct Context {
     pub(crate) verifier: Verifier,
     pub(crate) origins: Origins,
     pub(crate) tickets: Tickets,
-    pub(crate) revoked: Revoked,
+    pub(crate) revoked: Revocations,
     pub(crate) mode: Mode,
     /// Whether the embedded pages are served, and to whom.
     pub(crate) demo: Option<Demo>,
     pub(crate) proxies: Proxies,
-    pub(crate) places: Places,
+    pub(crate) places: Quotas,
     pub(crate) metrics: Exposition,
     pub(crate) metrics_for: MetricsFor,
     pub(crate) audit: Audit,
@@ -49,7 +49,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// What a token allows in a document.
-    pub(crate) async fn admit(&self, token: &str, document: &DocumentName) -> Result<Held, Close> {
+    pub(crate) async fn admit(
+        &self,
+        token: &str,
+        document: &DocumentName,
+    ) -> Result<Rights, Close> {
         self.held(&self.verified(token).await?, document)
     }
 
@@ -64,9 +68,9 @@ impl Context {
     }
 
     /// What verified claims allow in a document.
-    pub(crate) fn held(&self, claims: &Claims, document: &DocumentName) -> Result<Held, Close> {
+    pub(crate) fn held(&self, claims: &Claims, document: &DocumentName) -> Result<Rights, Close> {
         let grant = claims.grant(document).map_err(|error| error.close())?;
-        self.revoked.limit(document, Held { grant, issued_at: claims.iat.unwrap_or(0) })
+        self.revoked.limit(document, Rights { grant, issued_at: claims.iat.unwrap_or(0) })
     }
 }
 
@@ -78,13 +82,13 @@ pub struct Parts {
     /// Where documents rest, already open.
     pub store: Arc<dyn Store>,
     /// What is known of documents in trouble.
-    pub trouble: Trouble,
+    pub trouble: Recovery,
     /// Who checks tokens.
     pub verifier: Verifier,
     /// Which web pages may connect.
     pub origins: Origins,
     /// Whose tokens are not taken.
-    pub revoked: Revoked,
+    pub revoked: Revocations,
     /// Its bounds.
     pub limits: Limits,
     /// How it presents itself.
@@ -148,7 +152,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
     let check_every = Duration::from_secs(limits.check_seconds);
-    let places = Places::new(&limits);
+    let places = Quotas::new(&limits);
     let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits, stamping));
     let context = Arc::new(Context {
         hub: Arc::clone(&hub),

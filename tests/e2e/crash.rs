@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use syncline_protocol::Access;
 use syncline_tests::client::Client;
-use syncline_tests::lives::{Fate, Kill, Lives, endure};
+use syncline_tests::lives::{Kill, Lives, UpdateOutcome, endure};
 use syncline_tests::server::{Server, token};
 
 const ROUNDS: u64 = 30;
@@ -27,7 +27,7 @@ struct Signals {
     then: &'static str,
 }
 
-impl Fate for Signals {
+impl UpdateOutcome for Signals {
     fn folder(&self) -> PathBuf {
         self.data.path().to_owned()
     }

@@ -8,14 +8,14 @@ use syncline_protocol::Access;
 use syncline_protocol::document::Stamping;
 use syncline_protocol::document::replica::PANIC_POINT;
 use syncline_server::audit::Audit;
-use syncline_server::auth::revocation::Revoked;
+use syncline_server::auth::revocation::Revocations;
 use syncline_server::auth::{Secret, Verifier, install_crypto};
 use syncline_server::config::limits::Limits;
 use syncline_server::config::{MetricsFor, Mode};
 use syncline_server::net::origin::Origins;
 use syncline_server::net::proxy::Proxies;
-use syncline_server::quarantine::Standing;
-use syncline_server::quarantine::recovery::Trouble;
+use syncline_server::quarantine::QuarantineState;
+use syncline_server::quarantine::recovery::Recovery;
 use syncline_server::server::{self, Parts};
 use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_tests::client::Client;
@@ -40,10 +40,10 @@ impl Inside {
         let parts = Parts {
             listener,
             store: Arc::new(store),
-            trouble: Trouble::open(data, None),
+            trouble: Recovery::open(data, None),
             verifier: Verifier::hs256(&Secret::new(SECRET.as_bytes()).unwrap()),
             origins: Origins::parse(&[]).unwrap(),
-            revoked: Revoked::in_memory(),
+            revoked: Revocations::in_memory(),
             limits: Limits::default(),
             mode: Mode::Serve,
             stamping: Stamping::Identity,
@@ -105,7 +105,7 @@ async fn trouble_7_a_panic_ends_its_own_document_and_nothing_that_was_saved() {
     // It is still so after a restart.
     let listed = syncline_server::quarantine::Quarantine::in_folder(folder.path()).list().unwrap();
     let [entry] = &listed[..] else { panic!("{listed:?}") };
-    assert_eq!((entry.document.as_str(), &entry.standing), ("doomed", &Standing::ReadOnly));
+    assert_eq!((entry.document.as_str(), &entry.standing), ("doomed", &QuarantineState::ReadOnly));
     let server = Inside::start(folder.path()).await;
     assert_eq!(Client::join(&server.url("doomed")).await.content(), "saved");
     write(&mut Client::join_v1(&server.url("elsewhere")).await, "three.").await;

@@ -223,7 +223,7 @@ async fn trouble_5_a_released_document_is_opened_afresh_beside_the_server() {
     write(&server, "a", "text ").await;
     let entry = syncline_server::quarantine::Entry {
         document: "a".parse().unwrap(),
-        standing: syncline_server::quarantine::Standing::ReadOnly,
+        standing: syncline_server::quarantine::QuarantineState::ReadOnly,
         since: syncline_protocol::Timestamp::from_unix_ms(0),
         cause: "a test".to_owned(),
     };

@@ -32,7 +32,7 @@ pub struct Lives {
 }
 
 /// How a life ends.
-pub trait Fate {
+pub trait UpdateOutcome {
     /// The data folder.
     fn folder(&self) -> PathBuf;
 
@@ -47,7 +47,7 @@ pub trait Fate {
 #[derive(Debug)]
 pub struct Kill(pub PathBuf);
 
-impl Fate for Kill {
+impl UpdateOutcome for Kill {
     fn folder(&self) -> PathBuf {
         self.0.clone()
     }
@@ -105,7 +105,7 @@ impl Outcome {
 ///
 /// # Errors
 /// If `fate` fails.
-pub async fn endure(lives: Lives, fate: &mut impl Fate) -> io::Result<Outcome> {
+pub async fn endure(lives: Lives, fate: &mut impl UpdateOutcome) -> io::Result<Outcome> {
     let mut random = Random::new(lives.seed);
     let ledger = Arc::new(Ledger::default());
     let mut outcome = Outcome::default();

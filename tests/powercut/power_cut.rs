@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use syncline_tests::Random;
-use syncline_tests::lives::{Fate, Lives, endure};
+use syncline_tests::lives::{Lives, UpdateOutcome, endure};
 use syncline_tests::server::Server;
 
 use crate::image::{Forgotten, Survival};
@@ -75,7 +75,7 @@ struct Cut {
     forgotten: Forgotten,
 }
 
-impl Fate for Cut {
+impl UpdateOutcome for Cut {
     fn folder(&self) -> PathBuf {
         self.disk.folder()
     }

@@ -67,7 +67,7 @@ pub(crate) struct Link {
     pub(crate) session: SessionId,
     pub(crate) up: Pipe,
     pub(crate) down: Pipe,
-    pub(crate) outbox: Outbox,
+    pub(crate) send_queue: SendQueue,
     /// Taken from the outbox and not yet in the socket.
     pub(crate) unsent: VecDeque<Bytes>,
     /// Bytes that fit into the socket before somebody reads.
@@ -100,13 +100,13 @@ impl Link {
     pub(crate) fn next_to_send(&mut self) -> Option<Bytes> {
         let len = self.unsent.front()?.len();
         let has_room = self.down.bytes == 0 || self.down.bytes + len <= self.window;
-        if has_room && self.outbox.closing().is_none() { self.unsent.pop_front() } else { None }
+        if has_room && self.send_queue.closing().is_none() { self.unsent.pop_front() } else { None }
     }
 }
 
 /// As `server/src/net/send_queue.rs` is, without its locks.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     frames: VecDeque<Bytes>,
     bytes: usize,
     bytes_max: usize,
@@ -135,7 +135,7 @@ pub(crate) enum Taken {
     Close(CloseCode),
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let frames = VecDeque::new();
         Self { frames, bytes: 0, bytes_max, flow: Flow::Open, close: None }

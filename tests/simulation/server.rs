@@ -151,7 +151,7 @@ impl World {
     pub(crate) fn drained(&mut self, link: usize) {
         let session = self.links[link].session;
         if self.server.seats.contains_key(&session) {
-            self.links[link].outbox.reopen();
+            self.links[link].send_queue.reopen();
         }
         self.handle(Input::Drained { session });
     }
@@ -170,7 +170,7 @@ impl World {
                     let link = self.server.seats.get(&to);
                     let link = *link.expect("effects reach sessions that are here");
                     self.note_saved(link, &frame);
-                    match self.links[link].outbox.push(frame, delivery) {
+                    match self.links[link].send_queue.push(frame, delivery) {
                         Pushed::Queued => {}
                         Pushed::Skipped => self.links[link].skipped = true,
                         Pushed::Overflowed => {
@@ -185,7 +185,7 @@ impl World {
                     let link = self.server.seats.remove(&session);
                     let link = link.expect("a session is closed once");
                     self.trace(|| format!("closes session {session}: {}", close.reason()));
-                    self.links[link].outbox.close(close.code);
+                    self.links[link].send_queue.close(close.code);
                     self.schedule(0, Event::Flush(link));
                 }
                 Effect::Append { sequence, update, .. } => {
@@ -382,10 +382,10 @@ impl World {
                 self.send_down(index, Packet::Frame(frame));
                 continue;
             }
-            if link.outbox.closing().is_none() && !link.unsent.is_empty() {
+            if link.send_queue.closing().is_none() && !link.unsent.is_empty() {
                 return;
             }
-            match link.outbox.take() {
+            match link.send_queue.take() {
                 None => return,
                 Some(Taken::Frames(frames)) => link.unsent.extend(frames),
                 Some(Taken::Lagging) => {

@@ -62,7 +62,7 @@ impl World {
             _ => {}
         }
         let delay = self.rng.between(1, 2 * self.trouble_ms);
-        self.schedule(delay, Event::Trouble);
+        self.schedule(delay, Event::Recovery);
     }
 
     fn part(&mut self) {

@@ -12,7 +12,7 @@ use syncline_protocol::{Access, CloseCode, SessionId};
 
 use crate::client::{Client, update_in};
 use crate::copy::{Replica, YjsCopy, YrsCopy};
-use crate::network::{Link, Outbox, Packet, Pipe};
+use crate::network::{Link, Packet, Pipe, SendQueue};
 use crate::oracle::Oracle;
 use crate::random::Rng;
 use crate::server::{Server, State};
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     KeepAlive(usize),
     ClientNotices(usize),
     Resume(usize),
-    Trouble,
+    Recovery,
     Commit(u64),
     Loaded(u64),
     SnapshotDone(u64),
@@ -145,7 +145,7 @@ impl World {
             self.schedule(delay + self.edit_ms, Event::Edit(index));
             self.schedule(delay + 500, Event::Presence(index));
         }
-        self.schedule(self.trouble_ms, Event::Trouble);
+        self.schedule(self.trouble_ms, Event::Recovery);
         self.schedule(1_000, Event::Check);
     }
 
@@ -204,7 +204,7 @@ impl World {
                 self.links[link].stalled = false;
                 self.down(link);
             }
-            Event::Trouble => self.trouble(),
+            Event::Recovery => self.trouble(),
             Event::Commit(life) => self.commit(life),
             Event::Loaded(life) => self.loaded(life),
             Event::SnapshotDone(life) => self.snapshot_done(life),
@@ -295,7 +295,7 @@ impl World {
             session: SessionId::new(self.links.len() as u64 + 1),
             up: Pipe::default(),
             down: Pipe::default(),
-            outbox: Outbox::new(self.outbox_bytes),
+            send_queue: SendQueue::new(self.outbox_bytes),
             unsent: [].into(),
             window: self.rng.pick(&[100, 1_000, 100_000]),
             stalled: false,

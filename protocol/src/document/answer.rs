@@ -13,17 +13,17 @@ const KEPT: Millis = Millis::from_secs(5);
 
 /// An answer that is right until the document changes.
 #[derive(Debug, Default)]
-pub(crate) struct Answer(Option<Kept>);
+pub(crate) struct DiffCache(Option<CachedDiff>);
 
 #[derive(Debug)]
-struct Kept {
+struct CachedDiff {
     /// What the client said it has, as far as the document knows it.
     base: StateVector,
     frame: Bytes,
     asked_at: Timestamp,
 }
 
-impl Answer {
+impl DiffCache {
     /// The SyncStep2 for a client that has `base`: the one that is kept, if it is that.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Answer {
             return Ok(kept.frame.clone());
         }
         let frame = ServerMessage::SyncStep2 { update: &replica.diff(base)? }.encode();
-        self.0 = Some(Kept { base: base.clone(), frame: frame.clone(), asked_at: now });
+        self.0 = Some(CachedDiff { base: base.clone(), frame: frame.clone(), asked_at: now });
         Ok(frame)
     }
 

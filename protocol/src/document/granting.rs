@@ -2,7 +2,7 @@
 
 use crate::access::Grant;
 use crate::document::limits::Stamping;
-use crate::document::session::{Owed, Telling, WriteRefusal};
+use crate::document::session::{PendingRequest, PresenceDelivery, WriteRefusal};
 use crate::document::{Document, Turn};
 use crate::id::SessionId;
 use crate::validate::PresenceEntry;
@@ -21,7 +21,8 @@ impl Document {
             // Whoever gets the right may hold what was refused, or was never asked for: it is like a
             // hole, and nothing counts as saved before it is filled. A reader is asked for nothing.
             let may_have_more = grant.may_write() && session.greeted;
-            session.owed = if may_have_more { Owed::Refused } else { Owed::Nothing };
+            session.owed =
+                if may_have_more { PendingRequest::Refused } else { PendingRequest::Nothing };
         }
         let is_news = grant.access != before.access && session.greeted;
         if is_news {
@@ -52,7 +53,7 @@ impl Document {
             && grant.may_see()
             && let Some(session) = self.sessions.get_mut(&id)
         {
-            session.telling = Telling::Unheard;
+            session.telling = PresenceDelivery::Unheard;
         }
     }
 

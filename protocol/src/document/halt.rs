@@ -2,7 +2,7 @@
 
 use crate::close::CloseCode;
 use crate::document::effect::Delivery;
-use crate::document::session::{Owed, WriteRefusal};
+use crate::document::session::{PendingRequest, WriteRefusal};
 use crate::document::sync::Origin;
 use crate::document::{Document, Phase, Turn};
 use crate::id::SessionId;
@@ -10,7 +10,7 @@ use crate::wire::{Dialect, ServerMessage};
 
 /// Why nothing is accepted at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub(crate) enum WriteHalt {
     /// The store takes nothing.
     Stalled,
     /// The document may only be read until it is repaired.
@@ -36,7 +36,7 @@ const READER: Reason = Reason {
     text: "this token may read the document but not change it",
 };
 
-impl Halt {
+impl WriteHalt {
     fn reason(self) -> Reason {
         match self {
             Self::Stalled => Reason {
@@ -52,10 +52,10 @@ impl Halt {
 }
 
 impl Document {
-    pub(super) fn halt(&self) -> Option<Halt> {
+    pub(super) fn halt(&self) -> Option<WriteHalt> {
         match &self.quarantine {
-            Some(_) => Some(Halt::Quarantined),
-            None if self.store == StoreState::Stalled => Some(Halt::Stalled),
+            Some(_) => Some(WriteHalt::Quarantined),
+            None if self.store == StoreState::Stalled => Some(WriteHalt::Stalled),
             None => None,
         }
     }
@@ -82,10 +82,10 @@ impl Document {
         let mut asked = Vec::new();
         for (&id, session) in &mut self.sessions {
             match std::mem::take(&mut session.owed) {
-                Owed::Nothing => continue,
-                Owed::Question => {}
+                PendingRequest::Nothing => continue,
+                PendingRequest::Question => {}
                 // From here on it is like a hole: the answer covers all that was refused.
-                Owed::Refused => session.resync_since = Some(turn.now),
+                PendingRequest::Refused => session.resync_since = Some(turn.now),
             }
             asked.push(id);
         }
@@ -99,11 +99,11 @@ impl Document {
         &mut self,
         id: SessionId,
         origin: Origin,
-        halt: Halt,
+        halt: WriteHalt,
         turn: &mut Turn<'_>,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.owed = Owed::Refused;
+        session.owed = PendingRequest::Refused;
         if origin == Origin::FirstSync {
             // It answered, and is asked anew.
             session.resync_since = None;
@@ -118,7 +118,7 @@ impl Document {
         let frames = session.receipts.frames();
         if !session.grant.may_write() {
             self.refuse_reader(id, frames, turn);
-        } else if let Some(halt @ Halt::Quarantined) = self.halt() {
+        } else if let Some(halt @ WriteHalt::Quarantined) = self.halt() {
             self.refuse_write(id, frames, halt.reason(), turn);
         }
     }

@@ -8,8 +8,8 @@ use crate::wire::ClientMessage;
 
 /// Sessions to greet and messages to handle once the document is there, in arrival order.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    queue: VecDeque<(SessionId, Arrival)>,
+pub(crate) struct LoadBacklog {
+    queue: VecDeque<(SessionId, Deferred)>,
     messages: usize,
     bytes: usize,
     load_requested: bool,
@@ -17,14 +17,14 @@ pub(crate) struct Waiting {
 
 /// Something that arrived too early.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub(crate) enum Deferred {
     Joined,
     Message(ClientMessage),
     /// It overflowed before, and there is room in its queue again.
     Drained,
 }
 
-impl Waiting {
+impl LoadBacklog {
     /// Whether the load must be asked for now; true once.
     pub(crate) fn request_load(&mut self) -> bool {
         !std::mem::replace(&mut self.load_requested, true)
@@ -32,13 +32,13 @@ impl Waiting {
 
     /// A session joined. Sessions are bounded where connections are admitted.
     pub(crate) fn greet(&mut self, session: SessionId) {
-        self.queue.push_back((session, Arrival::Joined));
+        self.queue.push_back((session, Deferred::Joined));
     }
 
     /// A session waits for what was dropped. It has been waiting for nothing else, so this is one
     /// entry for each overflow.
     pub(crate) fn catch_up(&mut self, session: SessionId) {
-        self.queue.push_back((session, Arrival::Drained));
+        self.queue.push_back((session, Deferred::Drained));
     }
 
     /// Keeps a message, unless too much waits already.
@@ -54,7 +54,7 @@ impl Waiting {
         }
         self.messages += 1;
         self.bytes = bytes;
-        self.queue.push_back((session, Arrival::Message(message.detach())));
+        self.queue.push_back((session, Deferred::Message(message.detach())));
         true
     }
 
@@ -62,8 +62,8 @@ impl Waiting {
     pub(crate) fn forget(&mut self, session: SessionId) {
         self.queue.retain(|(from, _)| *from != session);
         let messages = self.queue.iter().filter_map(|(_, arrival)| match arrival {
-            Arrival::Joined | Arrival::Drained => None,
-            Arrival::Message(message) => Some(message.payload_len()),
+            Deferred::Joined | Deferred::Drained => None,
+            Deferred::Message(message) => Some(message.payload_len()),
         });
         (self.messages, self.bytes) =
             messages.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len));
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// What arrived, in order.
-    pub(crate) fn into_arrivals(self) -> VecDeque<(SessionId, Arrival)> {
+    pub(crate) fn into_arrivals(self) -> VecDeque<(SessionId, Deferred)> {
         self.queue
     }
 }

@@ -7,7 +7,7 @@ use crate::document::limits::Limits;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
 use crate::document::stored::StoredLog;
-use crate::validate::{self, Fit, GateError};
+use crate::validate::{self, Fit, ValidationError};
 
 /// What a merge did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Merged {
 pub enum MergeError {
     /// It breaks a rule of the format.
     #[error("it is no update that a client could have sent: {0}")]
-    Gate(#[from] GateError),
+    Gate(#[from] ValidationError),
     /// It was made against another document, or a later state of this one.
     #[error("it refers to updates that the document does not hold")]
     Incomplete,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::document::stamp::{Stamp, strip};
 use crate::id::{ClientId, SessionId};
 use crate::time::{Millis, Timestamp};
-use crate::validate::{GateError, PresenceEntry};
+use crate::validate::{PresenceEntry, ValidationError};
 
 /// Clients renew every 15 s and forget each other after 30 s (y-protocols). Half as much again
 /// leaves room for throttled background tabs.
@@ -78,7 +78,7 @@ struct State {
 
 /// Who sends a presence message, as far as the rules care.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Speaker<'a> {
+pub(crate) struct PresenceSource<'a> {
     pub(crate) session: SessionId,
     /// Its verified `sub`.
     pub(crate) sub: &'a Arc<str>,
@@ -92,9 +92,9 @@ pub(crate) struct Speaker<'a> {
     pub(crate) state_bytes_max: usize,
 }
 
-impl Speaker<'_> {
+impl PresenceSource<'_> {
     /// What it says in an entry, and what others are shown of that.
-    fn words(&self, entry: &PresenceEntry) -> Result<Words, GateError> {
+    fn words(&self, entry: &PresenceEntry) -> Result<Words, ValidationError> {
         let Some(state) = &entry.state else { return Ok(Words::default()) };
         let said = match self.stamp {
             Some(_) => strip(state),
@@ -103,7 +103,11 @@ impl Speaker<'_> {
         };
         let (bytes, max) = (said.len(), self.state_bytes_max);
         if bytes > max {
-            return Err(GateError::PresenceStateOverBudget { client: entry.client, bytes, max });
+            return Err(ValidationError::PresenceStateOverBudget {
+                client: entry.client,
+                bytes,
+                max,
+            });
         }
         let shown = self.stamp.map_or_else(|| said.clone(), |stamp| stamp.put_on(&said));
         Ok(Words { said: Some(said), shown: Some(shown) })
@@ -126,9 +130,9 @@ impl Presence {
     pub(crate) fn hear(
         &mut self,
         now: Timestamp,
-        speaker: Speaker<'_>,
+        speaker: PresenceSource<'_>,
         entries: Vec<PresenceEntry>,
-    ) -> Result<u64, GateError> {
+    ) -> Result<u64, ValidationError> {
         let mut ignored = 0;
         let is_own = |state: &&State| state.owner == Some(speaker.session);
         let mut owned = self.states.values().filter(is_own).count();
@@ -243,9 +247,9 @@ impl Presence {
     fn introduce(
         &mut self,
         now: Timestamp,
-        speaker: Speaker<'_>,
+        speaker: PresenceSource<'_>,
         entry: &PresenceEntry,
-    ) -> Result<(), GateError> {
+    ) -> Result<(), ValidationError> {
         let words = speaker.words(entry)?;
         let state = State {
             owner: Some(speaker.session),
@@ -307,9 +311,9 @@ impl State {
     fn renew(
         &mut self,
         now: Timestamp,
-        speaker: Speaker<'_>,
+        speaker: PresenceSource<'_>,
         entry: &PresenceEntry,
-    ) -> Result<bool, GateError> {
+    ) -> Result<bool, ValidationError> {
         let ends = entry.clock == self.heard && entry.state.is_none() && self.json.is_some();
         if entry.clock <= self.heard && !ends {
             return Ok(false);

@@ -8,7 +8,7 @@ use crate::document::limits::Limits;
 use crate::document::replica::{ApplyError, Replica};
 use crate::document::stored::{Snapshot, StoredLog};
 use crate::id::{Epoch, Sequence};
-use crate::validate::{self, Budget, Fit, GateError, StateVector};
+use crate::validate::{self, Budget, Fit, StateVector, ValidationError};
 
 /// Updates integrated per transaction while a log is replayed. yrs squashes neighbours when a
 /// transaction ends: 10 to 1,000 is the fast range, one by one and all at once are slower.
@@ -39,7 +39,7 @@ pub enum DecodeError {
         /// The record.
         sequence: Sequence,
         /// The rule.
-        error: GateError,
+        error: ValidationError,
     },
     /// A stored record refers to something that is not there.
     #[error("the record at sequence {sequence} refers to updates that are not stored")]

@@ -13,14 +13,16 @@ use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{ClientID, Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
-use crate::validate::{GateError, Places, Section, StateVector, Subdocuments, UpdateFacts};
+use crate::validate::{
+    ParentIndex, Section, StateVector, Subdocuments, UpdateFacts, ValidationError,
+};
 
 /// A yrs document that only ever holds complete history, and its state vector.
 pub(crate) struct Replica {
     /// None once it failed; it must not be used then.
     doc: Option<Doc>,
     known: StateVector,
-    places: Places,
+    places: ParentIndex,
     /// What is deleted, from when it was last asked until something is applied.
     deleted: Option<IdSet>,
 }
@@ -66,7 +68,7 @@ impl Replica {
         Self {
             doc: Some(Doc::with_options(options)),
             known: StateVector::new(),
-            places: Places::default(),
+            places: ParentIndex::default(),
             deleted: None,
         }
     }
@@ -84,7 +86,7 @@ impl Replica {
         &mut self,
         facts: &UpdateFacts,
         update: &'a [u8],
-    ) -> Result<Cow<'a, [u8]>, GateError> {
+    ) -> Result<Cow<'a, [u8]>, ValidationError> {
         self.places.admit(facts, &self.known, update)
     }
 

@@ -33,9 +33,9 @@ pub(crate) struct Session {
     /// Since when updates that it sent earlier are missing here and have been asked for.
     pub(crate) resync_since: Option<Timestamp>,
     /// What it must be asked for once updates are accepted again.
-    pub(crate) owed: Owed,
+    pub(crate) owed: PendingRequest,
     /// Whether it has been told who is present.
-    pub(crate) telling: Telling,
+    pub(crate) telling: PresenceDelivery,
     /// Whether its client has been told that it writes in vain.
     pub(crate) write_refusal: WriteRefusal,
     pub(crate) receipts: Receipts,
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 
 /// How far a session is from being told who is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Telling {
+pub(crate) enum PresenceDelivery {
     /// It has neither spoken of itself nor answered a question.
     Unheard,
     /// It is its turn as soon as states have clocks that it cannot know.
@@ -53,7 +53,7 @@ pub(crate) enum Telling {
 
 /// What a session could not be asked for while nothing was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Owed {
+pub(crate) enum PendingRequest {
     #[default]
     Nothing,
     /// It joined, and has not been asked for what the server lacks.
@@ -88,8 +88,8 @@ impl Session {
             lagging_since: None,
             repeat_since: None,
             resync_since: None,
-            owed: Owed::Nothing,
-            telling: Telling::Unheard,
+            owed: PendingRequest::Nothing,
+            telling: PresenceDelivery::Unheard,
             write_refusal: WriteRefusal::Untold,
             receipts: Receipts::default(),
         }
@@ -113,12 +113,12 @@ impl Session {
 
     /// Whether it may be told who is present, and has given no sign yet that it listens.
     pub(crate) fn is_unheard(&self) -> bool {
-        self.telling == Telling::Unheard && self.grant.may_see()
+        self.telling == PresenceDelivery::Unheard && self.grant.may_see()
     }
 
     /// Whether it is its turn to be told who is present.
     pub(crate) fn is_due(&self) -> bool {
-        self.telling == Telling::Due && self.grant.may_see()
+        self.telling == PresenceDelivery::Due && self.grant.may_see()
     }
 
     /// Whether a later moment can change something for it.
@@ -148,7 +148,9 @@ impl Session {
 
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
-        self.telling == Telling::Told && self.lagging_since.is_none() && self.grant.may_see()
+        self.telling == PresenceDelivery::Told
+            && self.lagging_since.is_none()
+            && self.grant.may_see()
     }
 }
 

@@ -2,17 +2,17 @@
 
 use crate::close::{Close, CloseCode};
 use crate::document::effect::{Delivery, Effect};
-use crate::document::halt::Halt;
-use crate::document::loading::Arrival;
+use crate::document::halt::WriteHalt;
+use crate::document::loading::Deferred;
 use crate::document::log::Log;
 use crate::document::replay::LoadedDocument;
 use crate::document::replica::{Applied, ApplyError};
-use crate::document::session::{Owed, Session, WriteRefusal};
-use crate::document::tally::Fate;
+use crate::document::session::{PendingRequest, Session, WriteRefusal};
+use crate::document::tally::UpdateOutcome;
 use crate::document::{Document, Phase, Turn};
 use crate::id::SessionId;
 use crate::limit::Limit;
-use crate::validate::{self, Fit, GateError, UpdateFacts};
+use crate::validate::{self, Fit, UpdateFacts, ValidationError};
 use crate::wire::{self, Dialect, ServerMessage, Welcome};
 
 /// How an update came.
@@ -52,11 +52,11 @@ impl Document {
     }
 
     /// Answers one that waited. If the document has failed meanwhile, it waits again.
-    pub(super) fn arrived(&mut self, session: SessionId, arrival: Arrival, turn: &mut Turn<'_>) {
+    pub(super) fn arrived(&mut self, session: SessionId, arrival: Deferred, turn: &mut Turn<'_>) {
         match arrival {
-            Arrival::Joined => self.greet(session, turn),
-            Arrival::Message(message) => self.received(session, message, turn),
-            Arrival::Drained => self.catch_up(session, turn),
+            Deferred::Joined => self.greet(session, turn),
+            Deferred::Message(message) => self.received(session, message, turn),
+            Deferred::Drained => self.catch_up(session, turn),
         }
     }
 
@@ -86,8 +86,8 @@ impl Document {
         session.greeted = true;
         session.epoch = Some(self.epoch);
         let access = session.grant.access;
-        if access.may_write() && halt.is_some() && session.owed == Owed::Nothing {
-            session.owed = Owed::Question;
+        if access.may_write() && halt.is_some() && session.owed == PendingRequest::Nothing {
+            session.owed = PendingRequest::Question;
         }
         self.welcome(id, turn);
         if access.may_write() && halt.is_none() {
@@ -197,10 +197,10 @@ impl Document {
             self.judge(id, origin, update, turn)
         } else {
             self.refuse_reader(id, frame, turn);
-            Fate::ForbiddenWrite
+            UpdateOutcome::ForbiddenWrite
         };
         self.tally.count(fate);
-        if matches!(fate, Fate::Accepted | Fate::Known) {
+        if matches!(fate, UpdateOutcome::Accepted | UpdateOutcome::Known) {
             self.receive(id, origin, turn);
             if origin == Origin::FirstSync {
                 self.tell(id, turn);
@@ -209,7 +209,13 @@ impl Document {
     }
 
     /// Takes an update in, or does what follows where it is not.
-    fn judge(&mut self, id: SessionId, origin: Origin, update: &[u8], turn: &mut Turn<'_>) -> Fate {
+    fn judge(
+        &mut self,
+        id: SessionId,
+        origin: Origin,
+        update: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> UpdateOutcome {
         let facts = match self.walk(origin, update) {
             Ok(facts) => facts,
             Err(Refusal::Gate(error)) => return self.refuse_update(id, &error, turn),
@@ -219,26 +225,26 @@ impl Document {
             }
         };
         let halt = self.halt();
-        let Phase::Ready(replica) = &mut self.phase else { return Fate::Internal };
+        let Phase::Ready(replica) = &mut self.phase else { return UpdateOutcome::Internal };
         match facts.fit(replica.known()) {
             Fit::Ready | Fit::Incomplete if let Some(halt) = halt => {
                 match replica.holds(&facts, update) {
-                    Ok(true) => Fate::Known,
+                    Ok(true) => UpdateOutcome::Known,
                     Ok(false) => {
                         self.withhold(id, origin, halt, turn);
                         halt.fate()
                     }
                     Err(error) => {
                         self.fail_session(id, &error, turn);
-                        Fate::Internal
+                        UpdateOutcome::Internal
                     }
                 }
             }
             Fit::Incomplete => {
                 self.ask_again(id, turn);
-                Fate::Incomplete
+                UpdateOutcome::Incomplete
             }
-            Fit::Known => Fate::Known,
+            Fit::Known => UpdateOutcome::Known,
             Fit::Ready => {
                 let update = match replica.admit(&facts, update) {
                     Ok(update) => update,
@@ -247,12 +253,12 @@ impl Document {
                 match replica.apply(&facts, &update) {
                     Ok(Applied::Changed) => {
                         self.accept(id, &update, turn);
-                        Fate::Accepted
+                        UpdateOutcome::Accepted
                     }
-                    Ok(Applied::Known) => Fate::Known,
+                    Ok(Applied::Known) => UpdateOutcome::Known,
                     Err(error) => {
                         self.discard_replica(id, &error, turn);
-                        Fate::BadFrame
+                        UpdateOutcome::BadFrame
                     }
                 }
             }
@@ -267,7 +273,7 @@ impl Document {
                 update.len()
             );
             let close = Close::at_limit(Limit::UpdateBytes, CloseCode::MessageTooLarge, text);
-            return Err(Refusal::Size(Fate::MessageTooLarge, close));
+            return Err(Refusal::Size(UpdateOutcome::MessageTooLarge, close));
         }
         let budget = match origin {
             Origin::Live => &self.limits.live,
@@ -283,7 +289,7 @@ impl Document {
                     format!("the document would be {bytes} bytes, at most {limit} are allowed");
                 let code = CloseCode::DocumentTooLarge;
                 let close = Close::at_limit(Limit::DocumentBytes, code, text);
-                return Err(Refusal::Size(Fate::DocumentTooLarge, close));
+                return Err(Refusal::Size(UpdateOutcome::DocumentTooLarge, close));
             }
         }
         Ok(facts)
@@ -331,7 +337,7 @@ impl Document {
             session.resync_since = None;
         }
         // Behind a hole nothing counts as saved until a SyncStep2, sent after all of it, fills it.
-        if session.resync_since.is_none() && session.owed != Owed::Refused {
+        if session.resync_since.is_none() && session.owed != PendingRequest::Refused {
             session.receipts.await_sequence(self.log.last);
             session.confirm(id, self.log.persisted, turn);
         }
@@ -349,8 +355,13 @@ impl Document {
     }
 
     /// Closes a session whose frame breaks a rule of the gate.
-    pub(super) fn refuse_frame(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) {
-        let close = if matches!(error, GateError::PresenceStateOverBudget { .. }) {
+    pub(super) fn refuse_frame(
+        &mut self,
+        id: SessionId,
+        error: &ValidationError,
+        turn: &mut Turn<'_>,
+    ) {
+        let close = if matches!(error, ValidationError::PresenceStateOverBudget { .. }) {
             Close::at_limit(Limit::PresenceStateBytes, CloseCode::MessageTooLarge, error)
         } else if error.is_budget() {
             Close::at_limit(Limit::UpdateContent, CloseCode::MessageTooLarge, error)
@@ -360,9 +371,14 @@ impl Document {
         self.close_with(id, close, turn);
     }
 
-    fn refuse_update(&mut self, id: SessionId, error: &GateError, turn: &mut Turn<'_>) -> Fate {
+    fn refuse_update(
+        &mut self,
+        id: SessionId,
+        error: &ValidationError,
+        turn: &mut Turn<'_>,
+    ) -> UpdateOutcome {
         self.refuse_frame(id, error, turn);
-        if error.is_budget() { Fate::MessageTooLarge } else { Fate::BadFrame }
+        if error.is_budget() { UpdateOutcome::MessageTooLarge } else { UpdateOutcome::BadFrame }
     }
 
     /// The CRDT could not answer a session. It would wait for ever, so it has to come back.
@@ -380,15 +396,15 @@ impl Document {
 }
 
 enum Refusal {
-    Gate(GateError),
-    Size(Fate, Close),
+    Gate(ValidationError),
+    Size(UpdateOutcome, Close),
 }
 
-impl Halt {
-    fn fate(self) -> Fate {
+impl WriteHalt {
+    fn fate(self) -> UpdateOutcome {
         match self {
-            Self::Stalled => Fate::StoreUnavailable,
-            Self::Quarantined => Fate::DocumentQuarantined,
+            Self::Stalled => UpdateOutcome::StoreUnavailable,
+            Self::Quarantined => UpdateOutcome::DocumentQuarantined,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 /// What became of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum UpdateOutcome {
     /// It is in the log and was relayed.
     Accepted,
     /// It says nothing new.
@@ -25,7 +25,7 @@ pub enum Fate {
     Internal,
 }
 
-impl Fate {
+impl UpdateOutcome {
     /// Every one, in the order of the documentation.
     pub const ALL: [Self; 10] = [
         Self::Accepted,
@@ -60,14 +60,14 @@ impl Fate {
 
 /// What happened since the last [`Document::take_tally`](super::Document::take_tally).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    updates: [u64; Fate::ALL.len()],
+pub struct UpdateCounts {
+    updates: [u64; UpdateOutcome::ALL.len()],
     /// Presence states that were ignored because their sender has as many as it may.
     pub presence_ignored: u64,
 }
 
-impl Tally {
-    pub(super) fn count(&mut self, fate: Fate) {
+impl UpdateCounts {
+    pub(super) fn count(&mut self, fate: UpdateOutcome) {
         if let Some(count) = self.updates.get_mut(fate as usize) {
             *count += 1;
         }
@@ -75,7 +75,7 @@ impl Tally {
 
     /// How many updates met this fate.
     #[must_use]
-    pub fn updates(&self, fate: Fate) -> u64 {
+    pub fn updates(&self, fate: UpdateOutcome) -> u64 {
         self.updates.get(fate as usize).copied().unwrap_or(0)
     }
 }
@@ -86,12 +86,14 @@ mod tests {
 
     #[test]
     fn metric_3_each_fate_is_counted_under_its_own_word() {
-        for (index, fate) in Fate::ALL.into_iter().enumerate() {
-            let mut tally = Tally::default();
+        for (index, fate) in UpdateOutcome::ALL.into_iter().enumerate() {
+            let mut tally = UpdateCounts::default();
             tally.count(fate);
             assert_eq!(fate as usize, index);
             assert!(
-                Fate::ALL.iter().all(|&other| tally.updates(other) == u64::from(other == fate))
+                UpdateOutcome::ALL
+                    .iter()
+                    .all(|&other| tally.updates(other) == u64::from(other == fate))
             );
         }
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::document::effect::Delivery;
 use crate::document::limits::Stamping;
-use crate::document::presence::Speaker;
-use crate::document::session::Telling;
+use crate::document::presence::PresenceSource;
+use crate::document::session::PresenceDelivery;
 use crate::document::stamp::STAMP_BYTES_MAX;
 use crate::document::{Document, Turn};
 use crate::id::SessionId;
@@ -37,11 +37,11 @@ impl Document {
         if self.limits.stamping == Stamping::Identity {
             session.stamp();
         }
-        let speaker = Speaker {
+        let speaker = PresenceSource {
             session: id,
             sub: &session.grant.identity.sub,
             stamp: session.stamp.as_ref(),
-            told: session.telling == Telling::Told,
+            told: session.telling == PresenceDelivery::Told,
             states_max: self.limits.presence_clients_max,
             state_bytes_max,
         };
@@ -56,10 +56,10 @@ impl Document {
     /// Tells a session who is here, once.
     pub(super) fn tell(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.telling == Telling::Told || !session.grant.may_see() {
+        if session.telling == PresenceDelivery::Told || !session.grant.may_see() {
             return;
         }
-        session.telling = Telling::Due;
+        session.telling = PresenceDelivery::Due;
         self.presence.owes = true;
         if self.presence.freshen(turn.now) {
             self.tell_due(turn);
@@ -71,7 +71,7 @@ impl Document {
         self.presence.owes = false;
         for (&id, session) in &mut self.sessions {
             if session.is_due() {
-                session.telling = Telling::Told;
+                session.telling = PresenceDelivery::Told;
                 Self::send_presence(id, &self.presence.others(id), turn);
             }
         }

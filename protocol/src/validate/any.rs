@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::validate::GateError;
+use crate::validate::ValidationError;
 use crate::wire::varint::Reader;
 
 /// Whatever a budget says: yrs reads these values by recursion, and 64 levels fit any stack.
 const DEPTH_MAX: usize = 64;
 
 /// Walks one value with at most `depth_max` levels of arrays and objects.
-pub(super) fn walk_any(reader: &mut Reader<'_>, depth_max: usize) -> Result<(), GateError> {
+pub(super) fn walk_any(reader: &mut Reader<'_>, depth_max: usize) -> Result<(), ValidationError> {
     let depth_max = depth_max.min(DEPTH_MAX);
     walk_level(reader, depth_max, depth_max)
 }
@@ -20,7 +20,7 @@ fn walk_level(
     reader: &mut Reader<'_>,
     depth_left: usize,
     depth_max: usize,
-) -> Result<(), GateError> {
+) -> Result<(), ValidationError> {
     let offset = reader.position();
     let tag = reader.u8()?;
     match tag {
@@ -43,7 +43,7 @@ fn walk_level(
         }
         117 | 118 => {
             let Some(depth_left) = depth_left.checked_sub(1) else {
-                return Err(GateError::ValueTooDeep { offset, max: depth_max });
+                return Err(ValidationError::ValueTooDeep { offset, max: depth_max });
             };
             let is_object = tag == 118;
             for _ in 0..reader.count(if is_object { 2 } else { 1 })? {
@@ -53,19 +53,19 @@ fn walk_level(
                 walk_level(reader, depth_left, depth_max)?;
             }
         }
-        _ => return Err(GateError::UnknownValue { offset, tag }),
+        _ => return Err(ValidationError::UnknownValue { offset, tag }),
     }
     Ok(())
 }
 
 /// Walks JSON text that yrs will parse, and refuses what yrs cannot: above all a surrogate
 /// escaped without its partner, and integers between 2^63 and 2^64, both of which Yjs can write.
-pub(super) fn walk_json(reader: &mut Reader<'_>) -> Result<(), GateError> {
+pub(super) fn walk_json(reader: &mut Reader<'_>) -> Result<(), ValidationError> {
     let offset = reader.position();
     let text = reader.string()?;
     match serde_json::from_str::<YrsJson>(text) {
         Ok(YrsJson) => Ok(()),
-        Err(error) => Err(GateError::BadJson { offset, reason: error.to_string().into() }),
+        Err(error) => Err(ValidationError::BadJson { offset, reason: error.to_string().into() }),
     }
 }
 

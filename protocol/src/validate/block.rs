@@ -1,6 +1,6 @@
 //! One block of an update that was walked before: what it is attached to, and how long it is.
 
-use crate::validate::GateError;
+use crate::validate::ValidationError;
 use crate::validate::any::walk_any;
 use crate::validate::read_client;
 use crate::validate::update::{
@@ -32,7 +32,7 @@ pub(super) enum Parent<'a> {
 
 impl<'a> Block<'a> {
     /// Reads up to the content.
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, GateError> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, ValidationError> {
         let info = reader.u8()?;
         let kind = info & KIND_MASK;
         let mut block = Self { kind, origin: None, right_origin: None, parent: None, key: None };
@@ -67,7 +67,7 @@ impl<'a> Block<'a> {
     }
 
     /// Reads the content and returns its length in clocks.
-    pub(super) fn skip_content(&self, reader: &mut Reader<'a>) -> Result<u32, GateError> {
+    pub(super) fn skip_content(&self, reader: &mut Reader<'a>) -> Result<u32, ValidationError> {
         let offset = reader.position();
         let len = match self.kind {
             GC | DELETED | SKIP => reader.var_uint()?,
@@ -92,10 +92,14 @@ impl<'a> Block<'a> {
                 1
             }
         };
-        u32::try_from(len).map_err(|_large| GateError::ClockTooLarge { offset, clock: 0, len })
+        u32::try_from(len).map_err(|_large| ValidationError::ClockTooLarge {
+            offset,
+            clock: 0,
+            len,
+        })
     }
 }
 
-fn read_id(reader: &mut Reader<'_>) -> Result<Id, GateError> {
+fn read_id(reader: &mut Reader<'_>) -> Result<Id, ValidationError> {
     Ok(Id { client: read_client(reader)?, clock: reader.var_uint_max(u32::MAX)? })
 }

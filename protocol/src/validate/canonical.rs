@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::validate::any::walk_any;
 use crate::validate::block::Block;
 use crate::validate::update::{ANY, DELETED, EMBED, FORMAT, GC, Id, SKIP, STRING, Walk, utf16_len};
-use crate::validate::{Budget, GateError, Subdocuments, read_client};
+use crate::validate::{Budget, Subdocuments, ValidationError, read_client};
 use crate::wire::varint::{Reader, write_buffer, write_var_uint};
 
 /// Everything that passed [`super::walk_update`] passes again.
@@ -18,7 +18,7 @@ const PASSED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::S
 ///
 /// # Errors
 /// If [`super::walk_update`] would refuse it.
-pub fn canonical(bytes: &[u8]) -> Result<Vec<u8>, GateError> {
+pub fn canonical(bytes: &[u8]) -> Result<Vec<u8>, ValidationError> {
     let mut walk = Walk::new(bytes, &PASSED);
     let mut out = Vec::with_capacity(bytes.len());
     let sections = walk.reader.count(1)?;
@@ -62,7 +62,7 @@ struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    fn read(bytes: &'a [u8], id: Id) -> Result<Self, GateError> {
+    fn read(bytes: &'a [u8], id: Id) -> Result<Self, ValidationError> {
         let mut reader = Reader::new(bytes);
         let block = Block::read(&mut reader)?;
         let head = bytes.get(..reader.position()).unwrap_or_default();
@@ -120,7 +120,7 @@ impl<'a> Piece<'a> {
 }
 
 /// Copies one value that was walked before, so its nesting is bounded.
-fn canonical_any(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), GateError> {
+fn canonical_any(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), ValidationError> {
     let mut peek = reader.clone();
     let tag = peek.u8()?;
     if !matches!(tag, 117 | 118) {

@@ -7,7 +7,7 @@ use crate::wire::varint::ReadError;
 
 /// Why the gate refuses bytes. Offsets count from the first byte.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum GateError {
+pub enum ValidationError {
     /// An integer, count, length or text is malformed.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
@@ -208,7 +208,7 @@ pub enum GateError {
     },
 }
 
-impl GateError {
+impl ValidationError {
     /// Whether a limit was hit, so that less of the same would pass; otherwise the bytes are wrong.
     #[must_use]
     pub fn is_budget(&self) -> bool {

@@ -2,14 +2,14 @@
 
 use crate::validate::block::Block;
 use crate::validate::update::GC;
-use crate::validate::{GateError, Section, read_client};
+use crate::validate::{Section, ValidationError, read_client};
 use crate::wire::varint::{Reader, write_var_uint};
 
 /// Rewrites an update that passed the gate so that the blocks in `collected` are GC.
 ///
 /// Yjs makes the same of them when it integrates the update. yrs does not always: it takes the
 /// place from the neighbour that is left, where Yjs shows nothing.
-pub(super) fn bury(bytes: &[u8], mut collected: Vec<Section>) -> Result<Vec<u8>, GateError> {
+pub(super) fn bury(bytes: &[u8], mut collected: Vec<Section>) -> Result<Vec<u8>, ValidationError> {
     collected.sort_unstable_by_key(|block| (block.client, block.start));
     let mut reader = Reader::new(bytes);
     let mut out = Vec::with_capacity(bytes.len());

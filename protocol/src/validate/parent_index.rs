@@ -8,8 +8,8 @@ use crate::validate::block::{Block, Parent};
 use crate::validate::gc_attach::bury;
 use crate::validate::update::{DELETED, GC, Id, TYPE};
 use crate::validate::{
-    Budget, GateError, Section, StateVector, Subdocuments, UpdateFacts, read_client, trim_known,
-    walk_update,
+    Budget, Section, StateVector, Subdocuments, UpdateFacts, ValidationError, read_client,
+    trim_known, walk_update,
 };
 use crate::wire::varint::Reader;
 
@@ -31,7 +31,7 @@ const PASSED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::S
 /// Deletions are not followed. What was collected is known by its GC blocks, and a block that is
 /// attached to one is GC itself, as in Yjs.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct ParentIndex {
     runs: BTreeMap<ClientId, Vec<Run>>,
     /// Every shared type; the first entry stands for what was collected.
     types: Vec<Type>,
@@ -74,7 +74,7 @@ struct Type {
 /// Garbage lies nowhere.
 const COLLECTED: Place = Place { parent: 0, key: 0 };
 
-impl Default for Places {
+impl Default for ParentIndex {
     fn default() -> Self {
         Self {
             runs: BTreeMap::new(),
@@ -85,7 +85,7 @@ impl Default for Places {
     }
 }
 
-impl Places {
+impl ParentIndex {
     /// Takes in an update that is [`Ready`](super::Fit::Ready) for a document that knows `known`,
     /// and returns what of it may reach yrs. That is the update itself, unless a part of a block
     /// is known ([`trim_known`]), or a block is attached to what was collected.
@@ -98,7 +98,7 @@ impl Places {
         facts: &UpdateFacts,
         known: &StateVector,
         update: &'a [u8],
-    ) -> Result<Cow<'a, [u8]>, GateError> {
+    ) -> Result<Cow<'a, [u8]>, ValidationError> {
         if !facts.overlaps(known) {
             let buried = self.place_all(facts, known, update)?;
             return Ok(buried.map_or(Cow::Borrowed(update), Cow::Owned));
@@ -115,7 +115,7 @@ impl Places {
         facts: &UpdateFacts,
         known: &StateVector,
         update: &[u8],
-    ) -> Result<Option<Vec<u8>>, GateError> {
+    ) -> Result<Option<Vec<u8>>, ValidationError> {
         let (types, keys) = (self.types.len(), self.keys.len());
         let mut placing = Placing { places: self, collected: Vec::new(), long_entries: Vec::new() };
         let placed = match facts.sections.as_slice() {
@@ -172,7 +172,7 @@ impl Places {
     }
 
     /// Where a block lies; None if its neighbours disagree.
-    fn find(&mut self, block: &Block<'_>) -> Result<Option<Place>, GateError> {
+    fn find(&mut self, block: &Block<'_>) -> Result<Option<Place>, ValidationError> {
         let left = block.origin.map(|id| self.place_of(id));
         let right = block.right_origin.map(|id| self.place_of(id));
         Ok(match (left, right) {
@@ -184,7 +184,7 @@ impl Places {
         })
     }
 
-    fn find_parent(&mut self, block: &Block<'_>) -> Result<Place, GateError> {
+    fn find_parent(&mut self, block: &Block<'_>) -> Result<Place, ValidationError> {
         let parent = match block.parent {
             Some(Parent::Root(name)) => self.root(name)?,
             Some(Parent::Block(id)) => match self.what(id) {
@@ -198,7 +198,7 @@ impl Places {
         Ok(Place { parent, key })
     }
 
-    fn root(&mut self, name: &str) -> Result<u32, GateError> {
+    fn root(&mut self, name: &str) -> Result<u32, ValidationError> {
         if let Some(&number) = self.roots.get(name) {
             return Ok(number);
         }
@@ -207,7 +207,7 @@ impl Places {
         Ok(number)
     }
 
-    fn key(&mut self, key: &str) -> Result<u32, GateError> {
+    fn key(&mut self, key: &str) -> Result<u32, ValidationError> {
         if let Some(&number) = self.keys.get(key) {
             return Ok(number);
         }
@@ -216,7 +216,7 @@ impl Places {
         Ok(number)
     }
 
-    fn add_type(&mut self, new: Type) -> Result<u32, GateError> {
+    fn add_type(&mut self, new: Type) -> Result<u32, ValidationError> {
         let number = number_of(self.types.len())?;
         self.types.push(new);
         Ok(number)
@@ -233,7 +233,7 @@ impl Places {
 
 /// An update on its way into the places.
 struct Placing<'p> {
-    places: &'p mut Places,
+    places: &'p mut ParentIndex,
     /// Blocks that are attached to what was collected.
     collected: Vec<Section>,
     /// Blocks of several values under one key.
@@ -255,7 +255,7 @@ impl Placing<'_> {
         section: &Section,
         known: &StateVector,
         update: &[u8],
-    ) -> Result<(), GateError> {
+    ) -> Result<(), ValidationError> {
         let Some(mut lane) = Lane::new(section, known, update)? else { return Ok(()) };
         while lane.clock < lane.end {
             let block = Block::read(&mut lane.blocks)?;
@@ -270,7 +270,7 @@ impl Placing<'_> {
         sections: &[Section],
         known: &StateVector,
         update: &[u8],
-    ) -> Result<(), GateError> {
+    ) -> Result<(), ValidationError> {
         let lanes = sections.iter().map(|section| Lane::new(section, known, update));
         let mut lanes = lanes.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         for first in 0..lanes.len() {
@@ -286,7 +286,7 @@ impl Placing<'_> {
                 let block = Block::read(&mut blocks)?;
                 if let Some((target, clock)) = awaited(&block, &lanes) {
                     if waiting.len() == lanes.len() {
-                        return Err(GateError::CircularReference { client: lane.client });
+                        return Err(ValidationError::CircularReference { client: lane.client });
                     }
                     waiting.push((target, clock + 1));
                 } else if let Some(lane) = lanes.get_mut(index) {
@@ -299,12 +299,12 @@ impl Placing<'_> {
     }
 
     /// Places the next block of a lane, which was read up to its content.
-    fn block<'a>(&mut self, block: &Block<'a>, lane: &mut Lane<'a>) -> Result<(), GateError> {
+    fn block<'a>(&mut self, block: &Block<'a>, lane: &mut Lane<'a>) -> Result<(), ValidationError> {
         let (client, clock) = (lane.client, lane.clock);
         let len = block.skip_content(&mut lane.blocks)?;
         lane.clock = clock.saturating_add(len);
         let place = if block.kind == GC { Some(COLLECTED) } else { self.places.find(block)? };
-        let Some(place) = place else { return Err(GateError::TornBlock { client, clock }) };
+        let Some(place) = place else { return Err(ValidationError::TornBlock { client, clock }) };
         let what = if place == COLLECTED {
             if block.kind != GC {
                 self.collected.push(lane.since(clock));
@@ -313,7 +313,7 @@ impl Placing<'_> {
         } else if block.kind == TYPE {
             let depth = self.places.get_type(place.parent).depth + 1;
             if depth > TYPE_DEPTH_MAX {
-                return Err(GateError::TypesTooDeep { client, clock, max: TYPE_DEPTH_MAX });
+                return Err(ValidationError::TypesTooDeep { client, clock, max: TYPE_DEPTH_MAX });
             }
             What::Type(self.places.add_type(Type { place, depth })?)
         } else {
@@ -333,7 +333,7 @@ impl<'a> Lane<'a> {
         section: &Section,
         known: &StateVector,
         update: &'a [u8],
-    ) -> Result<Option<Self>, GateError> {
+    ) -> Result<Option<Self>, ValidationError> {
         if section.end <= clock_of(known, section.client) {
             return Ok(None);
         }
@@ -358,7 +358,7 @@ fn check_deleted(
     blocks: Vec<Section>,
     facts: &UpdateFacts,
     update: &[u8],
-) -> Result<(), GateError> {
+) -> Result<(), ValidationError> {
     if blocks.is_empty() {
         return Ok(());
     }
@@ -385,7 +385,7 @@ fn check_deleted(
             start = to;
         }
         if start < end {
-            return Err(GateError::SeveralValues { client, clock: start });
+            return Err(ValidationError::SeveralValues { client, clock: start });
         }
     }
     Ok(())
@@ -404,8 +404,8 @@ fn clock_of(known: &StateVector, client: ClientId) -> u32 {
     known.get(&client).copied().unwrap_or(0)
 }
 
-fn number_of(count: usize) -> Result<u32, GateError> {
-    u32::try_from(count).map_err(|_large| GateError::TooManyTypes)
+fn number_of(count: usize) -> Result<u32, ValidationError> {
+    u32::try_from(count).map_err(|_large| ValidationError::TooManyTypes)
 }
 
 #[cfg(test)]

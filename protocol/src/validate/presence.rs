@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::validate::any::check_json;
-use crate::validate::{Budget, GateError, PresenceEntry, read_client};
+use crate::validate::{Budget, PresenceEntry, ValidationError, read_client};
 use crate::wire::varint::Reader;
 
 /// The bytes of the shortest entry: client, clock, the length of the JSON and one digit of it.
@@ -13,7 +13,10 @@ const ENTRY_BYTES_MIN: usize = 4;
 ///
 /// [`Budget::clients_max`] does not apply: a y-websocket client sends what it learns of others
 /// back to the server, so a message may name everyone in the document. The bytes bound it.
-pub fn walk_presence(bytes: &Bytes, budget: &Budget) -> Result<Vec<PresenceEntry>, GateError> {
+pub fn walk_presence(
+    bytes: &Bytes,
+    budget: &Budget,
+) -> Result<Vec<PresenceEntry>, ValidationError> {
     let mut reader = Reader::new(bytes);
     let mut entries = Vec::new();
     for _ in 0..reader.count(ENTRY_BYTES_MIN)? {
@@ -24,9 +27,13 @@ pub fn walk_presence(bytes: &Bytes, budget: &Budget) -> Result<Vec<PresenceEntry
         let text = reader.string()?;
         let max = budget.presence_state_bytes_max;
         if text.len() > max {
-            return Err(GateError::PresenceStateOverBudget { client, bytes: text.len(), max });
+            return Err(ValidationError::PresenceStateOverBudget {
+                client,
+                bytes: text.len(),
+                max,
+            });
         }
-        check_json(text).map_err(|reason| GateError::BadJson { offset, reason })?;
+        check_json(text).map_err(|reason| ValidationError::BadJson { offset, reason })?;
         let state = match text.trim_ascii() {
             "null" => None,
             _ => Some(bytes.slice(reader.position() - text.len()..reader.position())),
@@ -35,7 +42,7 @@ pub fn walk_presence(bytes: &Bytes, budget: &Budget) -> Result<Vec<PresenceEntry
     }
     match reader.remaining() {
         0 => Ok(entries),
-        left => Err(GateError::TrailingBytes { offset: reader.position(), left }),
+        left => Err(ValidationError::TrailingBytes { offset: reader.position(), left }),
     }
 }
 
@@ -56,7 +63,7 @@ mod tests {
         bytes.into()
     }
 
-    fn walk(states: &[&str]) -> Result<Vec<PresenceEntry>, GateError> {
+    fn walk(states: &[&str]) -> Result<Vec<PresenceEntry>, ValidationError> {
         walk_presence(&message(states), &Budget::LIVE)
     }
 
@@ -75,13 +82,16 @@ mod tests {
     fn gate_25_a_presence_state_is_json_of_bounded_size_and_depth() {
         let long = format!("{:?}", "x".repeat(Budget::LIVE.presence_state_bytes_max));
         let error = walk(&[&long]).unwrap_err();
-        assert!(matches!(error, GateError::PresenceStateOverBudget { bytes: 8194, max: 8192, .. }));
+        assert!(matches!(
+            error,
+            ValidationError::PresenceStateOverBudget { bytes: 8194, max: 8192, .. }
+        ));
         assert!(error.is_budget());
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(walk(&[&nested(64)]).is_ok());
         assert!(walk(&[r#""\"[[[[""#, &format!("{:?}", nested(100))]).is_ok());
         for json in ["undefined", "{", "  ", "1 2", &nested(65), &nested(4000)] {
-            assert!(matches!(walk(&[json]), Err(GateError::BadJson { .. })), "{json}");
+            assert!(matches!(walk(&[json]), Err(ValidationError::BadJson { .. })), "{json}");
         }
     }
 
@@ -92,19 +102,19 @@ mod tests {
         for bytes in [&[128, 132, 175, 95][..], &[2, 1, 1, 1, b'1', 0]] {
             assert!(matches!(
                 walk_presence(&Bytes::copy_from_slice(bytes), &Budget::LIVE),
-                Err(GateError::Unreadable(ReadError::CountTooLarge { .. }))
+                Err(ValidationError::Unreadable(ReadError::CountTooLarge { .. }))
             ));
         }
         let mut trailing = message(&["1"]).to_vec();
         trailing.push(0);
         assert!(matches!(
             walk_presence(&trailing.into(), &Budget::LIVE),
-            Err(GateError::TrailingBytes { left: 1, .. })
+            Err(ValidationError::TrailingBytes { left: 1, .. })
         ));
         let frozen = Bytes::from_static(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f, 1, b'1']);
         assert!(matches!(
             walk_presence(&frozen, &Budget::LIVE),
-            Err(GateError::Unreadable(ReadError::TooLarge { .. }))
+            Err(ValidationError::Unreadable(ReadError::TooLarge { .. }))
         ));
     }
 }

@@ -1,25 +1,25 @@
 //! State vectors: what a client says it knows.
 
-use crate::validate::{CLOCK_END, GateError, StateVector, read_client};
+use crate::validate::{CLOCK_END, StateVector, ValidationError, read_client};
 use crate::wire::varint::Reader;
 
 /// Walks a state vector.
 ///
 /// The result is ordered, because yrs keeps client ids in a hash map that chosen ids make
 /// quadratic: hand on only the entries of clients that the document knows.
-pub fn walk_state_vector(bytes: &[u8]) -> Result<StateVector, GateError> {
+pub fn walk_state_vector(bytes: &[u8]) -> Result<StateVector, ValidationError> {
     let mut reader = Reader::new(bytes);
     let mut clocks = StateVector::new();
     for _ in 0..reader.count(2)? {
         let client = read_client(&mut reader)?;
         let clock = reader.var_uint_max(CLOCK_END - 1)?;
         if clocks.insert(client, clock).is_some() {
-            return Err(GateError::RepeatedClient { client });
+            return Err(ValidationError::RepeatedClient { client });
         }
     }
     match reader.remaining() {
         0 => Ok(clocks),
-        left => Err(GateError::TrailingBytes { offset: reader.position(), left }),
+        left => Err(ValidationError::TrailingBytes { offset: reader.position(), left }),
     }
 }
 
@@ -34,18 +34,21 @@ mod tests {
         let client = ClientId::new(2).unwrap();
         assert_eq!(walk_state_vector(&[0]), Ok(StateVector::new()));
         assert_eq!(walk_state_vector(&[1, 2, 5]), Ok(StateVector::from([(client, 5)])));
-        assert_eq!(walk_state_vector(&[2, 2, 5, 2, 6]), Err(GateError::RepeatedClient { client }));
+        assert_eq!(
+            walk_state_vector(&[2, 2, 5, 2, 6]),
+            Err(ValidationError::RepeatedClient { client })
+        );
         assert_eq!(
             walk_state_vector(&[0, 9]),
-            Err(GateError::TrailingBytes { offset: 1, left: 1 })
+            Err(ValidationError::TrailingBytes { offset: 1, left: 1 })
         );
         assert!(matches!(
             walk_state_vector(&[128, 132, 175, 95]),
-            Err(GateError::Unreadable(ReadError::CountTooLarge { count: 200_000_000, .. }))
+            Err(ValidationError::Unreadable(ReadError::CountTooLarge { count: 200_000_000, .. }))
         ));
         assert!(matches!(
             walk_state_vector(&[1, 1, 0x80, 0x80, 0x80, 0x80, 8]),
-            Err(GateError::Unreadable(ReadError::TooLarge { .. }))
+            Err(ValidationError::Unreadable(ReadError::TooLarge { .. }))
         ));
         assert!(walk_state_vector(&[]).is_err());
     }

@@ -4,7 +4,7 @@ use crate::validate::any::walk_any;
 use crate::validate::update::{
     ANY, DELETED, GC, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, KIND_MASK, SKIP, STRING, Walk,
 };
-use crate::validate::{Budget, GateError, StateVector, Subdocuments, read_client};
+use crate::validate::{Budget, StateVector, Subdocuments, ValidationError, read_client};
 use crate::wire::varint::{Reader, write_buffer, write_var_uint};
 
 /// Everything that passed [`super::walk_update`] passes again.
@@ -16,7 +16,7 @@ const PASSED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::S
 /// that the known part has. Someone who sends other content under a known clock can make the two
 /// disagree; from then on deletions panic, and the snapshot does not load. In the rewritten block
 /// the parent follows from the neighbour, as in the difference that Yjs itself would encode.
-pub fn trim_known(bytes: &[u8], known: &StateVector) -> Result<Vec<u8>, GateError> {
+pub fn trim_known(bytes: &[u8], known: &StateVector) -> Result<Vec<u8>, ValidationError> {
     let mut walk = Walk::new(bytes, &PASSED);
     let mut sections = Vec::with_capacity(bytes.len());
     let mut kept = 0_u64;
@@ -36,7 +36,7 @@ fn trim_section(
     bytes: &[u8],
     known: &StateVector,
     out: &mut Vec<u8>,
-) -> Result<bool, GateError> {
+) -> Result<bool, ValidationError> {
     let blocks = walk.reader.count(1)?;
     let client = read_client(&mut walk.reader)?;
     let start = walk.reader.var_uint_max(u32::MAX)?;
@@ -86,7 +86,7 @@ fn cut_block(
     id: Id,
     dropped: u32,
     out: &mut Vec<u8>,
-) -> Result<(), GateError> {
+) -> Result<(), ValidationError> {
     let offset = block.position();
     let dropped = u64::from(dropped);
     let info = block.u8()?;
@@ -127,7 +127,7 @@ fn cut_block(
             out.extend_from_slice(block.take(end.position() - block.position())?);
         }
         // All others have length 1 and are never known in part.
-        _ => return Err(GateError::UnsupportedBlock { offset, info }),
+        _ => return Err(ValidationError::UnsupportedBlock { offset, info }),
     }
     Ok(())
 }

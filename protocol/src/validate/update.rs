@@ -4,7 +4,8 @@ use crate::id::ClientId;
 use crate::validate::any::{walk_any, walk_json};
 use crate::validate::order::{Link, circular_client};
 use crate::validate::{
-    Budget, CLOCK_END, GateError, Section, StateVector, Subdocuments, UpdateFacts, read_client,
+    Budget, CLOCK_END, Section, StateVector, Subdocuments, UpdateFacts, ValidationError,
+    read_client,
 };
 use crate::wire::varint::Reader;
 
@@ -46,7 +47,7 @@ const COLLISION_MASK: u64 = 0xfff;
 ///
 /// What passes is well-formed, within `budget`, and free of everything known to break yrs,
 /// provided that [`UpdateFacts::fit`] says that it is ready for the document it is applied to.
-pub fn walk_update(bytes: &[u8], budget: &Budget) -> Result<UpdateFacts, GateError> {
+pub fn walk_update(bytes: &[u8], budget: &Budget) -> Result<UpdateFacts, ValidationError> {
     let mut walk = Walk::new(bytes, budget);
     walk.sections()?;
     walk.delete_set()?;
@@ -76,7 +77,7 @@ impl<'a> Walk<'a> {
         Self { reader: Reader::new(bytes), budget, facts, need: None, links: None }
     }
 
-    fn sections(&mut self) -> Result<(), GateError> {
+    fn sections(&mut self) -> Result<(), ValidationError> {
         let count = self.reader.count(SECTION_BYTES_MIN)?;
         self.check_clients(count)?;
         self.links = (count > 1).then(Vec::new);
@@ -88,18 +89,18 @@ impl<'a> Walk<'a> {
             if let [a, b] = pair
                 && a.client == b.client
             {
-                return Err(GateError::RepeatedClient { client: a.client });
+                return Err(ValidationError::RepeatedClient { client: a.client });
             }
         }
         self.check_collisions()
     }
 
-    fn section(&mut self) -> Result<(), GateError> {
+    fn section(&mut self) -> Result<(), ValidationError> {
         let blocks = self.reader.count(BLOCK_BYTES_MIN)?;
         let client = read_client(&mut self.reader)?;
         let start = self.reader.var_uint_max(CLOCK_END - 1)?;
         if blocks == 0 {
-            return Err(GateError::EmptySection { client });
+            return Err(ValidationError::EmptySection { client });
         }
         let offset = self.reader.position();
         let mut end = start;
@@ -111,7 +112,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks one block and returns the clock after it.
-    pub(super) fn block(&mut self, id: Id) -> Result<u32, GateError> {
+    pub(super) fn block(&mut self, id: Id) -> Result<u32, ValidationError> {
         let offset = self.reader.position();
         let info = self.reader.u8()?;
         let len = match info & KIND_MASK {
@@ -125,16 +126,16 @@ impl<'a> Walk<'a> {
                 self.links(info, id)?;
                 self.content(kind, offset)?
             }
-            _ => return Err(GateError::UnsupportedBlock { offset, info }),
+            _ => return Err(ValidationError::UnsupportedBlock { offset, info }),
         };
         if len == 0 {
-            return Err(GateError::EmptyBlock { offset });
+            return Err(ValidationError::EmptyBlock { offset });
         }
-        end_of(id.clock, len).ok_or(GateError::ClockTooLarge { offset, clock: id.clock, len })
+        end_of(id.clock, len).ok_or(ValidationError::ClockTooLarge { offset, clock: id.clock, len })
     }
 
     /// Walks what an item is attached to: its neighbours, or else its parent.
-    fn links(&mut self, info: u8, id: Id) -> Result<(), GateError> {
+    fn links(&mut self, info: u8, id: Id) -> Result<(), ValidationError> {
         if info & HAS_ORIGIN != 0 {
             self.reference(id)?;
         }
@@ -150,7 +151,7 @@ impl<'a> Walk<'a> {
             1 => {
                 self.reader.string()?;
             }
-            tag => return Err(GateError::UnknownParent { offset, tag }),
+            tag => return Err(ValidationError::UnknownParent { offset, tag }),
         }
         if info & HAS_PARENT_KEY != 0 {
             self.reader.string()?;
@@ -158,13 +159,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn reference(&mut self, from: Id) -> Result<(), GateError> {
+    fn reference(&mut self, from: Id) -> Result<(), ValidationError> {
         let offset = self.reader.position();
         let client = read_client(&mut self.reader)?;
         let clock = self.reader.var_uint_max(CLOCK_END - 1)?;
         if client == from.client {
             if clock >= from.clock {
-                return Err(GateError::ForwardReference { offset, clock, block: from.clock });
+                return Err(ValidationError::ForwardReference { offset, clock, block: from.clock });
             }
         } else if let Some(links) = &mut self.links {
             links.push(Link {
@@ -179,7 +180,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks an item's content and returns its length in clocks.
-    fn content(&mut self, kind: u8, offset: usize) -> Result<u64, GateError> {
+    fn content(&mut self, kind: u8, offset: usize) -> Result<u64, ValidationError> {
         let depth_max = self.budget.any_depth_max;
         let reader = &mut self.reader;
         match kind {
@@ -209,11 +210,13 @@ impl<'a> Walk<'a> {
                     // Array, map, text, XML fragment, XML text. yrs reads an XML hook (5) without
                     // its name, and no weak link (7) at all.
                     0 | 1 | 2 | 4 | 6 => {}
-                    tag => return Err(GateError::UnsupportedType { offset, tag }),
+                    tag => return Err(ValidationError::UnsupportedType { offset, tag }),
                 }
             }
             _ => match self.budget.subdocuments {
-                Subdocuments::Refused => return Err(GateError::SubdocumentRefused { offset }),
+                Subdocuments::Refused => {
+                    return Err(ValidationError::SubdocumentRefused { offset });
+                }
                 Subdocuments::Allowed => {
                     reader.string()?;
                     walk_any(reader, depth_max)?;
@@ -224,7 +227,7 @@ impl<'a> Walk<'a> {
         Ok(1)
     }
 
-    fn delete_set(&mut self) -> Result<(), GateError> {
+    fn delete_set(&mut self) -> Result<(), ValidationError> {
         self.facts.deletions_offset = self.reader.position();
         let count = self.reader.count(DELETIONS_BYTES_MIN)?;
         self.check_clients(count)?;
@@ -239,21 +242,21 @@ impl<'a> Walk<'a> {
             [a, b] if a == b => Some(*a),
             _ => None,
         }) {
-            Some(client) => Err(GateError::RepeatedClient { client }),
+            Some(client) => Err(ValidationError::RepeatedClient { client }),
             None => Ok(()),
         }
     }
 
-    fn deletions(&mut self, ranges_left: &mut usize) -> Result<ClientId, GateError> {
+    fn deletions(&mut self, ranges_left: &mut usize) -> Result<ClientId, ValidationError> {
         let client = read_client(&mut self.reader)?;
         let count = self.reader.count(RANGE_BYTES_MIN)?;
         if count == 0 {
-            return Err(GateError::EmptyDeletions { client });
+            return Err(ValidationError::EmptyDeletions { client });
         }
         let max = self.budget.delete_ranges_max;
         let Some(left) = ranges_left.checked_sub(count) else {
             let ranges = max - *ranges_left + count;
-            return Err(GateError::DeleteRangesOverBudget { ranges, max });
+            return Err(ValidationError::DeleteRangesOverBudget { ranges, max });
         };
         *ranges_left = left;
         let mut end = 0;
@@ -262,22 +265,23 @@ impl<'a> Walk<'a> {
             let clock = self.reader.var_uint_max(CLOCK_END - 1)?;
             let len = self.reader.var_uint()?;
             if len == 0 {
-                return Err(GateError::EmptyRange { offset });
+                return Err(ValidationError::EmptyRange { offset });
             }
             // yrs searches the ranges by bisection and never sorts them.
             if clock < end {
-                return Err(GateError::UnsortedRange { offset, clock, end });
+                return Err(ValidationError::UnsortedRange { offset, clock, end });
             }
-            end = end_of(clock, len).ok_or(GateError::ClockTooLarge { offset, clock, len })?;
+            end =
+                end_of(clock, len).ok_or(ValidationError::ClockTooLarge { offset, clock, len })?;
         }
         self.note_need(client, end);
         Ok(client)
     }
 
-    fn finish(mut self) -> Result<UpdateFacts, GateError> {
+    fn finish(mut self) -> Result<UpdateFacts, ValidationError> {
         let left = self.reader.remaining();
         if left > 0 {
-            return Err(GateError::TrailingBytes { offset: self.reader.position(), left });
+            return Err(ValidationError::TrailingBytes { offset: self.reader.position(), left });
         }
         if let Some((client, clock)) = self.need.take() {
             raise(&mut self.facts.needs, client, clock);
@@ -285,7 +289,7 @@ impl<'a> Walk<'a> {
         if let Some(links) = self.links.take()
             && let Some(client) = circular_client(&self.facts.sections, links)
         {
-            return Err(GateError::CircularReference { client });
+            return Err(ValidationError::CircularReference { client });
         }
         Ok(self.facts)
     }
@@ -301,17 +305,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn check_clients(&self, clients: usize) -> Result<(), GateError> {
+    fn check_clients(&self, clients: usize) -> Result<(), ValidationError> {
         let max = self.budget.clients_max;
         if clients > max {
-            return Err(GateError::ClientsOverBudget { clients, max });
+            return Err(ValidationError::ClientsOverBudget { clients, max });
         }
         Ok(())
     }
 
     /// yrs hashes a client id to itself, so that chosen ids make its maps quadratic: 80,000 of
     /// them cost seconds. Ids that were drawn at random stay far below this limit.
-    fn check_collisions(&self) -> Result<(), GateError> {
+    fn check_collisions(&self) -> Result<(), ValidationError> {
         let max = 64 + self.budget.clients_max / 256;
         if self.facts.sections.len() <= max {
             return Ok(());
@@ -320,14 +324,16 @@ impl<'a> Walk<'a> {
             self.facts.sections.iter().map(|s| s.client.get() & COLLISION_MASK).collect();
         low_bits.sort_unstable();
         match low_bits.chunk_by(|a, b| a == b).map(<[_]>::len).max() {
-            Some(clients) if clients > max => Err(GateError::CollidingClients { clients, max }),
+            Some(clients) if clients > max => {
+                Err(ValidationError::CollidingClients { clients, max })
+            }
             _ => Ok(()),
         }
     }
 }
 
 /// Skips a parent that was walked before.
-pub(super) fn skip_parent(reader: &mut Reader<'_>, info: u8) -> Result<(), GateError> {
+pub(super) fn skip_parent(reader: &mut Reader<'_>, info: u8) -> Result<(), ValidationError> {
     if reader.var_uint()? == 1 {
         reader.string()?;
     } else {

@@ -5,7 +5,7 @@ use std::thread;
 
 use syncline_protocol::ClientId;
 use syncline_protocol::validate::{
-    Budget, Fit, GateError, Places, StateVector, Subdocuments, UpdateFacts, walk_update,
+    Budget, Fit, ParentIndex, StateVector, Subdocuments, UpdateFacts, ValidationError, walk_update,
 };
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
@@ -17,7 +17,7 @@ pub(crate) const WITH_SUBDOCUMENTS: Budget =
 /// What became of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Refused(GateError),
+    Refused(ValidationError),
     Known,
     Incomplete,
     Applied,
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Replica {
     pub(crate) doc: Doc,
     pub(crate) known: StateVector,
-    pub(crate) places: Places,
+    pub(crate) places: ParentIndex,
     budget: Budget,
 }
 
@@ -38,7 +38,7 @@ impl Replica {
         Self {
             doc: doc(u64::from(u32::MAX)),
             known: StateVector::new(),
-            places: Places::default(),
+            places: ParentIndex::default(),
             budget,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
-use syncline_protocol::validate::{Budget, Fit, Places, StateVector, walk_update};
+use syncline_protocol::validate::{Budget, Fit, ParentIndex, StateVector, walk_update};
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, Text, Transact, Update};
 
@@ -195,7 +195,7 @@ fn throughput_of_the_gate_beside_yrs() {
 
     let start = std::time::Instant::now();
     let mut known = StateVector::new();
-    let mut places = Places::default();
+    let mut places = ParentIndex::default();
     for bytes in &updates {
         let facts = walk_update(bytes, &Budget::LIVE).unwrap();
         assert_eq!(facts.fit(&known), Fit::Ready);

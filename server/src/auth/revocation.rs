@@ -14,7 +14,7 @@ use syncline_protocol::{Access, Close, CloseCode, DocumentName, Grant};
 use thiserror::Error;
 
 use crate::auth::{Claims, covers};
-use crate::session::registry::Held;
+use crate::session::registry::Rights;
 use crate::store::atomic_file::replace;
 
 const FILE: &str = "revoked.json";
@@ -43,23 +43,23 @@ pub(crate) struct Revocation {
 
 impl Revocation {
     /// Whether it concerns what somebody holds in a document.
-    pub(crate) fn hits(&self, document: &DocumentName, held: &Held) -> bool {
+    pub(crate) fn hits(&self, document: &DocumentName, held: &Rights) -> bool {
         *self.sub == *held.grant.identity.sub
             && held.issued_at < self.issued_before
             && covers(&self.document, document)
     }
 
     /// What is left of it.
-    pub(crate) fn limit(&self, held: &Held) -> Result<Held, Close> {
+    pub(crate) fn limit(&self, held: &Rights) -> Result<Rights, Close> {
         let Some(left) = self.access else { return Err(self.close()) };
         let access = held.grant.access.min(left);
-        Ok(Held { grant: Grant { access, ..held.grant.clone() }, issued_at: held.issued_at })
+        Ok(Rights { grant: Grant { access, ..held.grant.clone() }, issued_at: held.issued_at })
     }
 
     /// What somebody is told of whom nothing is left.
     pub(crate) fn close(&self) -> Close {
         let text = "the right to this document was taken back; ask for a new token";
-        Close::new(CloseCode::Revoked, text)
+        Close::new(CloseCode::Revocations, text)
     }
 
     /// Whether it takes all that `other` takes, for as long.
@@ -80,7 +80,7 @@ impl Revocation {
 /// Why the list cannot be read or written.
 #[derive(Debug, Error)]
 #[error("cannot use {}, which says whose tokens were revoked", .path.display())]
-pub struct RevokedError {
+pub struct RevocationError {
     /// The file.
     pub path: PathBuf,
     /// What the system said.
@@ -94,7 +94,7 @@ pub(crate) struct Full;
 
 /// The list.
 #[derive(Debug)]
-pub struct Revoked {
+pub struct Revocations {
     by_sub: Mutex<BTreeMap<String, Vec<Revocation>>>,
     /// None for a server that keeps nothing on disk. Held while the file is written.
     file: Mutex<Option<PathBuf>>,
@@ -106,19 +106,19 @@ struct Stored {
     revoked: Vec<Revocation>,
 }
 
-impl Revoked {
+impl Revocations {
     /// The list in a data folder. There is no file before the first revocation.
     ///
     /// # Errors
     /// If there is a file that cannot be read: without it, tokens would be taken that must not be.
-    pub fn open(data: &Path) -> Result<Self, RevokedError> {
+    pub fn open(data: &Path) -> Result<Self, RevocationError> {
         let path = data.join(FILE);
         let read = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(Stored::default()),
             Err(error) => Err(error),
         };
-        let stored = read.map_err(|source| RevokedError { path: path.clone(), source })?;
+        let stored = read.map_err(|source| RevocationError { path: path.clone(), source })?;
         let mut by_sub: BTreeMap<String, Vec<Revocation>> = BTreeMap::new();
         for revocation in stored.revoked {
             by_sub.entry(revocation.sub.clone()).or_default().push(revocation);
@@ -133,7 +133,7 @@ impl Revoked {
     }
 
     /// What somebody may do with a token that is good.
-    pub(crate) fn limit(&self, document: &DocumentName, held: Held) -> Result<Held, Close> {
+    pub(crate) fn limit(&self, document: &DocumentName, held: Rights) -> Result<Rights, Close> {
         let by_sub = self.by_sub();
         let revocations = by_sub.get(&*held.grant.identity.sub).map(Vec::as_slice);
         revocations.unwrap_or_default().iter().try_fold(held, |held, revocation| {
@@ -172,13 +172,13 @@ impl Revoked {
     }
 
     /// Writes the list to disk. Blocks.
-    pub(crate) fn write(&self) -> Result<(), RevokedError> {
+    pub(crate) fn write(&self) -> Result<(), RevocationError> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = &*file else { return Ok(()) };
         let stored = Stored { revoked: self.by_sub().values().flatten().cloned().collect() };
         let written = serde_json::to_vec_pretty(&stored).map_err(io::Error::from);
         let written = written.and_then(|text| replace(path, &text));
-        written.map_err(|source| RevokedError { path: path.clone(), source })
+        written.map_err(|source| RevocationError { path: path.clone(), source })
     }
 
     fn by_sub(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Revocation>>> {
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn held(sub: &str, issued_at: u64) -> Held {
+    fn held(sub: &str, issued_at: u64) -> Rights {
         let identity = Arc::new(Identity { sub: sub.into(), name: "".into() });
         let grant = Grant {
             access: Access::Admin,
@@ -213,10 +213,10 @@ mod tests {
             identity,
             expires_at: Timestamp::from_unix_ms(0),
         };
-        Held { grant, issued_at }
+        Rights { grant, issued_at }
     }
 
-    fn left(list: &Revoked, document: &str, sub: &str, issued_at: u64) -> Option<Access> {
+    fn left(list: &Revocations, document: &str, sub: &str, issued_at: u64) -> Option<Access> {
         let held = list.limit(&document.parse().unwrap(), held(sub, issued_at));
         held.ok().map(|held| held.grant.access)
     }
@@ -224,13 +224,13 @@ mod tests {
     #[test]
     fn revoke_4_tokens_from_before_are_refused_also_after_a_restart() {
         let data = tempfile::tempdir().unwrap();
-        let list = Revoked::open(data.path()).unwrap();
+        let list = Revocations::open(data.path()).unwrap();
         assert!(!data.path().join(FILE).exists());
         list.put(revocation("ada", "team/*", 100), 50).unwrap();
         let narrowed = Revocation { access: Some(Access::Read), ..revocation("bob", "*", 100) };
         list.put(narrowed, 50).unwrap();
         list.write().unwrap();
-        for list in [list, Revoked::open(data.path()).unwrap()] {
+        for list in [list, Revocations::open(data.path()).unwrap()] {
             let cases = [
                 ("team/a", "ada", 99, None),
                 ("team/a", "ada", 0, None),
@@ -251,13 +251,13 @@ mod tests {
     fn revoke_4_a_damaged_list_is_an_error_that_names_it() {
         let data = tempfile::tempdir().unwrap();
         fs::write(data.path().join(FILE), "{\"revoked\": [{").unwrap();
-        let error = Revoked::open(data.path()).unwrap_err();
+        let error = Revocations::open(data.path()).unwrap_err();
         assert_eq!(error.path, data.path().join(FILE));
     }
 
     #[test]
     fn revoke_5_the_list_is_bounded_and_what_ended_leaves_it() {
-        let list = Revoked::in_memory();
+        let list = Revocations::in_memory();
         for user in 0..REVOCATIONS_MAX as u64 {
             let ends =
                 Revocation { until: Some(1_000 + user), ..revocation(&user.to_string(), "*", 1) };
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn revoke_5_nothing_weaker_takes_the_place_of_a_revocation() {
-        let list = Revoked::in_memory();
+        let list = Revocations::in_memory();
         list.put(revocation("ada", "*", 100), 0).unwrap();
         let weaker = [
             revocation("ada", "*", 50),

@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::limits::{BLOCKING_DOCUMENTS, Limits, UNUSED_SHARE};
-use crate::document::mailbox::{Mail, Mailbox};
+use crate::document::mailbox::{DocumentCommand, Mailbox};
 use crate::document::registry::Registry;
 use crate::document::task::DocumentTask;
-use crate::quarantine::recovery::Trouble;
+use crate::quarantine::recovery::Recovery;
 use crate::session::registry::Sessions;
 use crate::store::Store;
 use crate::store::writer::StoreWriter;
@@ -27,7 +27,7 @@ pub(crate) struct Hub {
     registry: Mutex<Registry>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) writer: StoreWriter,
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: Recovery,
     pub(crate) limits: Limits,
     pub(crate) stamping: Stamping,
     pub(crate) clock: Clock,
@@ -58,7 +58,7 @@ impl Hub {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         writer: StoreWriter,
-        trouble: Trouble,
+        trouble: Recovery,
         limits: Limits,
         stamping: Stamping,
     ) -> Self {
@@ -124,7 +124,11 @@ impl Hub {
     }
 
     /// Takes a document out of the registry if nobody is in it or on the way in.
-    pub(crate) fn release(&self, name: &DocumentName, mail: &mpsc::Receiver<Mail>) -> bool {
+    pub(crate) fn release(
+        &self,
+        name: &DocumentName,
+        mail: &mpsc::Receiver<DocumentCommand>,
+    ) -> bool {
         let mut registry = self.registry();
         let unused = registry.get(name).is_none_or(Mailbox::is_only_the_hubs);
         let released = unused && mail.is_empty();

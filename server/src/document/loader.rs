@@ -14,31 +14,31 @@ use thiserror::Error;
 use tracing::{error, info, warn};
 
 use crate::document::hub::Hub;
-use crate::quarantine::Interrupted;
-use crate::quarantine::recovery::Admittance;
+use crate::quarantine::CrashSite;
+use crate::quarantine::recovery::OpenPolicy;
 use crate::store::embedded::disk::is_lasting;
 use crate::store::{Generation, LoadError, SnapshotError};
 
 /// What opening a document came to.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct JobOutcome {
     pub(crate) input: Input,
-    pub(crate) watch: Watch,
+    pub(crate) watch: RecoveryWatch,
 }
 
-impl Opened {
+impl JobOutcome {
     /// The end of other work than a load.
     pub(crate) fn nothing(input: Input) -> Self {
-        Self { input, watch: Watch::Nothing }
+        Self { input, watch: RecoveryWatch::Nothing }
     }
 }
 
 /// What is to be looked out for while a document is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
+pub(crate) enum RecoveryWatch {
     Nothing,
     /// For this author's first sync, which a process before this one did not survive.
-    Suspect(Interrupted),
+    Suspect(CrashSite),
     /// For its release from quarantine.
     Release,
 }
@@ -56,13 +56,13 @@ enum OpenError {
 
 /// How a document may be opened. One that ended the process while it was read is read by a process
 /// of its own first: one such document at a time, and nobody else waits for it.
-pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> Admittance {
+pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> OpenPolicy {
     let admittance = {
         let (hub, name) = (Arc::clone(hub), name.clone());
         tokio::task::spawn_blocking(move || hub.trouble.admit(&name)).await
     };
-    let admittance = admittance.unwrap_or_else(|failure| Admittance::Closed(failure.to_string()));
-    if admittance != Admittance::Watched(Interrupted::Load) {
+    let admittance = admittance.unwrap_or_else(|failure| OpenPolicy::Closed(failure.to_string()));
+    if admittance != OpenPolicy::Watched(CrashSite::Load) {
         return admittance;
     }
     // Never closed, so this only ever waits.
@@ -74,17 +74,17 @@ pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> Admittance {
     let (hub, name) = (Arc::clone(hub), name.clone());
     let close = move || hub.trouble.close(&name, cause);
     drop(tokio::task::spawn_blocking(close).await);
-    Admittance::Closed(cause.to_owned())
+    OpenPolicy::Closed(cause.to_owned())
 }
 
 /// Reads and replays a document, or as much of it as is good.
-pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: Admittance) -> Opened {
+pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: OpenPolicy) -> JobOutcome {
     match try_open(hub, name, admittance) {
-        Ok((loaded, watch)) => Opened { input: Input::Loaded(Box::new(loaded)), watch },
+        Ok((loaded, watch)) => JobOutcome { input: Input::Loaded(Box::new(loaded)), watch },
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             error!(document = %name, error, "A document could not be loaded.");
-            Opened::nothing(Input::LoadFailed)
+            JobOutcome::nothing(Input::LoadFailed)
         }
     }
 }
@@ -92,26 +92,28 @@ pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: Admittance) -> Op
 fn try_open(
     hub: &Hub,
     name: &DocumentName,
-    admittance: Admittance,
-) -> Result<(LoadedDocument, Watch), OpenError> {
+    admittance: OpenPolicy,
+) -> Result<(LoadedDocument, RecoveryWatch), OpenError> {
     let suspicion = match admittance {
-        Admittance::Open => None,
-        Admittance::Watched(step) => Some(step),
-        Admittance::ReadOnly(cause) => return Ok((salvage(hub, name, &cause)?, Watch::Release)),
-        Admittance::Closed(cause) => return Err(OpenError::Closed { cause }),
+        OpenPolicy::Open => None,
+        OpenPolicy::Watched(step) => Some(step),
+        OpenPolicy::ReadOnly(cause) => {
+            return Ok((salvage(hub, name, &cause)?, RecoveryWatch::Release));
+        }
+        OpenPolicy::Closed(cause) => return Err(OpenError::Closed { cause }),
     };
-    let mark = hub.trouble.mark(name, &Interrupted::Load);
+    let mark = hub.trouble.mark(name, &CrashSite::Load);
     let loaded = load(hub, name);
     drop(mark);
     match loaded {
         Ok(loaded) => {
             let watch = match suspicion {
-                Some(Interrupted::Load) => {
-                    hub.trouble.clear(name, &Interrupted::Load);
-                    Watch::Nothing
+                Some(CrashSite::Load) => {
+                    hub.trouble.clear(name, &CrashSite::Load);
+                    RecoveryWatch::Nothing
                 }
-                Some(step @ Interrupted::FirstSync { .. }) => Watch::Suspect(step),
-                None => Watch::Nothing,
+                Some(step @ CrashSite::FirstSync { .. }) => RecoveryWatch::Suspect(step),
+                None => RecoveryWatch::Nothing,
             };
             Ok((loaded, watch))
         }
@@ -121,7 +123,7 @@ fn try_open(
                 None => error.to_string(),
             };
             hub.trouble.quarantine(name, &cause);
-            Ok((salvage(hub, name, &cause)?, Watch::Release))
+            Ok((salvage(hub, name, &cause)?, RecoveryWatch::Release))
         }
         // A system that refuses now may answer later.
         Err(error) => Err(error),
@@ -143,7 +145,7 @@ fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
 
 /// The last good state, to be read and not changed.
 fn salvage(hub: &Hub, name: &DocumentName, cause: &str) -> Result<LoadedDocument, OpenError> {
-    let _mark = hub.trouble.mark(name, &Interrupted::Load);
+    let _mark = hub.trouble.mark(name, &CrashSite::Load);
     let limits = hub.limits.for_document();
     let salvaged = hub.store.salvage(name).map_err(OpenError::Read)?;
     let stored = |generation| hub.store.load(name, generation).ok();

@@ -14,7 +14,7 @@ use crate::session::registry::LiveSession;
 
 /// What a session sends to its document.
 #[derive(Debug)]
-pub(crate) enum Mail {
+pub(crate) enum DocumentCommand {
     Join {
         session: Arc<LiveSession>,
         dialect: Dialect,
@@ -50,7 +50,7 @@ pub(crate) enum Mail {
 /// The way to a document, bounded by mails and by the bytes of the messages in them.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
-    mail: mpsc::Sender<Mail>,
+    mail: mpsc::Sender<DocumentCommand>,
     room: Arc<Semaphore>,
     room_kib: u32,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Mailbox {
 pub(crate) struct Gone;
 
 impl Mailbox {
-    pub(crate) fn new(room_bytes: usize) -> (Self, mpsc::Receiver<Mail>) {
+    pub(crate) fn new(room_bytes: usize) -> (Self, mpsc::Receiver<DocumentCommand>) {
         let (mail, received) = mpsc::channel(MAILBOX_LEN);
         let room_kib = u32::try_from(room_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
@@ -79,8 +79,8 @@ impl Mailbox {
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
             return Err(message);
         };
-        let sent = self.mail.try_send(Mail::Message { session, message, room, turn });
-        if let Err(TrySendError::Full(Mail::Message { message, .. })) = sent {
+        let sent = self.mail.try_send(DocumentCommand::Message { session, message, room, turn });
+        if let Err(TrySendError::Full(DocumentCommand::Message { message, .. })) = sent {
             return Err(message);
         }
         Ok(())
@@ -107,11 +107,11 @@ impl Mailbox {
                 Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Gone)?
             }
         };
-        self.send(Mail::Message { session, message, room, turn }).await
+        self.send(DocumentCommand::Message { session, message, room, turn }).await
     }
 
     /// Puts anything else in; waits while the mailbox is full.
-    pub(crate) async fn send(&self, mail: Mail) -> Result<(), Gone> {
+    pub(crate) async fn send(&self, mail: DocumentCommand) -> Result<(), Gone> {
         match self.mail.try_send(mail) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mail)) => {
@@ -124,7 +124,7 @@ impl Mailbox {
 
     /// Asks for its document's place. One with a full mailbox is not about to end.
     pub(crate) fn make_room(&self) {
-        drop(self.mail.try_send(Mail::MakeRoom));
+        drop(self.mail.try_send(DocumentCommand::MakeRoom));
     }
 
     /// Whether the hub alone holds it: nobody is in the document or on the way in.

@@ -89,10 +89,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::document::mailbox::Mail;
+    use crate::document::mailbox::DocumentCommand;
 
     /// Documents that have been left in this order.
-    fn left(names: &[&str]) -> (Registry, BTreeMap<DocumentName, mpsc::Receiver<Mail>>) {
+    fn left(names: &[&str]) -> (Registry, BTreeMap<DocumentName, mpsc::Receiver<DocumentCommand>>) {
         let mut registry = Registry::default();
         let mut received = BTreeMap::new();
         for name in names {
@@ -105,8 +105,10 @@ mod tests {
         (registry, received)
     }
 
-    fn asked(received: &mut BTreeMap<DocumentName, mpsc::Receiver<Mail>>) -> Vec<String> {
-        let has_mail = |mail: &mut mpsc::Receiver<Mail>| mail.try_recv().is_ok();
+    fn asked(
+        received: &mut BTreeMap<DocumentName, mpsc::Receiver<DocumentCommand>>,
+    ) -> Vec<String> {
+        let has_mail = |mail: &mut mpsc::Receiver<DocumentCommand>| mail.try_recv().is_ok();
         let asked = received.iter_mut().filter_map(|(name, mail)| has_mail(mail).then_some(name));
         asked.map(ToString::to_string).collect()
     }

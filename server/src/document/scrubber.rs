@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::document::hub::Hub;
-use crate::document::mailbox::Mail;
+use crate::document::mailbox::DocumentCommand;
 
 /// A comparison is followed by a pause of this many times its length.
 const PAUSE_FACTOR: u32 = 20;
@@ -32,7 +32,7 @@ pub(crate) async fn run(hub: Arc<Hub>, every: Duration) {
         let next = hub.live_after(last.as_ref());
         if let Some((document, mailbox)) = &next {
             let (done, compared) = oneshot::channel();
-            if mailbox.send(Mail::Check { done }).await.is_ok()
+            if mailbox.send(DocumentCommand::Check { done }).await.is_ok()
                 && let Ok(Ok(outcome)) = timeout(PATIENCE, compared).await
             {
                 debug!(%document, ?outcome, "Compared a document with its log.");

@@ -23,15 +23,15 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, error, info};
 
-use self::stats::Counting;
+use self::stats::TaskStats;
 use self::timer::Timer;
-use self::write_batching::Pace;
+use self::write_batching::WriteBatching;
 use crate::config::limits::MAIL_BATCH;
 use crate::document::hub::Hub;
-use crate::document::loader::{Opened, Watch};
-use crate::document::mailbox::Mail;
+use crate::document::loader::{JobOutcome, RecoveryWatch};
+use crate::document::mailbox::DocumentCommand;
 use crate::metrics::METRICS;
-use crate::net::send_queue::{Outbox, Pushed};
+use crate::net::send_queue::{Pushed, SendQueue};
 use crate::session::cpu_budget::Meter;
 use crate::session::registry::LiveSession;
 use crate::store::Record;
@@ -44,8 +44,8 @@ pub(crate) struct DocumentTask {
     hub: Arc<Hub>,
     name: DocumentName,
     document: Document,
-    mail: mpsc::Receiver<Mail>,
-    sessions: BTreeMap<SessionId, Seat>,
+    mail: mpsc::Receiver<DocumentCommand>,
+    sessions: BTreeMap<SessionId, Participant>,
     progress: Progress,
     durable: ProgressReceiver,
     /// What is awaited beside mail. Polled only when it has come: asking each of them at every turn
@@ -53,16 +53,16 @@ pub(crate) struct DocumentTask {
     awaited: FuturesUnordered<BoxFuture<'static, Event>>,
     /// Who wants to hear how the comparison with the log ends.
     check: Option<oneshot::Sender<CheckOutcome>>,
-    watch: Watch,
+    watch: RecoveryWatch,
     work: VecDeque<Work>,
     /// Of the messages that wait for a load: at most one of a session.
     turns: Vec<OwnedSemaphorePermit>,
     /// Asked for by one input, and empty between two.
     effects: Vec<Effect>,
     /// Queues that hold something nobody is writing.
-    unflushed: Vec<Arc<Outbox>>,
-    pace: Pace,
-    counting: Counting,
+    unflushed: Vec<Arc<SendQueue>>,
+    pace: WriteBatching,
+    counting: TaskStats,
     /// When this turn began, or the last mail in it had been delivered. To read the clock for each
     /// use cost as much as the gate.
     now: Instant,
@@ -81,7 +81,7 @@ enum Work {
     Unload,
 }
 
-struct Seat {
+struct Participant {
     live: Arc<LiveSession>,
     author: Arc<str>,
     /// Whether its client waits to be told what is on disk.
@@ -95,18 +95,22 @@ struct Seat {
 enum Event {
     /// The first of `unsent` is in the store's queue.
     Sent(Result<(), WriterStopped>),
-    Mail(usize),
+    DocumentCommand(usize),
     Durable(Durable),
     Store(StoreState, WatchStream<StoreState>),
     /// A load, snapshot or comparison has ended. A document does one of them at a time.
-    Blocking(Opened),
+    Blocking(JobOutcome),
     Released,
     Deadline,
     Drain,
 }
 
 impl DocumentTask {
-    pub(crate) fn new(hub: Arc<Hub>, name: DocumentName, mail: mpsc::Receiver<Mail>) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        name: DocumentName,
+        mail: mpsc::Receiver<DocumentCommand>,
+    ) -> Self {
         let limits = Limits {
             durability: hub.store.durability(),
             stamping: hub.stamping,
@@ -125,13 +129,13 @@ impl DocumentTask {
             durable,
             awaited: FuturesUnordered::new(),
             check: None,
-            watch: Watch::Nothing,
+            watch: RecoveryWatch::Nothing,
             work: VecDeque::new(),
             turns: Vec::new(),
             effects: Vec::new(),
             unflushed: Vec::new(),
-            pace: Pace::new(now),
-            counting: Counting::default(),
+            pace: WriteBatching::new(now),
+            counting: TaskStats::default(),
             now,
             unsent: VecDeque::new(),
             store_state: StoreState::Writable,
@@ -165,13 +169,13 @@ impl DocumentTask {
                 // A full queue slows the document's writers down. While nothing is stored no
                 // updates are accepted, and everything else goes on.
                 received = self.mail.recv_many(&mut batch, MAIL_BATCH),
-                    if self.unsent.is_empty() || !self.stores() => Event::Mail(received),
+                    if self.unsent.is_empty() || !self.stores() => Event::DocumentCommand(received),
             };
             self.now = Instant::now();
             match event {
                 // Every sender is gone, and the hub's own goes last.
-                Event::Mail(0) => return,
-                Event::Mail(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
+                Event::DocumentCommand(0) => return,
+                Event::DocumentCommand(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
                 Event::Durable(Durable::Through(through)) => {
                     self.counting.durable(through, self.now);
                     self.handle(Input::Persisted { through });
@@ -196,7 +200,7 @@ impl DocumentTask {
                 }
                 Event::Blocking(opened) => self.opened(opened),
                 // It may have been opened anew since it was awaited.
-                Event::Released if self.watch != Watch::Release => {}
+                Event::Released if self.watch != RecoveryWatch::Release => {}
                 Event::Released => {
                     info!(document = %self.name, "Released from quarantine; opened afresh.");
                     self.hub.forget(&self.name);
@@ -247,7 +251,7 @@ impl DocumentTask {
     }
 
     fn flush(&mut self) {
-        self.unflushed.drain(..).for_each(|outbox| outbox.flush(self.now));
+        self.unflushed.drain(..).for_each(|send_queue| send_queue.flush(self.now));
         self.pace.flushed();
     }
 
@@ -310,9 +314,9 @@ impl DocumentTask {
     fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
         let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
         self.counting.sent(frame.len());
-        let pushed = seat.live.outbox.push(frame, delivery);
+        let pushed = seat.live.send_queue.push(frame, delivery);
         if pushed == Pushed::First {
-            self.unflushed.push(Arc::clone(&seat.live.outbox));
+            self.unflushed.push(Arc::clone(&seat.live.send_queue));
         }
         pushed
     }
@@ -325,6 +329,6 @@ impl DocumentTask {
                 "Closing a session."
             );
         }
-        seat.live.outbox.close(close);
+        seat.live.send_queue.close(close);
     }
 }

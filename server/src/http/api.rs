@@ -123,7 +123,7 @@ async fn admin(authorization: Option<HeaderValue>, context: &Context) -> Result<
         return Err(Close::new(CloseCode::ForbiddenDocument, text));
     }
     if context.revoked.concerns(&claims) {
-        return Err(Close::new(CloseCode::Revoked, "the rights of this token were taken back"));
+        return Err(Close::new(CloseCode::Revocations, "the rights of this token were taken back"));
     }
     Ok(claims)
 }

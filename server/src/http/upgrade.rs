@@ -238,9 +238,9 @@ async fn serve(
     let limits = &context.hub.limits;
     let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
     let accepted = transport::accept(upgraded, limits, message_bytes).await;
-    let Some((socket, outbox)) = accepted else { return };
+    let Some((socket, send_queue)) = accepted else { return };
     match verdict {
-        Ok(admission) => connection::serve(context, socket, outbox, admission, peer).await,
+        Ok(admission) => connection::serve(context, socket, send_queue, admission, peer).await,
         Err(Refused { close, document, sub }) => {
             let peer = peer.as_ref().map(Peer::address);
             info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");

@@ -1,6 +1,6 @@
 //! The labels that counts are told apart by. All are closed sets.
 
-use syncline_protocol::document::{CheckOutcome, Fate};
+use syncline_protocol::document::{CheckOutcome, UpdateOutcome};
 use syncline_protocol::wire::{ClientMessage, Dialect};
 use syncline_protocol::{CloseCode, Limit};
 
@@ -25,7 +25,7 @@ macro_rules! label {
 
 label!(CloseCode, "word", CloseCode::ALL);
 label!(Limit, "limit", Limit::ALL);
-label!(Fate, "fate", Fate::ALL);
+label!(UpdateOutcome, "fate", UpdateOutcome::ALL);
 label!(Kind, "kind", Kind::ALL);
 label!(Outcome, "outcome", Outcome::ALL);
 label!(Compared, "outcome", Compared::ALL);
@@ -174,7 +174,7 @@ mod tests {
     fn metric_3_every_label_is_a_closed_set_of_words() {
         is_closed::<CloseCode>();
         is_closed::<Limit>();
-        is_closed::<Fate>();
+        is_closed::<UpdateOutcome>();
         is_closed::<Kind>();
         is_closed::<Outcome>();
         is_closed::<Compared>();

@@ -29,16 +29,16 @@ use crate::config::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
 use crate::http;
 use crate::metrics::METRICS;
 use crate::server::Context;
-use crate::session::quota::Place;
+use crate::session::quota::QuotaPermit;
 
 /// Who is at the other end, and its places under the limits on connections. They are free again
 /// when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     address: SocketAddr,
-    _places: Arc<(OwnedSemaphorePermit, Option<Place<IpAddr>>)>,
+    _places: Arc<(OwnedSemaphorePermit, Option<QuotaPermit<IpAddr>>)>,
     /// Whom a proxy speaks for in this request.
-    client: Option<Arc<(IpAddr, Place<IpAddr>)>>,
+    client: Option<Arc<(IpAddr, QuotaPermit<IpAddr>)>>,
 }
 
 impl Peer {
@@ -56,7 +56,7 @@ impl Peer {
     }
 
     /// The client is another one than who is at the other end, and has this place.
-    pub(crate) fn speaks_for(&mut self, client: IpAddr, place: Place<IpAddr>) {
+    pub(crate) fn speaks_for(&mut self, client: IpAddr, place: QuotaPermit<IpAddr>) {
         self.client = Some(Arc::new((client, place)));
     }
 }

@@ -28,7 +28,7 @@ const PING: &[u8] = &[0x89, 0];
 
 /// A session's queue and the writing half of its socket. Nothing else writes to that.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     state: Mutex<State>,
     socket: OwnedWriteHalf,
     /// Whether there is something that only the connection can do, and who it is.
@@ -59,7 +59,7 @@ enum Writing {
 
 /// What a connection has to do for its outbox.
 #[derive(Debug)]
-pub(crate) enum Attention {
+pub(crate) enum SendQueueEvent {
     /// The queue was dropped and everything else is written: tell the document that there is room
     /// again. Said once.
     Lagging,
@@ -69,7 +69,7 @@ pub(crate) enum Attention {
     Broken,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn new(socket: OwnedWriteHalf, bytes_max: usize) -> Self {
         let state =
             State { queue: Queue::default(), writing: Writing::Open, written_at: Instant::now() };
@@ -157,7 +157,7 @@ impl Outbox {
 
     /// Goes on with what the kernel has not taken. Ready when the connection has to do something;
     /// at most one task may ask.
-    pub(crate) fn poll_attention(&self, context: &mut Context<'_>) -> Poll<Attention> {
+    pub(crate) fn poll_attention(&self, context: &mut Context<'_>) -> Poll<SendQueueEvent> {
         self.connection.register(context.waker());
         if !self.needs_attention.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
@@ -183,19 +183,19 @@ impl Outbox {
         self.connection.wake();
     }
 
-    fn examine(&self) -> Result<Attention, Written> {
+    fn examine(&self) -> Result<SendQueueEvent, Written> {
         let mut state = self.state();
         if let Some(close) = state.queue.close.clone() {
-            return Ok(Attention::Close(close));
+            return Ok(SendQueueEvent::Close(close));
         }
         match self.try_again(&mut state) {
-            Writing::Broken => return Ok(Attention::Broken),
+            Writing::Broken => return Ok(SendQueueEvent::Broken),
             Writing::Blocked => return Err(Written::Part),
             Writing::Open => {}
         }
         if state.queue.flow == Flow::Overflowed {
             state.queue.flow = Flow::Draining;
-            return Ok(Attention::Lagging);
+            return Ok(SendQueueEvent::Lagging);
         }
         Err(Written::All)
     }
@@ -328,26 +328,29 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (_reading, writing) = listener.accept().await.unwrap().0.into_split();
-        let outbox = Outbox::new(writing, usize::MAX);
+        let send_queue = SendQueue::new(writing, usize::MAX);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
         let wakes = || woken.0.load(Ordering::Relaxed);
-        assert!(outbox.poll_attention(&mut context).is_pending());
+        assert!(send_queue.poll_attention(&mut context).is_pending());
         // Until the kernel takes no more, which is when the connection is called.
         while wakes() == 0 {
-            outbox.push(vec![7; 65_536].into(), Delivery::Required);
-            outbox.flush(Instant::now());
+            send_queue.push(vec![7; 65_536].into(), Delivery::Required);
+            send_queue.flush(Instant::now());
         }
         for _ in 0..100 {
-            assert!(outbox.poll_attention(&mut context).is_pending());
+            assert!(send_queue.poll_attention(&mut context).is_pending());
             // Whatever is still on its way to the peer may make room once or twice.
             tokio::task::yield_now().await;
         }
         assert!(wakes() < 10, "woken {} times, though nothing happened", wakes());
         // And it goes on as soon as the peer does.
         drop(peer);
-        while !matches!(outbox.poll_attention(&mut context), Poll::Ready(Attention::Broken)) {
+        while !matches!(
+            send_queue.poll_attention(&mut context),
+            Poll::Ready(SendQueueEvent::Broken)
+        ) {
             tokio::task::yield_now().await;
         }
     }

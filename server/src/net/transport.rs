@@ -1,4 +1,4 @@
-//! A WebSocket whose reading half is the library's and whose writing half is an [`Outbox`], so that
+//! A WebSocket whose reading half is the library's and whose writing half is an [`SendQueue`], so that
 //! a document can write to it without waking the connection.
 
 use std::io;
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsClos
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::config::limits::{LINGER, Limits, READ_BUFFER_BYTES};
-use crate::net::send_queue::Outbox;
+use crate::net::send_queue::SendQueue;
 
 /// The first byte of a pong.
 const PONG: u8 = 0x8a;
@@ -38,24 +38,24 @@ pub(crate) async fn accept(
     upgraded: Upgraded,
     limits: &Limits,
     message_bytes: usize,
-) -> Option<(Socket, Arc<Outbox>)> {
+) -> Option<(Socket, Arc<SendQueue>)> {
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     let (reading, writing) = io.into_inner().into_split();
-    let outbox = Arc::new(Outbox::new(writing, limits.outbox_bytes));
+    let send_queue = Arc::new(SendQueue::new(writing, limits.outbox_bytes));
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_message_size(Some(message_bytes))
         .max_frame_size(Some(message_bytes));
     let unheard_max = 2 * message_bytes + READ_BUFFER_BYTES;
-    let halves = Halves { reading, outbox: Arc::clone(&outbox), unheard: 0, unheard_max };
+    let halves = Halves { reading, send_queue: Arc::clone(&send_queue), unheard: 0, unheard_max };
     // Whenever its buffer is used up, the library makes one as large as this is at the beginning. From
     // an empty one it would read a keystroke and a caret in two calls.
     let mut already_read = Vec::with_capacity(READ_BUFFER_BYTES.max(read_buf.len()));
     already_read.extend_from_slice(&read_buf);
     let socket =
         WebSocketStream::from_partially_read(halves, already_read, Role::Server, Some(config));
-    Some((socket.await, outbox))
+    Some((socket.await, send_queue))
 }
 
 /// Closes a socket so that its client learns why: a browser cannot read a refused handshake.
@@ -67,7 +67,7 @@ pub(crate) fn refuse(socket: Socket, close: Close) -> impl Future<Output = ()> {
 async fn say_goodbye(mut socket: Socket, close: Close) {
     let frame =
         CloseFrame { code: WsCloseCode::from(close.code.number()), reason: close.reason().into() };
-    socket.get_ref().outbox.end();
+    socket.get_ref().send_queue.end();
     let goodbye = async {
         if socket.send(Message::Close(Some(frame))).await.is_err() {
             return;
@@ -92,7 +92,7 @@ async fn say_goodbye(mut socket: Socket, close: Close) {
 #[error(
     "a message came in fragments of more than {max} bytes, headers included; send it as a whole"
 )]
-pub(crate) struct Scattered {
+pub(crate) struct TooFragmented {
     max: usize,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Scattered {
 #[derive(Debug)]
 pub(crate) struct Halves {
     reading: OwnedReadHalf,
-    outbox: Arc<Outbox>,
+    send_queue: Arc<SendQueue>,
     /// Bytes that came since a message was complete.
     unheard: usize,
     unheard_max: usize,
@@ -125,7 +125,7 @@ impl AsyncRead for Halves {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.unheard > self.unheard_max {
-            let scattered = Scattered { max: self.unheard_max };
+            let scattered = TooFragmented { max: self.unheard_max };
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, scattered)));
         }
         let before = buffer.filled().len();
@@ -145,17 +145,17 @@ impl AsyncWrite for Halves {
         // Pongs that find no room would pile up in the library for as long as their peer does not read.
         // A later one stands for them (RFC 6455 §5.5.3).
         if frame.first() == Some(&PONG) {
-            self.outbox.try_control(frame);
+            self.send_queue.try_control(frame);
             return Poll::Ready(Ok(frame.len()));
         }
-        self.outbox.poll_control(context, frame).map(|()| Ok(frame.len()))
+        self.send_queue.poll_control(context, frame).map(|()| Ok(frame.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outbox.poll_flush(context)
+        self.send_queue.poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.outbox.shutdown())
+        Poll::Ready(self.send_queue.shutdown())
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use syncline_protocol::DocumentName;
 
-use crate::quarantine::Interrupted;
+use crate::quarantine::CrashSite;
 
 const FILE: &str = "in-flight";
 
@@ -34,7 +34,7 @@ const AUTHOR_CHARS: usize = 64;
 
 /// The notes.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct CrashMarkers {
     /// None: nothing is kept on disk, so nothing would be found.
     file: Option<File>,
     free: Mutex<Vec<u16>>,
@@ -43,8 +43,8 @@ pub(crate) struct InFlight {
 /// A noted step; the note is wiped out when this is dropped.
 #[derive(Debug)]
 #[must_use = "the note lasts as long as this"]
-pub(crate) struct Mark<'a> {
-    notes: &'a InFlight,
+pub(crate) struct CrashMarker<'a> {
+    notes: &'a CrashMarkers,
     slot: u16,
 }
 
@@ -52,12 +52,12 @@ pub(crate) struct Mark<'a> {
 struct Note {
     document: String,
     #[serde(flatten)]
-    step: Interrupted,
+    step: CrashSite,
 }
 
-impl InFlight {
+impl CrashMarkers {
     /// What the process before this one left in the data folder.
-    pub(crate) fn left(data: &Path) -> io::Result<Vec<(DocumentName, Interrupted)>> {
+    pub(crate) fn left(data: &Path) -> io::Result<Vec<(DocumentName, CrashSite)>> {
         match std::fs::read(data.join(FILE)) {
             Ok(notes) => Ok(notes.chunks(SLOT_BYTES).filter_map(interrupted).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -80,12 +80,16 @@ impl InFlight {
     }
 
     /// Notes that `step` begins. None if there is nowhere to note it, which changes nothing else.
-    pub(crate) fn mark(&self, document: &DocumentName, step: &Interrupted) -> Option<Mark<'_>> {
+    pub(crate) fn mark(
+        &self,
+        document: &DocumentName,
+        step: &CrashSite,
+    ) -> Option<CrashMarker<'_>> {
         let file = self.file.as_ref()?;
         let note = Note { document: document.as_str().to_owned(), step: step.clone() };
         let note = serde_json::to_vec(&note).ok().filter(|note| note.len() < SLOT_BYTES)?;
         let slot = self.free().pop()?;
-        let mark = Mark { notes: self, slot };
+        let mark = CrashMarker { notes: self, slot };
         file.write_all_at(&note, offset(slot)).ok()?;
         Some(mark)
     }
@@ -95,7 +99,7 @@ impl InFlight {
     }
 }
 
-impl Drop for Mark<'_> {
+impl Drop for CrashMarker<'_> {
     fn drop(&mut self) {
         let wiped = self.notes.file.as_ref().map(|file| file.write_all_at(&[0], offset(self.slot)));
         // A slot that cannot be wiped is not used again.
@@ -106,9 +110,9 @@ impl Drop for Mark<'_> {
 }
 
 /// The step of applying `update`, which `author` sent first.
-pub(crate) fn first_sync(author: &str, update: &[u8]) -> Interrupted {
+pub(crate) fn first_sync(author: &str, update: &[u8]) -> CrashSite {
     let author = author.chars().take(AUTHOR_CHARS).collect();
-    Interrupted::FirstSync { author, crc: crc32c::crc32c(update) }
+    CrashSite::FirstSync { author, crc: crc32c::crc32c(update) }
 }
 
 fn offset(slot: u16) -> u64 {
@@ -116,7 +120,7 @@ fn offset(slot: u16) -> u64 {
 }
 
 /// A note ends where another one that was longer goes on, or in zeros.
-fn interrupted(slot: &[u8]) -> Option<(DocumentName, Interrupted)> {
+fn interrupted(slot: &[u8]) -> Option<(DocumentName, CrashSite)> {
     let note = serde_json::Deserializer::from_slice(slot).into_iter::<Note>().next()?.ok()?;
     Some((note.document.parse().ok()?, note.step))
 }
@@ -132,9 +136,9 @@ mod tests {
     #[test]
     fn trouble_1_what_was_under_way_is_found_after_the_process() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(InFlight::left(data.path()).unwrap(), []);
-        let notes = InFlight::open(data.path()).unwrap();
-        let long = notes.mark(&name("a/long name of a document"), &Interrupted::Load);
+        assert_eq!(CrashMarkers::left(data.path()).unwrap(), []);
+        let notes = CrashMarkers::open(data.path()).unwrap();
+        let long = notes.mark(&name("a/long name of a document"), &CrashSite::Load);
         drop(long);
         let ended = notes.mark(&name("done"), &first_sync("ada", b"update"));
         let bob = first_sync("bob", b"update");
@@ -142,21 +146,21 @@ mod tests {
         drop(ended);
         // What a killed process leaves: nothing is wiped.
         std::mem::forget(open);
-        assert_eq!(InFlight::left(data.path()).unwrap(), [(name("b"), bob)]);
-        InFlight::open(data.path()).unwrap();
-        assert_eq!(InFlight::left(data.path()).unwrap(), [], "told once");
+        assert_eq!(CrashMarkers::left(data.path()).unwrap(), [(name("b"), bob)]);
+        CrashMarkers::open(data.path()).unwrap();
+        assert_eq!(CrashMarkers::left(data.path()).unwrap(), [], "told once");
     }
 
     #[test]
     fn trouble_1_notes_are_bounded_and_running_out_changes_nothing() {
         let data = tempfile::tempdir().unwrap();
-        let notes = InFlight::open(data.path()).unwrap();
+        let notes = CrashMarkers::open(data.path()).unwrap();
         let name = name("a");
         let marks: Vec<_> =
-            (0..SLOTS).map(|_| notes.mark(&name, &Interrupted::Load).unwrap()).collect();
-        assert!(notes.mark(&name, &Interrupted::Load).is_none());
+            (0..SLOTS).map(|_| notes.mark(&name, &CrashSite::Load).unwrap()).collect();
+        assert!(notes.mark(&name, &CrashSite::Load).is_none());
         drop(marks);
-        assert!(notes.mark(&name, &Interrupted::Load).is_some());
+        assert!(notes.mark(&name, &CrashSite::Load).is_some());
         let bytes = std::fs::metadata(data.path().join(FILE)).unwrap().len();
         assert_eq!(bytes, u64::from(SLOTS) * SLOT_BYTES as u64);
     }
@@ -164,10 +168,10 @@ mod tests {
     #[test]
     fn trouble_1_names_and_authors_of_every_kind_fit() {
         let data = tempfile::tempdir().unwrap();
-        let notes = InFlight::open(data.path()).unwrap();
+        let notes = CrashMarkers::open(data.path()).unwrap();
         let longest = name(&"\"\\".repeat(127));
         let step = first_sync(&"\u{1}\u{10ffff}".repeat(1000), b"update");
         std::mem::forget(notes.mark(&longest, &step).unwrap());
-        assert_eq!(InFlight::left(data.path()).unwrap(), [(longest, step)]);
+        assert_eq!(CrashMarkers::left(data.path()).unwrap(), [(longest, step)]);
     }
 }

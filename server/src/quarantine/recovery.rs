@@ -16,8 +16,8 @@ use tracing::{error, warn};
 
 use crate::clock;
 use crate::metrics::METRICS;
-use crate::quarantine::crash_marker::{InFlight, Mark};
-use crate::quarantine::{Entry, Interrupted, Quarantine, Standing};
+use crate::quarantine::crash_marker::{CrashMarker, CrashMarkers};
+use crate::quarantine::{CrashSite, Entry, Quarantine, QuarantineState};
 
 /// For a child process to read one document. The largest take seconds.
 const CHILD_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,11 +27,11 @@ const UNWRITTEN_MAX: usize = 10_000;
 
 /// How a document may be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Admittance {
+pub(crate) enum OpenPolicy {
     /// As any other.
     Open,
     /// As any other, with an eye on this: it ended the process before.
-    Watched(Interrupted),
+    Watched(CrashSite),
     /// To be shown as far as it is good, for this cause.
     ReadOnly(String),
     /// Not at all, for this cause.
@@ -40,9 +40,9 @@ pub(crate) enum Admittance {
 
 /// Documents in trouble, as the server sees them.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Recovery {
     quarantine: Quarantine,
-    in_flight: InFlight,
+    in_flight: CrashMarkers,
     /// What could not be written down, on a full disk say.
     unwritten: Mutex<BTreeMap<DocumentName, Entry>>,
     /// Where a child process finds the documents. None: they are in this one's memory.
@@ -55,13 +55,13 @@ struct Place {
     config: Option<PathBuf>,
 }
 
-impl Trouble {
+impl Recovery {
     /// Takes over what the process before this one left in the data folder. A disk that refuses
     /// costs the notes, not the start. `config` is the configuration file, if there is one.
     #[must_use]
     pub fn open(data: &Path, config: Option<&Path>) -> Self {
         let quarantine = Quarantine::in_folder(data);
-        let left = InFlight::left(data).unwrap_or_else(|error| {
+        let left = CrashMarkers::left(data).unwrap_or_else(|error| {
             error!(%error, "What the process before this one was at cannot be read.");
             Vec::new()
         });
@@ -72,9 +72,9 @@ impl Trouble {
                 error!(error, "A suspect cannot be written down.");
             }
         }
-        let in_flight = InFlight::open(data).unwrap_or_else(|error| {
+        let in_flight = CrashMarkers::open(data).unwrap_or_else(|error| {
             error!(%error, "What is under way cannot be noted.");
-            InFlight::none()
+            CrashMarkers::none()
         });
         let place = Place { data: data.to_owned(), config: config.map(Path::to_owned) };
         Self { quarantine, in_flight, unwritten: Mutex::default(), folder: Some(place) }
@@ -85,50 +85,54 @@ impl Trouble {
     pub fn in_memory() -> Self {
         Self {
             quarantine: Quarantine::in_memory(),
-            in_flight: InFlight::none(),
+            in_flight: CrashMarkers::none(),
             unwritten: Mutex::default(),
             folder: None,
         }
     }
 
     /// How `document` may be opened.
-    pub(crate) fn admit(&self, document: &DocumentName) -> Admittance {
+    pub(crate) fn admit(&self, document: &DocumentName) -> OpenPolicy {
         let unwritten = self.unwritten().get(document).cloned();
         let entry = match unwritten.map_or_else(|| self.quarantine.find(document), |e| Ok(Some(e)))
         {
             Ok(Some(entry)) => entry,
-            Ok(None) => return Admittance::Open,
+            Ok(None) => return OpenPolicy::Open,
             Err(error) => {
                 let cause = format!("what is held against it cannot be read: {error}");
-                return Admittance::Closed(cause);
+                return OpenPolicy::Closed(cause);
             }
         };
         match entry.standing {
-            Standing::ReadOnly => Admittance::ReadOnly(entry.cause),
-            Standing::Closed => Admittance::Closed(entry.cause),
-            Standing::Suspect(step) => Admittance::Watched(step),
+            QuarantineState::ReadOnly => OpenPolicy::ReadOnly(entry.cause),
+            QuarantineState::Closed => OpenPolicy::Closed(entry.cause),
+            QuarantineState::Suspect(step) => OpenPolicy::Watched(step),
         }
     }
 
     /// Notes that `step` is under way, for as long as the mark lives.
-    pub(crate) fn mark(&self, document: &DocumentName, step: &Interrupted) -> Option<Mark<'_>> {
+    pub(crate) fn mark(
+        &self,
+        document: &DocumentName,
+        step: &CrashSite,
+    ) -> Option<CrashMarker<'_>> {
         self.in_flight.mark(document, step)
     }
 
     /// Puts a document in quarantine: it is shown as far as it is good, from its next opening on.
     pub(crate) fn quarantine(&self, document: &DocumentName, cause: &str) {
-        self.put(document, Standing::ReadOnly, cause);
+        self.put(document, QuarantineState::ReadOnly, cause);
     }
 
     /// Lets nobody into a document.
     pub(crate) fn close(&self, document: &DocumentName, cause: &str) {
-        self.put(document, Standing::Closed, cause);
+        self.put(document, QuarantineState::Closed, cause);
     }
 
     /// No longer suspects `document` of what `step` has turned out not to do.
-    pub(crate) fn clear(&self, document: &DocumentName, step: &Interrupted) {
+    pub(crate) fn clear(&self, document: &DocumentName, step: &CrashSite) {
         let suspected = match self.quarantine.find(document) {
-            Ok(Some(entry)) => entry.standing == Standing::Suspect(step.clone()),
+            Ok(Some(entry)) => entry.standing == QuarantineState::Suspect(step.clone()),
             Ok(None) | Err(_) => false,
         };
         if suspected && let Err(error) = self.quarantine.release(document) {
@@ -151,7 +155,7 @@ impl Trouble {
         }
     }
 
-    fn put(&self, document: &DocumentName, standing: Standing, cause: &str) {
+    fn put(&self, document: &DocumentName, standing: QuarantineState, cause: &str) {
         error!(%document, ?standing, cause, "A document is in quarantine; see syncline quarantine list.");
         METRICS.quarantined.add(1);
         let cause = cause.to_owned();

@@ -18,16 +18,16 @@ use tracing::{debug, info};
 
 use crate::audit::Event as Audited;
 use crate::config::limits::{KEEP_ALIVE, PING, SILENCE};
-use crate::document::mailbox::{Gone, Mail};
+use crate::document::mailbox::{DocumentCommand, Gone};
 use crate::metrics::METRICS;
 use crate::net::listener::Peer;
-use crate::net::send_queue::Attention;
-use crate::net::transport::{Scattered, Socket, refuse};
+use crate::net::send_queue::SendQueueEvent;
+use crate::net::transport::{Socket, TooFragmented, refuse};
 use crate::server::Context;
-use crate::session::quota::SessionPlaces;
-use crate::session::rate_limit::Allowance;
-use crate::session::registry::{Entered, LiveSession};
-use crate::session::token_refresh::Renewal;
+use crate::session::quota::SessionPermits;
+use crate::session::rate_limit::RateLimit;
+use crate::session::registry::{LiveSession, RegistryGuard};
+use crate::session::token_refresh::TokenRefresh;
 
 pub(crate) use self::admission::{Admission, serve};
 
@@ -35,18 +35,18 @@ struct Connection {
     context: Arc<Context>,
     socket: Socket,
     live: Arc<LiveSession>,
-    entered: Entered,
+    entered: RegistryGuard,
     dialect: Dialect,
     heard_at: Instant,
     pinged_at: Instant,
     kept_alive_at: Instant,
     /// What the outbox says before anything was written.
     opened_at: Instant,
-    allowance: Allowance,
+    allowance: RateLimit,
     /// Nothing is read before this: more came than may.
     paused_until: Option<Instant>,
-    renewal: Renewal,
-    _places: SessionPlaces,
+    renewal: TokenRefresh,
+    _places: SessionPermits,
     _place: Option<Peer>,
 }
 
@@ -54,7 +54,7 @@ enum Event {
     Received(Option<Result<Message, WsError>>),
     /// The document has taken the message that it had no room for.
     Delivered,
-    Attention(Attention),
+    SendQueueEvent(SendQueueEvent),
     Timer,
     DocumentGone,
 }
@@ -95,7 +95,7 @@ impl Connection {
         // The document may be busy, and the client must not wait for that.
         let leave = async {
             // The mailbox closes only when the document's task is gone.
-            drop(mailbox.send(Mail::Leave { session }).await);
+            drop(mailbox.send(DocumentCommand::Leave { session }).await);
             drop((entered, mailbox));
         };
         let goodbye = async {
@@ -118,7 +118,7 @@ impl Connection {
     /// has to be waited for is boxed: it is rare, and the task would have room for it all its life.
     async fn run(&mut self) -> Option<Close> {
         let live = Arc::clone(&self.live);
-        let (outbox, mailbox) = (&live.outbox, &live.mailbox);
+        let (send_queue, mailbox) = (&live.send_queue, &live.mailbox);
         // Registered once, not at every turn of the loop. Activity only moves the next timer
         // later, so one that fires early is set anew; another token may move it to an earlier one.
         let mut gone = pin!(mailbox.closed());
@@ -132,7 +132,7 @@ impl Connection {
                 biased;
                 // First: a peer that never stops sending must not outlive its token.
                 () = timer.as_mut() => Event::Timer,
-                attention = poll_fn(|context| outbox.poll_attention(context)) => Event::Attention(attention),
+                attention = poll_fn(|context| send_queue.poll_attention(context)) => Event::SendQueueEvent(attention),
                 received = self.socket.next(), if reads => Event::Received(received),
                 // A mailbox that is gone is an event of its own.
                 Some(_) = OptionFuture::from(delivery.as_mut()), if delivery.is_some() => {
@@ -159,12 +159,13 @@ impl Connection {
                     None
                 }
                 Event::Received(Some(Err(error))) => Some(reading_failed(&error)),
-                Event::Received(None) | Event::Attention(Attention::Broken) => Some(None),
+                Event::Received(None) | Event::SendQueueEvent(SendQueueEvent::Broken) => Some(None),
                 // Nothing is left to write, so the document may send its diff.
-                Event::Attention(Attention::Lagging) => {
-                    Box::pin(deliver(&live, Mail::Drained { session: live.session })).await
+                Event::SendQueueEvent(SendQueueEvent::Lagging) => {
+                    Box::pin(deliver(&live, DocumentCommand::Drained { session: live.session }))
+                        .await
                 }
-                Event::Attention(Attention::Close(close)) => Some(Some(close)),
+                Event::SendQueueEvent(SendQueueEvent::Close(close)) => Some(Some(close)),
                 Event::Timer => {
                     if delivery.is_some() {
                         // It cannot be heard.
@@ -208,7 +209,7 @@ impl Connection {
             }
             // tungstenite answers these at the next read. After its close nothing may follow.
             Message::Close(_) => {
-                self.live.outbox.end();
+                self.live.send_queue.end();
                 Received::Nothing
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Received::Nothing,
@@ -257,7 +258,7 @@ impl Connection {
                 self.renewal.granted(&grant, &context.hub.clock);
                 let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
                 context.audit.record(|| self.live.entry(event));
-                let mail = Mail::Regranted { session: self.live.session, done: None };
+                let mail = DocumentCommand::Regranted { session: self.live.session, done: None };
                 deliver(&self.live, mail).await
             }
             Err(close) => Some(Some(close)),
@@ -274,7 +275,7 @@ impl Connection {
 
     /// When the client was last sent something, or would have been if it read.
     fn sent_at(&self) -> Instant {
-        self.live.outbox.written_at().max(self.kept_alive_at)
+        self.live.send_queue.written_at().max(self.kept_alive_at)
     }
 
     fn timer(&mut self) -> Option<Option<Close>> {
@@ -289,18 +290,18 @@ impl Connection {
             return Some(None);
         }
         // Before anything was written its first frame, Welcome, is still to come.
-        let is_greeted = self.live.outbox.written_at() != self.opened_at;
+        let is_greeted = self.live.send_queue.written_at() != self.opened_at;
         if let Some(seconds_left) = self.renewal.ask(now, is_greeted) {
             let question = ServerMessage::TokenWanted { seconds_left }.encode();
-            self.live.outbox.send(question);
+            self.live.send_queue.send(question);
         }
         if now >= self.pinged_at + PING {
             self.pinged_at = now;
-            self.live.outbox.ping();
+            self.live.send_queue.ping();
         }
         if now >= self.sent_at() + KEEP_ALIVE {
             self.kept_alive_at = now;
-            self.live.outbox.send(wire::keep_alive());
+            self.live.send_queue.send(wire::keep_alive());
         }
         None
     }
@@ -308,11 +309,11 @@ impl Connection {
 
 /// Waits for room in the mailbox. A close from elsewhere ends the wait. A mailbox that is gone is
 /// noticed by the loop.
-async fn deliver(live: &LiveSession, mail: Mail) -> Option<Option<Close>> {
+async fn deliver(live: &LiveSession, mail: DocumentCommand) -> Option<Option<Close>> {
     tokio::select! {
         biased;
         _ = live.mailbox.send(mail) => None,
-        close = poll_fn(|context| live.outbox.poll_closed(context)) => Some(Some(close)),
+        close = poll_fn(|context| live.send_queue.poll_closed(context)) => Some(Some(close)),
     }
 }
 
@@ -333,7 +334,8 @@ fn reading_failed(error: &WsError) -> Option<Close> {
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),
         WsError::Io(error) => {
-            let scattered = error.get_ref().and_then(|error| error.downcast_ref::<Scattered>())?;
+            let scattered =
+                error.get_ref().and_then(|error| error.downcast_ref::<TooFragmented>())?;
             let limit = Limit::MessageBytes;
             Some(Close::at_limit(limit, CloseCode::MessageTooLarge, scattered))
         }

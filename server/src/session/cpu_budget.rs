@@ -21,7 +21,7 @@ pub(crate) struct Busy;
 
 /// One session's account, shared by its document, which fills it, and its connection, which pays.
 #[derive(Debug)]
-pub(crate) struct Handling {
+pub(crate) struct CpuBudget {
     nanos: AtomicU64,
     /// Whether the last message that was handled took long.
     is_slow: AtomicBool,
@@ -29,14 +29,14 @@ pub(crate) struct Handling {
     turn: Arc<Semaphore>,
 }
 
-impl Default for Handling {
+impl Default for CpuBudget {
     fn default() -> Self {
         let turn = Arc::new(Semaphore::new(1));
         Self { nanos: AtomicU64::new(0), is_slow: AtomicBool::new(false), turn }
     }
 }
 
-impl Handling {
+impl CpuBudget {
     /// What was spent since this was asked last.
     pub(crate) fn take(&self) -> Duration {
         // The write, for which the document's thread would have to wait, is rarely needed.
@@ -85,7 +85,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// A message took so long.
-    pub(crate) fn took(&mut self, time: Duration, account: &Handling) {
+    pub(crate) fn took(&mut self, time: Duration, account: &CpuBudget) {
         let is_slow = time >= HEAVY_TIME;
         if is_slow != self.was_slow {
             self.was_slow = is_slow;
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn edge_9_time_adds_up_and_is_charged_once() {
-        let (account, mut meter) = (Handling::default(), Meter::default());
+        let (account, mut meter) = (CpuBudget::default(), Meter::default());
         meter.took(Duration::from_micros(600), &account);
         assert_eq!(account.take(), Duration::ZERO);
         meter.took(Duration::from_micros(600), &account);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn edge_9_one_heavy_message_waits_for_the_other_and_no_light_one_does() {
-        let account = Handling::default();
+        let account = CpuBudget::default();
         let turn = |message: ClientMessage| account.turn(&message).now_or_never();
         let first = turn(question()).expect("nobody is before it");
         assert!(first.is_some());
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn edge_9_a_session_whose_messages_take_long_has_one_of_them_handled_at_a_time() {
-        let (account, mut meter) = (Handling::default(), Meter::default());
+        let (account, mut meter) = (CpuBudget::default(), Meter::default());
         meter.took(HEAVY_TIME, &account);
         let first = account.turn(&update(1)).now_or_never().expect("nobody is before it");
         assert!(first.is_some());

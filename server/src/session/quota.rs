@@ -13,7 +13,7 @@ use crate::config::limits::Limits;
 
 /// The places that are taken.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Quotas {
     connections: Arc<Semaphore>,
     connections_max: usize,
     addresses: Arc<Taken<IpAddr>>,
@@ -21,7 +21,7 @@ pub(crate) struct Places {
     documents: Arc<Taken<DocumentName>>,
 }
 
-impl Places {
+impl Quotas {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(limits.connections)),
@@ -44,7 +44,7 @@ impl Places {
     }
 
     /// A place for one more connection from an address.
-    pub(crate) fn for_address(&self, address: IpAddr) -> Result<Place<IpAddr>, Close> {
+    pub(crate) fn for_address(&self, address: IpAddr) -> Result<QuotaPermit<IpAddr>, Close> {
         let text = |max| {
             format!(
                 "{max} connections from your address (limits.connections_per_address); close some"
@@ -59,7 +59,7 @@ impl Places {
         &self,
         sub: &Arc<str>,
         document: &DocumentName,
-    ) -> Result<SessionPlaces, Close> {
+    ) -> Result<SessionPermits, Close> {
         let text = |max| {
             format!("{max} connections of your user (limits.connections_per_user); close some")
         };
@@ -72,15 +72,15 @@ impl Places {
         let of_document = Taken::take(&self.documents, document.clone());
         let of_document =
             of_document.map_err(|full| full.close(Limit::ConnectionsPerDocument, text))?;
-        Ok(SessionPlaces { _of_user: of_user, _of_document: of_document })
+        Ok(SessionPermits { _of_user: of_user, _of_document: of_document })
     }
 }
 
 /// A session's places.
 #[derive(Debug)]
-pub(crate) struct SessionPlaces {
-    _of_user: Option<Place<Arc<str>>>,
-    _of_document: Place<DocumentName>,
+pub(crate) struct SessionPermits {
+    _of_user: Option<QuotaPermit<Arc<str>>>,
+    _of_document: QuotaPermit<DocumentName>,
 }
 
 /// What one customer of a network is given: an address, or with IPv6 a network of 64 bits.
@@ -117,7 +117,7 @@ impl<K: Eq + Hash + Clone> Taken<K> {
         Arc::new(Self { counts: Mutex::default(), max })
     }
 
-    fn take(taken: &Arc<Self>, key: K) -> Result<Place<K>, Full> {
+    fn take(taken: &Arc<Self>, key: K) -> Result<QuotaPermit<K>, Full> {
         let mut counts = taken.counts();
         let count = counts.entry(key.clone()).or_default();
         // Its key was there before: a limit is 1 at least.
@@ -126,7 +126,7 @@ impl<K: Eq + Hash + Clone> Taken<K> {
         }
         *count += 1;
         drop(counts);
-        Ok(Place { taken: Arc::clone(taken), key })
+        Ok(QuotaPermit { taken: Arc::clone(taken), key })
     }
 }
 
@@ -139,12 +139,12 @@ impl<K> Taken<K> {
 
 /// One place, free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<K: Eq + Hash> {
+pub(crate) struct QuotaPermit<K: Eq + Hash> {
     taken: Arc<Taken<K>>,
     key: K,
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for QuotaPermit<K> {
     fn drop(&mut self) {
         let mut counts = self.taken.counts();
         if let Some(count) = counts.get_mut(&self.key) {
@@ -160,8 +160,8 @@ impl<K: Eq + Hash> Drop for Place<K> {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places::new(&Limits {
+    fn places() -> Quotas {
+        Quotas::new(&Limits {
             connections_per_address: 2,
             connections_per_user: 2,
             connections_per_document: 2,
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn edge_3_reasons_fit_a_close_frame() {
         let places = |of_user| {
-            Places::new(&Limits {
+            Quotas::new(&Limits {
                 connections_per_address: 0,
                 connections_per_user: of_user,
                 connections_per_document: 0,

@@ -10,7 +10,7 @@ use crate::config::limits::{BURST, Limits};
 
 /// What a message, its bytes and the handling of it cost, in time.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct RateLimit {
     message: Duration,
     kib: Duration,
     /// How many times as long as a document worked for the session.
@@ -19,7 +19,7 @@ pub(crate) struct Allowance {
     due: Instant,
 }
 
-impl Allowance {
+impl RateLimit {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         let each =
             |rate: u64| Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
@@ -65,17 +65,17 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    fn allowance(now: Instant) -> Allowance {
+    fn allowance(now: Instant) -> RateLimit {
         let limits = Limits {
             messages_per_second: 100,
             bytes_per_second: 1_024 * 1_024,
             ..Limits::default()
         };
-        Allowance::new(&limits, now)
+        RateLimit::new(&limits, now)
     }
 
     /// How many messages in a row pass before a pause.
-    fn burst(allowance: &mut Allowance, bytes: usize, now: Instant) -> usize {
+    fn burst(allowance: &mut RateLimit, bytes: usize, now: Instant) -> usize {
         (0..1_000_000).find(|_| allowance.spend(bytes, Duration::ZERO, now).is_some()).unwrap()
     }
 
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn edge_5_no_honest_client_meets_it() {
         let now = Instant::now() + BURST;
-        let mut allowance = Allowance::new(&Limits::default(), now);
+        let mut allowance = RateLimit::new(&Limits::default(), now);
         // A first sync as large as may be, a pasted book, and an hour of 60 keys a second.
         assert_eq!(allowance.spend(8 << 20, Duration::from_millis(500), now), None);
         assert_eq!(allowance.spend(1 << 20, Duration::from_millis(50), now), None);
@@ -116,7 +116,7 @@ mod tests {
     fn edge_9_handling_counts_too() {
         let now = Instant::now() + BURST;
         let limits = Limits { handling_ms_per_second: 100, ..Limits::default() };
-        let mut allowance = Allowance::new(&limits, now);
+        let mut allowance = RateLimit::new(&limits, now);
         let tenth = Duration::from_millis(100);
         let passed = (0..100).find(|_| allowance.spend(0, tenth, now).is_some());
         // A second of work is ten seconds' worth, less what ten messages cost.

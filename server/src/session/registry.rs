@@ -11,12 +11,12 @@ use crate::audit::{Audit, Entry, Event};
 use crate::document::hub::Hub;
 use crate::document::mailbox::{Gone, Mailbox};
 use crate::metrics::Label;
-use crate::net::send_queue::Outbox;
-use crate::session::cpu_budget::{Busy, Handling};
+use crate::net::send_queue::SendQueue;
+use crate::session::cpu_budget::{Busy, CpuBudget};
 
 /// What somebody may do, and the age of the token that says so.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct Rights {
     pub(crate) grant: Grant,
     /// Seconds since the Unix epoch; 0 if the token does not say.
     pub(crate) issued_at: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Held {
 
 /// Who came where, how, from where and when.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct ClientInfo {
     pub(crate) document: DocumentName,
     pub(crate) dialect: Dialect,
     /// The address at the other end.
@@ -36,20 +36,20 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct LiveSession {
     pub(crate) session: SessionId,
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: ClientInfo,
     pub(crate) mailbox: Mailbox,
-    pub(crate) outbox: Arc<Outbox>,
-    pub(crate) handling: Handling,
+    pub(crate) send_queue: Arc<SendQueue>,
+    pub(crate) handling: CpuBudget,
     /// Read at the moment that counts and never carried along, so that an older one cannot come
     /// after a newer one.
-    held: Mutex<Held>,
+    held: Mutex<Rights>,
     /// What the audit log is told when the last of them lets go of it, if there is one.
-    trail: OnceLock<Box<Trail>>,
+    trail: OnceLock<Box<AuditTrail>>,
 }
 
 /// What a session leaves in the audit log.
 #[derive(Debug)]
-struct Trail {
+struct AuditTrail {
     audit: Audit,
     updates: AtomicU64,
     bytes: AtomicU64,
@@ -60,14 +60,14 @@ struct Trail {
 impl LiveSession {
     pub(crate) fn new(
         session: SessionId,
-        arrival: Arrival,
+        arrival: ClientInfo,
         mailbox: Mailbox,
-        outbox: Arc<Outbox>,
-        held: Held,
+        send_queue: Arc<SendQueue>,
+        held: Rights,
     ) -> Self {
-        let (handling, trail) = (Handling::default(), OnceLock::new());
+        let (handling, trail) = (CpuBudget::default(), OnceLock::new());
         let held = Mutex::new(held);
-        Self { session, arrival, mailbox, outbox, handling, held, trail }
+        Self { session, arrival, mailbox, send_queue, handling, held, trail }
     }
 
     /// Hands a message of the client to its document, or gives it back if it has to wait for that.
@@ -92,7 +92,7 @@ impl LiveSession {
     /// Changes what holds, as one step. Unchanged after an error.
     pub(crate) fn change(
         &self,
-        change: impl FnOnce(&Held) -> Result<Held, Close>,
+        change: impl FnOnce(&Rights) -> Result<Rights, Close>,
     ) -> Result<Grant, Close> {
         let mut held = self.held();
         *held = change(&held)?;
@@ -104,7 +104,7 @@ impl LiveSession {
         if audit.is_on() {
             let (updates, bytes, close) = Default::default();
             // Called once.
-            let trail = Trail { audit: audit.clone(), updates, bytes, close };
+            let trail = AuditTrail { audit: audit.clone(), updates, bytes, close };
             drop(self.trail.set(Box::new(trail)));
             audit.record(|| self.entry(Event::SessionOpened));
         }
@@ -139,7 +139,7 @@ impl LiveSession {
             .dialect(arrival.dialect)
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Rights> {
         // Replaced as a whole.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,11 +171,11 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Lists a session for as long as the answer lives.
-    pub(crate) fn enter(hub: &Arc<Hub>, session: LiveSession) -> Entered {
+    pub(crate) fn enter(hub: &Arc<Hub>, session: LiveSession) -> RegistryGuard {
         let session = Arc::new(session);
         hub.sessions.of(session.arrival.dialect).fetch_add(1, Ordering::Relaxed);
         hub.sessions.list().insert(session.session, Arc::clone(&session));
-        Entered { hub: Arc::clone(hub), session }
+        RegistryGuard { hub: Arc::clone(hub), session }
     }
 
     /// Everybody at this moment.
@@ -209,12 +209,12 @@ impl Sessions {
 
 /// A session's place in the list.
 #[derive(Debug)]
-pub(crate) struct Entered {
+pub(crate) struct RegistryGuard {
     hub: Arc<Hub>,
     pub(crate) session: Arc<LiveSession>,
 }
 
-impl Drop for Entered {
+impl Drop for RegistryGuard {
     fn drop(&mut self) {
         self.hub.sessions.list().remove(&self.session.session);
         self.hub.sessions.of(self.session.arrival.dialect).fetch_sub(1, Ordering::Relaxed);

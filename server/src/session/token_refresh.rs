@@ -23,7 +23,7 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The clockwork of one session's tokens.
 #[derive(Debug)]
-pub(crate) struct Renewal {
+pub(crate) struct TokenRefresh {
     session: SessionId,
     ends_at: Instant,
     /// None for a client that would not understand the question.
@@ -35,7 +35,7 @@ pub(crate) struct Renewal {
     brought_at: Instant,
 }
 
-impl Renewal {
+impl TokenRefresh {
     /// For a session that was just granted something. `asks`: its client understands the question.
     pub(crate) fn new(session: SessionId, grant: &Grant, clock: &Clock, asks: bool) -> Self {
         let (now, time) = (Instant::now(), clock.now());
@@ -132,10 +132,10 @@ mod tests {
         }
     }
 
-    fn renewal(session: u64, seconds: u64, asks: bool) -> (Renewal, Instant) {
+    fn renewal(session: u64, seconds: u64, asks: bool) -> (TokenRefresh, Instant) {
         let clock = Clock::start();
         let grant = grant(&clock, seconds);
-        (Renewal::new(SessionId::new(session), &grant, &clock, asks), Instant::now())
+        (TokenRefresh::new(SessionId::new(session), &grant, &clock, asks), Instant::now())
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
     fn auth_10_tokens_are_taken_at_a_bounded_rate() {
         let (mut renewal, now) = renewal(1, 60, true);
         let taken =
-            |renewal: &mut Renewal, now| (0..50).filter(|_| renewal.takes_token(now)).count();
+            |renewal: &mut TokenRefresh, now| (0..50).filter(|_| renewal.takes_token(now)).count();
         assert_eq!(taken(&mut renewal, now), 10);
         assert_eq!(taken(&mut renewal, now + Duration::from_secs(3)), 3);
         assert_eq!(taken(&mut renewal, now + Duration::from_secs(3_600)), 10);

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::store::embedded::cache::{Contents, SnapshotCache};
 use crate::store::embedded::deferred_sync::Syncer;
 use crate::store::embedded::disk::{FaultPlan, create_folder};
-use crate::store::embedded::journal::{Before, Journal, JournalOptions};
+use crate::store::embedded::journal::{Journal, JournalOptions, Retention};
 use crate::store::embedded::lock::FolderLock;
 use crate::store::embedded::restore::check_finished;
 use crate::store::{
@@ -154,7 +154,7 @@ impl Embedded {
         &self,
         document: &DocumentName,
         snapshot: &Snapshot,
-        before: Before,
+        before: Retention,
     ) -> Result<(), SnapshotError> {
         self.journal.write_snapshot(document, snapshot, before)?;
         self.snapshots.write(std::iter::once((document.clone(), snapshot.clone())), before);
@@ -176,7 +176,7 @@ impl Embedded {
                 None
             }
         };
-        self.snapshots.write(documents.into_iter().filter_map(read), Before::Kept);
+        self.snapshots.write(documents.into_iter().filter_map(read), Retention::Kept);
     }
 }
 
@@ -206,7 +206,7 @@ impl Store for Embedded {
         document: &DocumentName,
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError> {
-        self.write_state(document, snapshot, Before::Kept)
+        self.write_state(document, snapshot, Retention::Kept)
     }
 
     fn replace_log(
@@ -214,7 +214,7 @@ impl Store for Embedded {
         document: &DocumentName,
         snapshot: &Snapshot,
     ) -> Result<(), SnapshotError> {
-        self.write_state(document, snapshot, Before::Dropped)
+        self.write_state(document, snapshot, Retention::Dropped)
     }
 
     fn rewrite(
@@ -225,7 +225,7 @@ impl Store for Embedded {
     ) -> Result<Sequence, SnapshotError> {
         let through = self.journal.rewrite(document, epoch, &state)?;
         let written = std::iter::once((document.clone(), Snapshot { through, state }));
-        self.snapshots.write(written, Before::Dropped);
+        self.snapshots.write(written, Retention::Dropped);
         self.journal.clean();
         Ok(through)
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use syncline_protocol::{DocumentName, Sequence, Snapshot, Timestamp};
-use syncline_server::quarantine::{Entry, Interrupted, Quarantine, Standing};
+use syncline_server::quarantine::{CrashSite, Entry, Quarantine, QuarantineState};
 use syncline_server::store::embedded::{Embedded, EmbeddedOptions};
 use syncline_server::store::{Record, Store};
 use syncline_tests::client::new_doc;
@@ -14,7 +14,7 @@ use yrs::{Map, ReadTxn, StateVector, Text, Transact};
 use super::{content, fail, flip_update, journal_bytes, succeed, syncline, turned_away, write};
 
 /// Holds `document` in quarantine, or suspects it.
-fn hold(data: &Path, document: &str, standing: Standing) {
+fn hold(data: &Path, document: &str, standing: QuarantineState) {
     let (document, cause) = (document.parse().unwrap(), "a test".to_owned());
     let entry = Entry { document, standing, since: Timestamp::from_unix_ms(0), cause };
     Quarantine::in_folder(data).put(&entry).unwrap();
@@ -55,7 +55,7 @@ async fn tool_7_accept_loss_loses_nothing_that_an_older_snapshot_still_leads_to(
     let document: DocumentName = "a".parse().unwrap();
     with_store(data.path(), |store| store.write_snapshot(&document, &junk(3)).unwrap());
     fail(data.path(), &["verify", "--doc", "a"], 65);
-    hold(data.path(), "a", Standing::ReadOnly);
+    hold(data.path(), "a", QuarantineState::ReadOnly);
     let released = succeed(data.path(), &["quarantine", "release", "a", "--accept-loss"]);
     assert!(released.contains("update 3 of 3"), "{released}");
     succeed(data.path(), &["verify"]);
@@ -72,7 +72,7 @@ async fn tool_7_accept_loss_does_not_take_an_empty_document_for_a_good_one() {
     drop(server);
     let document: DocumentName = "a".parse().unwrap();
     with_store(&store, |store| store.replace_log(&document, &junk(1)).unwrap());
-    hold(&store, "a", Standing::ReadOnly);
+    hold(&store, "a", QuarantineState::ReadOnly);
     let text = fail(&store, &["quarantine", "release", "a", "--accept-loss"], 65);
     assert!(text.contains("no state of a can be read"), "{text}");
     assert!(is_listed(&store, "a"));
@@ -100,7 +100,7 @@ fn tool_7_accept_loss_does_not_drop_what_a_limit_refuses() {
         update: doc.transact().encode_diff_v1(&StateVector::default()).into(),
     };
     with_store(&store, |store| store.append(&[record]).unwrap());
-    hold(&store, "a", Standing::ReadOnly);
+    hold(&store, "a", QuarantineState::ReadOnly);
     let release = ["quarantine", "release", "a", "--accept-loss"];
     let text = fail(&store, &release, 65);
     assert!(text.contains("--config"), "{text}");
@@ -118,7 +118,7 @@ async fn tool_7_accept_loss_is_not_for_a_suspect() {
     let server = Server::start(data.path());
     write(&server, "a", "text").await;
     drop(server);
-    hold(data.path(), "a", Standing::Suspect(Interrupted::Load));
+    hold(data.path(), "a", QuarantineState::Suspect(CrashSite::Load));
     let before = journal_bytes(data.path());
     let text = fail(data.path(), &["quarantine", "release", "a", "--accept-loss"], 65);
     assert!(text.contains("without --accept-loss"), "{text}");
@@ -137,8 +137,8 @@ async fn tool_8_a_document_in_quarantine_is_changed_only_by_what_replaces_it() {
     }
     let epoch = write(&server, "gone", "text").await;
     drop(server);
-    hold(&store, "a", Standing::ReadOnly);
-    hold(&store, "gone", Standing::Closed);
+    hold(&store, "a", QuarantineState::ReadOnly);
+    hold(&store, "gone", QuarantineState::Closed);
     let file = update_file(data.path(), "more");
     let text = fail(&store, &["import", "a", &file], 65);
     assert!(text.contains("release it first"), "{text}");

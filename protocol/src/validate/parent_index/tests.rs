@@ -8,13 +8,13 @@ use crate::wire::varint::write_var_uint;
 /// A document without content: only what it knows, and where that lies.
 #[derive(Default)]
 struct Scene {
-    places: Places,
+    places: ParentIndex,
     known: StateVector,
 }
 
 impl Scene {
     /// Admits an update of one section for each client in `sections`: its first clock, its blocks.
-    fn admit(&mut self, sections: &[(u8, u8, &[&[u8]])]) -> Result<Vec<u8>, GateError> {
+    fn admit(&mut self, sections: &[(u8, u8, &[&[u8]])]) -> Result<Vec<u8>, ValidationError> {
         let update = update(sections);
         let facts = walk_update(&update, &Budget::LIVE)?;
         assert_eq!(facts.fit(&self.known), Fit::Ready, "{update:?}");
@@ -29,7 +29,10 @@ impl Scene {
 
     fn is_torn(&mut self, sections: &[(u8, u8, &[&[u8]])]) {
         let refused = self.admit(sections);
-        assert!(matches!(refused, Err(GateError::TornBlock { .. })), "{sections:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(ValidationError::TornBlock { .. })),
+            "{sections:?}: {refused:?}"
+        );
     }
 }
 
@@ -182,7 +185,10 @@ fn gate_31_types_are_not_nested_too_deeply() {
         assert_eq!(deepen(&mut scene, clock), Ok(()));
     }
     let error = deepen(&mut scene, TYPE_DEPTH_MAX).unwrap_err();
-    assert!(matches!(error, GateError::TypesTooDeep { max: TYPE_DEPTH_MAX, .. }), "{error:?}");
+    assert!(
+        matches!(error, ValidationError::TypesTooDeep { max: TYPE_DEPTH_MAX, .. }),
+        "{error:?}"
+    );
     assert!(error.is_budget());
 }
 
@@ -221,7 +227,7 @@ fn gate_34_several_values_under_one_key_are_deleted_with_the_update() {
         update.extend(deletions);
         let facts = walk_update(&update, &Budget::LIVE).unwrap();
         let known = StateVector::from([(ClientId::new(1).unwrap(), 1)]);
-        Places::default().admit(&facts, &known, &update).map(drop)
+        ParentIndex::default().admit(&facts, &known, &update).map(drop)
     };
     let deleted: [&[u8]; 4] =
         [&[1, 1, 1, 1, 3], &[1, 1, 1, 0, 9], &[1, 1, 2, 1, 1, 2, 2], &[2, 2, 1, 0, 1, 1, 1, 1, 3]];
@@ -233,7 +239,7 @@ fn gate_34_several_values_under_one_key_are_deleted_with_the_update() {
     }
     for deletions in alive {
         let refused = check(&values, deletions);
-        assert!(matches!(refused, Err(GateError::SeveralValues { .. })), "{deletions:?}");
+        assert!(matches!(refused, Err(ValidationError::SeveralValues { .. })), "{deletions:?}");
     }
     assert!(check(&after, &[0]).is_err());
     assert_eq!(check(&[DELETED | HAS_PARENT_KEY, 1, 1, b't', 1, b'k', 3], &[0]), Ok(()));

@@ -8,7 +8,7 @@ use crate::wire::varint::{ReadError, write_buffer, write_var_uint};
 
 const ALLOWED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::LIVE };
 
-fn walk(bytes: &[u8]) -> Result<UpdateFacts, GateError> {
+fn walk(bytes: &[u8]) -> Result<UpdateFacts, ValidationError> {
     walk_update(bytes, &Budget::LIVE)
 }
 
@@ -50,7 +50,7 @@ fn embed(json: &str) -> Vec<u8> {
     one(&body)
 }
 
-fn refuses(bytes: &[u8], is_cause: impl Fn(&GateError) -> bool) {
+fn refuses(bytes: &[u8], is_cause: impl Fn(&ValidationError) -> bool) {
     match walk(bytes) {
         Err(error) if is_cause(&error) => {}
         other => panic!("{bytes:?} gives {other:?}"),
@@ -70,21 +70,22 @@ fn an_ordinary_update_passes() {
 fn gate_1_integers_have_8_bytes_and_53_bits() {
     let wide = uint(1 << 53);
     refuses(&[&[1, 1][..], &wide, &[0, 0, 1, 0]].concat(), |error| {
-        matches!(error, GateError::Unreadable(ReadError::TooLarge { .. }))
+        matches!(error, ValidationError::Unreadable(ReadError::TooLarge { .. }))
     });
     let long = [0x80_u8; 9];
     refuses(&[&[1, 1][..], &long, &[0, 0, 1, 0]].concat(), |error| {
-        matches!(error, GateError::Unreadable(ReadError::VarintTooLong { offset: 2 }))
+        matches!(error, ValidationError::Unreadable(ReadError::VarintTooLong { offset: 2 }))
     });
     let last = uint((1 << 53) - 1);
     walk(&[&[1, 1][..], &last, &[0, 0, 1, 0]].concat()).unwrap();
-    refuses(&[], |error| matches!(error, GateError::Unreadable(ReadError::Ended { .. })));
+    refuses(&[], |error| matches!(error, ValidationError::Unreadable(ReadError::Ended { .. })));
 }
 
 #[test]
 fn gate_2_a_count_that_the_bytes_cannot_hold_is_refused() {
-    let too_many =
-        |error: &GateError| matches!(error, GateError::Unreadable(ReadError::CountTooLarge { .. }));
+    let too_many = |error: &ValidationError| {
+        matches!(error, ValidationError::Unreadable(ReadError::CountTooLarge { .. }))
+    };
     refuses(&[128, 132, 175, 95], too_many);
     refuses(&[2, 1, 1, 0, 0, 1, 0, 0, 0, 0], too_many);
     refuses(&[1, 100, 1, 0, 0, 1, 0], too_many);
@@ -99,32 +100,37 @@ fn gate_2_a_count_that_the_bytes_cannot_hold_is_refused() {
 fn gate_3_clocks_stay_below_their_end() {
     let last = u64::from(CLOCK_END) - 1;
     walk(&at(last - 1, &[GC, 1])).unwrap();
-    refuses(&at(last, &[GC, 1]), |error| matches!(error, GateError::ClockTooLarge { .. }));
+    refuses(&at(last, &[GC, 1]), |error| matches!(error, ValidationError::ClockTooLarge { .. }));
     refuses(&at(1, &[&[GC][..], &uint((1 << 53) - 1)].concat()), |error| {
-        matches!(error, GateError::ClockTooLarge { clock: 1, .. })
+        matches!(error, ValidationError::ClockTooLarge { clock: 1, .. })
     });
     refuses(&at(last + 1, &[GC, 1]), |error| {
-        matches!(error, GateError::Unreadable(ReadError::TooLarge { .. }))
+        matches!(error, ValidationError::Unreadable(ReadError::TooLarge { .. }))
     });
     refuses(&[&[0, 1, 1, 1][..], &uint(last), &[1]].concat(), |error| {
-        matches!(error, GateError::ClockTooLarge { .. })
+        matches!(error, ValidationError::ClockTooLarge { .. })
     });
     refuses(&one(&[&[0x80 | DELETED, 2][..], &uint(last + 1), &[1]].concat()), |error| {
-        matches!(error, GateError::Unreadable(ReadError::TooLarge { .. }))
+        matches!(error, ValidationError::Unreadable(ReadError::TooLarge { .. }))
     });
 }
 
 #[test]
 fn gate_4_a_client_is_listed_once() {
-    let repeated = |error: &GateError| *error == GateError::RepeatedClient { client: client(1) };
+    let repeated =
+        |error: &ValidationError| *error == ValidationError::RepeatedClient { client: client(1) };
     refuses(&[2, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 0], repeated);
     refuses(&[0, 2, 1, 1, 0, 1, 1, 1, 5, 1], repeated);
 }
 
 #[test]
 fn gate_5_a_listed_client_has_blocks_or_deletions() {
-    refuses(&[1, 0, 1, 0, 0, 0], |error| *error == GateError::EmptySection { client: client(1) });
-    refuses(&[0, 1, 1, 0, 0, 0], |error| *error == GateError::EmptyDeletions { client: client(1) });
+    refuses(&[1, 0, 1, 0, 0, 0], |error| {
+        *error == ValidationError::EmptySection { client: client(1) }
+    });
+    refuses(&[0, 1, 1, 0, 0, 0], |error| {
+        *error == ValidationError::EmptyDeletions { client: client(1) }
+    });
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn gate_6_a_block_of_length_zero_is_refused() {
         &[ANY, 1, 1, b't', 0],
     ];
     for body in bodies {
-        refuses(&one(body), |error| *error == GateError::EmptyBlock { offset: 4 });
+        refuses(&one(body), |error| *error == ValidationError::EmptyBlock { offset: 4 });
     }
 }
 
@@ -159,7 +165,7 @@ fn gate_7_only_the_kinds_that_yjs_writes_and_yrs_reads_pass() {
         kind == 2 || kind > SKIP || (matches!(kind, GC | SKIP) && *info != kind)
     }) {
         refuses(&one(&[info, 1, 1, b't', 1, b'x']), |error| {
-            *error == GateError::UnsupportedBlock { offset: 4, info }
+            *error == ValidationError::UnsupportedBlock { offset: 4, info }
         });
     }
 }
@@ -168,7 +174,7 @@ fn gate_7_only_the_kinds_that_yjs_writes_and_yrs_reads_pass() {
 fn gate_8_a_subdocument_passes_only_where_it_is_allowed() {
     let bytes = one(&[SUBDOCUMENT, 1, 1, b't', 2, b'i', b'd', 118, 0]);
     let refused = walk(&bytes).unwrap_err();
-    assert_eq!(refused, GateError::SubdocumentRefused { offset: 4 });
+    assert_eq!(refused, ValidationError::SubdocumentRefused { offset: 4 });
     assert!(refused.to_string().contains("subdocument"), "{refused}");
     assert!(walk_update(&bytes, &ALLOWED).unwrap().subdocuments);
 }
@@ -188,7 +194,7 @@ fn gate_10_shared_types_are_of_the_kinds_that_yrs_reads_in_full() {
     walk(&one(&[TYPE, 1, 1, b't', XML_ELEMENT, 1, b'p'])).unwrap();
     for tag in [5, 7, 8, 9, 15, 0x80] {
         refuses(&one(&[TYPE, 1, 1, b't', tag, 1, b'p']), |error| {
-            *error == GateError::UnsupportedType { offset: 8, tag }
+            *error == ValidationError::UnsupportedType { offset: 8, tag }
         });
     }
 }
@@ -199,8 +205,9 @@ fn gate_11_text_is_utf_8_and_counts_utf_16() {
         let units = u32::try_from(content.encode_utf16().count()).unwrap();
         assert_eq!(walk(&one(&text(content))).unwrap().sections[0].end, units, "{content}");
     }
-    let not_utf8 =
-        |error: &GateError| matches!(error, GateError::Unreadable(ReadError::NotUtf8 { .. }));
+    let not_utf8 = |error: &ValidationError| {
+        matches!(error, ValidationError::Unreadable(ReadError::NotUtf8 { .. }))
+    };
     refuses(&one(&[STRING, 1, 1, b't', 1, 0xff]), not_utf8);
     refuses(&one(&[STRING, 1, 1, 0xff, 1, b'x']), not_utf8);
     refuses(&one(&[STRING | HAS_PARENT_KEY, 1, 1, b't', 1, 0xff, 1, b'x']), not_utf8);
@@ -217,10 +224,10 @@ fn gate_12_embeds_and_formats_are_json_that_yrs_reads() {
     for json in
         ["", "undefined", "{", "1 2", "NaN", "1e999", r#""\ud83d""#, "9223372036854775808", &deep]
     {
-        refuses(&embed(json), |error| matches!(error, GateError::BadJson { offset: 8, .. }));
+        refuses(&embed(json), |error| matches!(error, ValidationError::BadJson { offset: 8, .. }));
     }
     refuses(&one(&[FORMAT, 1, 1, b't', 1, b'b', 1, b'x']), |error| {
-        matches!(error, GateError::BadJson { .. })
+        matches!(error, ValidationError::BadJson { .. })
     });
 }
 
@@ -232,12 +239,14 @@ fn gate_13_values_are_known_and_not_too_deep() {
     ];
     assert_eq!(walk(&values(12, all)).unwrap().sections[0].end, 12);
     for tag in [0, 115, 128, 255] {
-        refuses(&values(1, &[tag]), |error| *error == GateError::UnknownValue { offset: 9, tag });
+        refuses(&values(1, &[tag]), |error| {
+            *error == ValidationError::UnknownValue { offset: 9, tag }
+        });
     }
     let nested = |levels: usize| values(1, &[&[117, 1].repeat(levels)[..], &[126]].concat());
     walk(&nested(Budget::LIVE.any_depth_max)).unwrap();
     let error = walk(&nested(Budget::LIVE.any_depth_max + 1)).unwrap_err();
-    assert!(matches!(error, GateError::ValueTooDeep { max: 32, .. }), "{error}");
+    assert!(matches!(error, ValidationError::ValueTooDeep { max: 32, .. }), "{error}");
     assert!(error.is_budget());
     let unlimited = Budget { any_depth_max: usize::MAX, ..Budget::LIVE };
     assert!(walk_update(&nested(100_000), &unlimited).is_err());
@@ -247,7 +256,7 @@ fn gate_13_values_are_known_and_not_too_deep() {
 fn gate_14_a_parent_is_a_name_or_a_block() {
     walk(&at(1, &[STRING, 0, 1, 0, 1, b'x'])).unwrap();
     refuses(&at(1, &[STRING, 2, 1, 0, 1, b'x']), |error| {
-        *error == GateError::UnknownParent { offset: 5, tag: 2 }
+        *error == ValidationError::UnknownParent { offset: 5, tag: 2 }
     });
 }
 
@@ -257,12 +266,12 @@ fn gate_15_references_to_the_own_client_point_backwards() {
         walk(&at(5, &[info, 1, 4, 1, b'x'])).unwrap();
         for clock in [5, 6] {
             refuses(&at(5, &[info, 1, clock, 1, b'x']), |error| {
-                matches!(error, GateError::ForwardReference { block: 5, .. })
+                matches!(error, ValidationError::ForwardReference { block: 5, .. })
             });
         }
     }
     refuses(&at(5, &[STRING, 0, 1, 5, 1, b'x']), |error| {
-        matches!(error, GateError::ForwardReference { .. })
+        matches!(error, ValidationError::ForwardReference { .. })
     });
 }
 
@@ -272,7 +281,7 @@ fn gate_16_blocks_do_not_wait_for_one_another() {
     let update =
         |first: &[u8], second: &[u8]| [&[2, 1, 2, 0][..], first, &[1, 1, 0], second, &[0]].concat();
     refuses(&update(&block(1), &block(2)), |error| {
-        matches!(error, GateError::CircularReference { .. })
+        matches!(error, ValidationError::CircularReference { .. })
     });
     walk(&update(&block(1), &block(3))).unwrap();
     walk(&update(&block(1), &text("x"))).unwrap();
@@ -281,8 +290,8 @@ fn gate_16_blocks_do_not_wait_for_one_another() {
 #[test]
 fn gate_17_deletions_are_not_empty_ascend_and_do_not_overlap() {
     assert!(walk(&[0, 1, 1, 2, 0, 2, 2, 1]).unwrap().deletes, "touching ranges pass");
-    refuses(&[0, 1, 1, 1, 0, 0], |error| *error == GateError::EmptyRange { offset: 4 });
-    let unsorted = |error: &GateError| matches!(error, GateError::UnsortedRange { .. });
+    refuses(&[0, 1, 1, 1, 0, 0], |error| *error == ValidationError::EmptyRange { offset: 4 });
+    let unsorted = |error: &ValidationError| matches!(error, ValidationError::UnsortedRange { .. });
     refuses(&[0, 1, 1, 2, 0, 2, 1, 1], unsorted);
     refuses(&[0, 1, 1, 2, 5, 1, 1, 1], unsorted);
 }
@@ -304,21 +313,21 @@ fn gate_18_needs_are_the_highest_clocks_referred_to() {
 
 #[test]
 fn gate_19_nothing_follows_the_end() {
-    refuses(&[0, 0, 7], |error| *error == GateError::TrailingBytes { offset: 2, left: 1 });
+    refuses(&[0, 0, 7], |error| *error == ValidationError::TrailingBytes { offset: 2, left: 1 });
 }
 
 #[test]
 fn gate_20_budgets_name_the_limit_and_the_size() {
     let tight = Budget { clients_max: 1, delete_ranges_max: 2, ..Budget::LIVE };
-    let check = |bytes: &[u8], expected: GateError| {
+    let check = |bytes: &[u8], expected: ValidationError| {
         assert!(expected.is_budget());
         assert_eq!(walk_update(bytes, &tight), Err(expected), "{bytes:?}");
     };
-    let over = GateError::ClientsOverBudget { clients: 2, max: 1 };
+    let over = ValidationError::ClientsOverBudget { clients: 2, max: 1 };
     assert!(over.to_string().contains("2 clients, at most 1"), "{over}");
     check(&[2, 1, 1, 0, 0, 1, 1, 2, 0, 0, 1, 0], over.clone());
     check(&[0, 2, 1, 1, 0, 1, 2, 1, 0, 1], over);
-    let over = GateError::DeleteRangesOverBudget { ranges: 3, max: 2 };
+    let over = ValidationError::DeleteRangesOverBudget { ranges: 3, max: 2 };
     check(&[0, 1, 1, 3, 0, 1, 2, 1, 4, 1], over);
     assert!(!walk(&[0, 0, 7]).unwrap_err().is_budget());
 }
@@ -332,7 +341,7 @@ fn gate_20_client_ids_that_collide_in_yrs_are_refused() {
     walk(&update(&|n| n)).unwrap();
     walk(&update(&|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)).unwrap();
     let error = walk(&update(&|n| n << 36)).unwrap_err();
-    assert_eq!(error, GateError::CollidingClients { clients: 200, max: 128 });
+    assert_eq!(error, ValidationError::CollidingClients { clients: 200, max: 128 });
     assert!(walk_update(&update(&|n| n << 36), &Budget::STORED).is_ok());
 }
 

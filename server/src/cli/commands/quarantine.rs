@@ -7,13 +7,13 @@ use bytes::Bytes;
 use syncline_protocol::document::LoadedDocument;
 use syncline_protocol::document::limits::Limits;
 use syncline_protocol::document::replay::DecodeError;
-use syncline_protocol::validate::GateError;
+use syncline_protocol::validate::ValidationError;
 use syncline_protocol::{DocumentName, Sequence, Snapshot, StoredLog};
 
 use crate::cli::args::{DataArgs, ReleaseArgs};
 use crate::cli::commands::{ToolError, check_documents, with_store};
 use crate::config::{self, Folder};
-use crate::quarantine::{Quarantine, Standing};
+use crate::quarantine::{Quarantine, QuarantineState};
 use crate::store::embedded::Embedded;
 use crate::store::{Generation, LoadError, Store};
 
@@ -28,9 +28,9 @@ pub fn list(args: &DataArgs) -> Result<(), ToolError> {
     let mut out = io::stdout().lock();
     for entry in &entries {
         let standing = match entry.standing {
-            Standing::Suspect(_) => "suspect",
-            Standing::ReadOnly => "read-only",
-            Standing::Closed => "closed",
+            QuarantineState::Suspect(_) => "suspect",
+            QuarantineState::ReadOnly => "read-only",
+            QuarantineState::Closed => "closed",
         };
         let since = UNIX_EPOCH + Duration::from_millis(entry.since.as_unix_ms());
         let since = humantime::format_rfc3339_seconds(since);
@@ -58,7 +58,7 @@ pub fn release(args: &ReleaseArgs) -> Result<(), ToolError> {
     };
     let mut out = io::stdout().lock();
     if args.accept_loss {
-        if matches!(entry.standing, Standing::Suspect(_)) {
+        if matches!(entry.standing, QuarantineState::Suspect(_)) {
             return Err(ToolError::OnlySuspect { document: document.clone() });
         }
         let (kept, last) =
@@ -136,7 +136,7 @@ fn best_state(
 fn limit(error: DecodeError) -> Option<DecodeError> {
     let limited = match &error {
         DecodeError::Gate { error, .. } => {
-            error.is_budget() || matches!(error, GateError::SubdocumentRefused { .. })
+            error.is_budget() || matches!(error, ValidationError::SubdocumentRefused { .. })
         }
         DecodeError::Incomplete { .. }
         | DecodeError::OutOfOrder { .. }
@@ -148,7 +148,7 @@ fn limit(error: DecodeError) -> Option<DecodeError> {
 /// Whether a document may not be changed.
 pub(super) fn is_held(quarantine: &Quarantine, document: &DocumentName) -> Result<bool, ToolError> {
     Ok(match quarantine.find(document)?.map(|entry| entry.standing) {
-        Some(Standing::ReadOnly | Standing::Closed) => true,
-        Some(Standing::Suspect(_)) | None => false,
+        Some(QuarantineState::ReadOnly | QuarantineState::Closed) => true,
+        Some(QuarantineState::Suspect(_)) | None => false,
     })
 }

@@ -10,7 +10,7 @@ use crate::cli::commands::progress::bar;
 use crate::cli::commands::{ToolError, read};
 use crate::config;
 use crate::config::limits::Limits;
-use crate::quarantine::{Quarantine, Standing};
+use crate::quarantine::{Quarantine, QuarantineState};
 use crate::store::{Generation, JournalReader, LoadError};
 
 /// Reads everything, replays every document from each of its snapshots, and prints what is wrong.
@@ -44,7 +44,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), ToolError> {
     bar.finish_and_clear();
     for entry in quarantine.list()? {
         let named = args.doc.as_ref().is_none_or(|document| *document == entry.document);
-        if named && !matches!(entry.standing, Standing::Suspect(_)) {
+        if named && !matches!(entry.standing, QuarantineState::Suspect(_)) {
             problems.push(format!("{} is in quarantine: {}", entry.document, entry.cause));
         }
     }

@@ -8,19 +8,19 @@ use syncline_protocol::wire::{ClientMessage, Dialect};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::document::loader::Watch;
-use crate::document::mailbox::Mail;
-use crate::document::task::{DocumentTask, Seat};
-use crate::quarantine::Interrupted;
+use crate::document::loader::RecoveryWatch;
+use crate::document::mailbox::DocumentCommand;
+use crate::document::task::{DocumentTask, Participant};
+use crate::quarantine::CrashSite;
 use crate::quarantine::crash_marker::first_sync;
 use crate::session::cpu_budget::Meter;
 use crate::store::writer::Urgency;
 
 impl DocumentTask {
-    pub(super) fn deliver(&mut self, mail: Mail) {
+    pub(super) fn deliver(&mut self, mail: DocumentCommand) {
         let mut spender = None;
         match mail {
-            Mail::Join { session: live, dialect, epoch } => {
+            DocumentCommand::Join { session: live, dialect, epoch } => {
                 let (session, grant) = (live.session, live.grant());
                 let urgency = match dialect {
                     Dialect::SynclineV1 => Urgency::Awaited,
@@ -32,11 +32,11 @@ impl DocumentTask {
                 }
                 self.sessions.insert(
                     session,
-                    Seat { live, author, urgency, meter: Meter::default(), synced: false },
+                    Participant { live, author, urgency, meter: Meter::default(), synced: false },
                 );
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
-            Mail::Message { session, message, room, turn } => {
+            DocumentCommand::Message { session, message, room, turn } => {
                 self.pace.heard(self.now, session);
                 self.receive(session, message);
                 spender = Some(session);
@@ -46,30 +46,30 @@ impl DocumentTask {
                 }
                 drop(room);
             }
-            Mail::Regranted { session, done } => {
+            DocumentCommand::Regranted { session, done } => {
                 self.regranted(session);
                 if done.is_some_and(|done| done.send(()).is_err()) {
                     debug!(document = %self.name, %session, "Nobody waits for this any more.");
                 }
             }
-            Mail::Check { done } => {
+            DocumentCommand::Check { done } => {
                 self.check = Some(done);
                 self.handle(Input::Check);
             }
-            Mail::Drained { session } => {
+            DocumentCommand::Drained { session } => {
                 if let Some(seat) = self.sessions.get(&session) {
-                    seat.live.outbox.reopen();
+                    seat.live.send_queue.reopen();
                 }
                 self.handle(Input::Drained { session });
             }
-            Mail::Leave { session } => {
+            DocumentCommand::Leave { session } => {
                 self.sessions.remove(&session);
                 self.handle(Input::Left { session });
                 if self.document.session_count() == 0 {
                     self.hub.left(&self.name);
                 }
             }
-            Mail::MakeRoom => self.handle(Input::MakeRoom),
+            DocumentCommand::MakeRoom => self.handle(Input::MakeRoom),
         }
         self.spend(spender);
     }
@@ -87,7 +87,7 @@ impl DocumentTask {
     /// Another grant holds for a session, or its socket is to be closed and it has no say any more.
     pub(super) fn regranted(&mut self, session: SessionId) {
         let Some(seat) = self.sessions.get(&session) else { return };
-        if seat.live.outbox.is_closed() {
+        if seat.live.send_queue.is_closed() {
             self.sessions.remove(&session);
             self.handle(Input::Left { session });
         } else {
@@ -99,7 +99,7 @@ impl DocumentTask {
     /// Until a session's first sync is done, what it sends may be what ended a process before.
     fn receive(&mut self, session: SessionId, message: ClientMessage) {
         // Closed from elsewhere: what it sent before that, and is not handled yet, counts no more.
-        if self.sessions.get(&session).is_none_or(|seat| seat.live.outbox.is_closed()) {
+        if self.sessions.get(&session).is_none_or(|seat| seat.live.send_queue.is_closed()) {
             return;
         }
         self.counting.received(&message);
@@ -117,13 +117,13 @@ impl DocumentTask {
         let mark = hub.trouble.mark(&self.name, &step);
         self.handle(Input::Received { session, message });
         drop(mark);
-        if self.watch == Watch::Suspect(step.clone()) {
-            self.watch = Watch::Nothing;
+        if self.watch == RecoveryWatch::Suspect(step.clone()) {
+            self.watch = RecoveryWatch::Nothing;
             self.clear_suspicion(step);
         }
     }
 
-    fn clear_suspicion(&self, step: Interrupted) {
+    fn clear_suspicion(&self, step: CrashSite) {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         self.hub.tasks.spawn_blocking(move || hub.trouble.clear(&name, &step));
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error};
 
 use crate::document::hub::Hub;
-use crate::document::loader::{self, Opened, Watch};
+use crate::document::loader::{self, JobOutcome, RecoveryWatch};
 use crate::document::task::{DocumentTask, Event};
 use crate::metrics::METRICS;
 use crate::metrics::labels::{Compared, Outcome};
@@ -22,7 +22,7 @@ use crate::quarantine::crash_marker::first_sync;
 const RELEASE_POLL: Duration = Duration::from_secs(2);
 
 impl DocumentTask {
-    pub(super) fn load(&self) -> JoinHandle<Opened> {
+    pub(super) fn load(&self) -> JoinHandle<JobOutcome> {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         self.hub.tasks.spawn(async move {
             let admittance = loader::admit(&hub, &name).await;
@@ -37,7 +37,7 @@ impl DocumentTask {
                     opened
                 }
             };
-            in_background(hub, Opened::nothing(Input::LoadFailed), work).await
+            in_background(hub, JobOutcome::nothing(Input::LoadFailed), work).await
         })
     }
 
@@ -45,9 +45,9 @@ impl DocumentTask {
         &self,
         snapshot: Snapshot,
         known: StateVector,
-    ) -> JoinHandle<Opened> {
+    ) -> JoinHandle<JobOutcome> {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
-        let ended = |outcome| Opened::nothing(Input::SnapshotEnded(outcome));
+        let ended = |outcome| JobOutcome::nothing(Input::SnapshotEnded(outcome));
         self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
             let began = Instant::now();
             let outcome = loader::write_snapshot(&hub, &name, &snapshot, &known);
@@ -57,9 +57,9 @@ impl DocumentTask {
         })
     }
 
-    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<Opened> {
+    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<JobOutcome> {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
-        let ended = |outcome| Opened::nothing(Input::Compared(outcome));
+        let ended = |outcome| JobOutcome::nothing(Input::Compared(outcome));
         self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
             let outcome = loader::check(&hub, &name, &live, &known);
             METRICS.comparisons.add(Compared::from(&outcome), 1);
@@ -69,14 +69,14 @@ impl DocumentTask {
 
     fn spawn_blocking(
         &self,
-        on_failure: Opened,
-        work: impl FnOnce() -> Opened + Send + 'static,
-    ) -> JoinHandle<Opened> {
+        on_failure: JobOutcome,
+        work: impl FnOnce() -> JobOutcome + Send + 'static,
+    ) -> JoinHandle<JobOutcome> {
         self.hub.tasks.spawn(in_background(Arc::clone(&self.hub), on_failure, work))
     }
 
     /// A load, snapshot or comparison has ended.
-    pub(super) fn opened(&mut self, opened: Opened) {
+    pub(super) fn opened(&mut self, opened: JobOutcome) {
         if let Input::Compared(outcome) = opened.input
             && let Some(check) = self.check.take()
             && check.send(outcome).is_err()
@@ -85,12 +85,12 @@ impl DocumentTask {
         }
         if let Input::Loaded(_) = opened.input {
             // What they sent waits inside, and would be handled now.
-            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.outbox.is_closed());
+            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.send_queue.is_closed());
             for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
                 self.regranted(session);
             }
             self.watch = opened.watch;
-            if self.watch == Watch::Release {
+            if self.watch == RecoveryWatch::Release {
                 self.await_event(self.released().map(|()| Event::Released));
             }
         }
@@ -133,9 +133,9 @@ impl DocumentTask {
 /// Runs `work` on a thread that may block, when it is its turn.
 async fn in_background(
     hub: Arc<Hub>,
-    on_failure: Opened,
-    work: impl FnOnce() -> Opened + Send + 'static,
-) -> Opened {
+    on_failure: JobOutcome,
+    work: impl FnOnce() -> JobOutcome + Send + 'static,
+) -> JobOutcome {
     let _permit = tokio::select! {
         // The semaphore is never closed, so this only ever waits.
         permit = hub.blocking.acquire() => permit,

@@ -8,7 +8,7 @@ use syncline_protocol::document::Input;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::WatchStream;
 
-use crate::document::loader::Opened;
+use crate::document::loader::JobOutcome;
 use crate::document::task::{DocumentTask, Event, Work};
 use crate::metrics::METRICS;
 use crate::store::Record;
@@ -36,8 +36,8 @@ impl DocumentTask {
     }
 
     /// Awaits the end of work that has begun.
-    fn await_opened(&self, work: JoinHandle<Opened>) {
-        let failed = |_| Opened::nothing(Input::LoadFailed);
+    fn await_opened(&self, work: JoinHandle<JobOutcome>) {
+        let failed = |_| JobOutcome::nothing(Input::LoadFailed);
         self.await_event(work.map(move |opened| Event::Blocking(opened.unwrap_or_else(failed))));
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use syncline_protocol::document::{Document, Fate};
+use syncline_protocol::document::{Document, UpdateOutcome};
 use syncline_protocol::wire::ClientMessage;
 use syncline_protocol::{Limit, Sequence};
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use crate::metrics::{Label, METRICS};
 
 /// What happened in this turn, and what is on its way to disk.
 #[derive(Debug, Default)]
-pub(super) struct Counting {
+pub(super) struct TaskStats {
     messages: [u64; Kind::ALL.len()],
     received_bytes: u64,
     frames_sent: u64,
@@ -32,7 +32,7 @@ struct Turn {
     began: Instant,
 }
 
-impl Counting {
+impl TaskStats {
     /// A client's message arrived.
     pub(super) fn received(&mut self, message: &ClientMessage) {
         if let Some(count) = self.messages.get_mut(Kind::of(message).index()) {
@@ -89,7 +89,7 @@ impl Counting {
         METRICS.frames_sent.add(std::mem::take(&mut self.frames_sent));
         METRICS.sent_bytes.add(std::mem::take(&mut self.sent_bytes));
         let tally = document.take_tally();
-        for fate in Fate::ALL {
+        for fate in UpdateOutcome::ALL {
             METRICS.updates.add(fate, tally.updates(fate));
         }
         METRICS.hits(Limit::PresenceClients, tally.presence_ignored);

@@ -24,7 +24,7 @@ const GATHER: Duration = Duration::from_micros(2_000);
 
 /// Tells whether frames have to wait.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct WriteBatching {
     /// Since when frames wait.
     queued_at: Option<Instant>,
     span_began: Instant,
@@ -33,7 +33,7 @@ pub(super) struct Pace {
     was_crowded: bool,
 }
 
-impl Pace {
+impl WriteBatching {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             queued_at: None,
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn two_never_wait_and_a_crowd_does_for_a_moment() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = WriteBatching::new(start);
         for ms in 0..1_000 {
             let now = start + ms * MS;
             pace.heard(now, SessionId::new(u64::from(ms % 2)));
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_crowd_is_forgotten_when_it_falls_silent() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = WriteBatching::new(start);
         for message in 0..u64::from(BUSY) {
             pace.heard(start, SessionId::new(message % 3));
         }

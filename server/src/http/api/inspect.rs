@@ -131,7 +131,7 @@ async fn disconnect(id: u64, context: Arc<Context>, headers: HeaderMap) -> Reply
     let entry = || session.entry(Event::SessionDisconnected).by(by.as_deref());
     context.audit.record(entry);
     let text = "an operator ended this connection";
-    session.outbox.close(Close::new(CloseCode::Disconnected, text));
+    session.send_queue.close(Close::new(CloseCode::Disconnected, text));
     let mut gone = Response::new(Bytes::new());
     *gone.status_mut() = StatusCode::NO_CONTENT;
     gone

@@ -14,7 +14,7 @@ use warp::http::StatusCode;
 use crate::audit::{Entry, Event};
 use crate::auth::revocation::Revocation;
 use crate::auth::unix_now;
-use crate::document::mailbox::Mail;
+use crate::document::mailbox::DocumentCommand;
 use crate::http::{Reply, problem, refusal, reply};
 use crate::metrics::METRICS;
 use crate::server::Context;
@@ -147,7 +147,7 @@ async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
             }
             Err(close) => {
                 lost.closed += 1;
-                session.outbox.close(close);
+                session.send_queue.close(close);
             }
         }
         confirmations.push(confirmed(session));
@@ -160,7 +160,7 @@ async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
 /// Whether the document has taken note. One that is gone has nothing to take note of.
 async fn confirmed(session: Arc<LiveSession>) -> bool {
     let (done, noted) = oneshot::channel();
-    let mail = Mail::Regranted { session: session.session, done: Some(done) };
+    let mail = DocumentCommand::Regranted { session: session.session, done: Some(done) };
     let told = async {
         if session.mailbox.send(mail).await.is_ok() {
             drop(noted.await);

@@ -10,23 +10,23 @@ use tracing::{debug, info};
 
 use crate::audit::{Entry, Event as Audited};
 use crate::document::hub::JoinError;
-use crate::document::mailbox::{Mail, Mailbox};
+use crate::document::mailbox::{DocumentCommand, Mailbox};
 use crate::metrics::METRICS;
 use crate::net::listener::Peer;
-use crate::net::send_queue::Outbox;
+use crate::net::send_queue::SendQueue;
 use crate::net::transport::{Socket, refuse};
 use crate::server::Context;
 use crate::session::connection::Connection;
-use crate::session::quota::SessionPlaces;
-use crate::session::rate_limit::Allowance;
-use crate::session::registry::{Arrival, Held, LiveSession, Sessions};
-use crate::session::token_refresh::Renewal;
+use crate::session::quota::SessionPermits;
+use crate::session::rate_limit::RateLimit;
+use crate::session::registry::{ClientInfo, LiveSession, Rights, Sessions};
+use crate::session::token_refresh::TokenRefresh;
 
 /// What a verified client asked for.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) document: DocumentName,
-    pub(crate) held: Held,
+    pub(crate) held: Rights,
     pub(crate) dialect: Dialect,
     /// The history that the client says it holds.
     pub(crate) epoch: Option<Epoch>,
@@ -40,7 +40,7 @@ pub(crate) struct Admission {
 pub(crate) async fn serve(
     context: Arc<Context>,
     socket: Socket,
-    outbox: Arc<Outbox>,
+    send_queue: Arc<SendQueue>,
     admission: Admission,
     place: Option<Peer>,
 ) {
@@ -52,11 +52,12 @@ pub(crate) async fn serve(
         Err(close) => return refuse(socket, close).await,
     };
     let (mailbox, places) = opened;
-    let (session, opened_at) = (hub.session_id(), outbox.written_at());
+    let (session, opened_at) = (hub.session_id(), send_queue.written_at());
     let peer = Arc::<str>::from(peer);
     let since = hub.clock.now();
-    let arrival = Arrival { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
-    let live = LiveSession::new(session, arrival, mailbox, outbox, admission.held);
+    let arrival =
+        ClientInfo { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
+    let live = LiveSession::new(session, arrival, mailbox, send_queue, admission.held);
     let entered = Sessions::enter(&hub, live);
     let live = Arc::clone(&entered.session);
     // Revoked since the token was checked: nobody found this session among those who are connected.
@@ -87,20 +88,24 @@ pub(crate) async fn serve(
         pinged_at: now,
         kept_alive_at: now,
         opened_at,
-        allowance: Allowance::new(&hub.limits, now),
+        allowance: RateLimit::new(&hub.limits, now),
         paused_until: None,
-        renewal: Renewal::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
+        renewal: TokenRefresh::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
         _places: places,
         _place: place,
     };
     // A document that is gone by now is noticed by the connection, which tells its client.
-    drop(live.mailbox.send(Mail::Join { session: Arc::clone(&live), dialect, epoch }).await);
+    drop(
+        live.mailbox
+            .send(DocumentCommand::Join { session: Arc::clone(&live), dialect, epoch })
+            .await,
+    );
     drop(live);
     hub.tasks.spawn(connection.serve());
 }
 
 /// The way to a document, and the places of one more session there. A refusal is told of.
-fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPlaces), Close> {
+fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPermits), Close> {
     let Admission { document, held, dialect, peer, .. } = admission;
     try_open(context, document, held).inspect_err(|close| {
         info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
@@ -115,8 +120,8 @@ fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPla
 fn try_open(
     context: &Context,
     document: &DocumentName,
-    held: &Held,
-) -> Result<(Mailbox, SessionPlaces), Close> {
+    held: &Rights,
+) -> Result<(Mailbox, SessionPermits), Close> {
     let places = context.places.for_session(&held.grant.identity.sub, document)?;
     let mailbox = context.hub.open(document).map_err(|error| match error {
         JoinError::TooManyDocuments { max } => {

@@ -24,7 +24,7 @@ use syncline_protocol::{DocumentName, Sequence, Snapshot};
 use thiserror::Error;
 use tracing::{error, warn};
 
-use crate::store::embedded::journal::{Before, Digest};
+use crate::store::embedded::journal::{Digest, Retention};
 
 const CHUNK_MAGIC: [u8; 4] = *b"SLSC";
 const HEAD_MAGIC: [u8; 4] = *b"SLSH";
@@ -132,7 +132,7 @@ impl SnapshotCache {
     pub(super) fn write(
         &self,
         snapshots: impl Iterator<Item = (DocumentName, Snapshot)>,
-        before: Before,
+        before: Retention,
     ) {
         // Either it worked, or there is no cache any more.
         let _: Option<()> = self.attempt(|database| database.write(snapshots, before));
@@ -231,7 +231,7 @@ impl Database {
     fn write(
         &self,
         snapshots: impl Iterator<Item = (DocumentName, Snapshot)>,
-        before: Before,
+        before: Retention,
     ) -> Result<(), CacheError> {
         let mut heads = Vec::new();
         for (document, snapshot) in snapshots {
@@ -248,7 +248,7 @@ impl Database {
         let mut kept = Vec::with_capacity(heads.len());
         for (document, head) in heads {
             let earlier = self.meta.insert(document.as_str(), head.encode())?;
-            let earlier = earlier.filter(|_| before == Before::Kept);
+            let earlier = earlier.filter(|_| before == Retention::Kept);
             kept.push((document, [Some(head), earlier.and_then(|head| Head::decode(&head))]));
         }
         self.sync()?;
@@ -257,8 +257,8 @@ impl Database {
         }
         match before {
             // They are only in the way, and go with whatever is written next.
-            Before::Kept => Ok(()),
-            Before::Dropped => self.sync(),
+            Retention::Kept => Ok(()),
+            Retention::Dropped => self.sync(),
         }
     }
 
@@ -382,7 +382,13 @@ mod tests {
 
     const CHUNK: usize = CHUNK_DATA_BYTES;
 
-    fn written(cache: &SnapshotCache, document: &str, through: u64, bytes: usize, before: Before) {
+    fn written(
+        cache: &SnapshotCache,
+        document: &str,
+        through: u64,
+        bytes: usize,
+        before: Retention,
+    ) {
         let state = vec![7; bytes].into();
         let snapshot = Snapshot { through: Sequence::new(through), state };
         cache.write(std::iter::once((document.parse().unwrap(), snapshot)), before);
@@ -406,17 +412,17 @@ mod tests {
     fn store_24_a_replaced_state_does_not_stay_in_the_cache() {
         let data = tempfile::tempdir().unwrap();
         let (cache, _) = SnapshotCache::open(data.path(), 1 << 20);
-        written(&cache, "b", 5, CHUNK, Before::Kept);
+        written(&cache, "b", 5, CHUNK, Retention::Kept);
         for through in [4, 8] {
-            written(&cache, "a", through, 2 * CHUNK, Before::Kept);
+            written(&cache, "a", through, 2 * CHUNK, Retention::Kept);
         }
         assert_eq!(chunks(&cache, "a"), [(4, 0), (4, 1), (8, 0), (8, 1)]);
-        written(&cache, "a", 9, CHUNK + 1, Before::Dropped);
+        written(&cache, "a", 9, CHUNK + 1, Retention::Dropped);
         assert_eq!(chunks(&cache, "a"), [(9, 0), (9, 1)]);
         // At its own position, and shorter.
-        written(&cache, "a", 9, 2, Before::Dropped);
+        written(&cache, "a", 9, 2, Retention::Dropped);
         assert_eq!(chunks(&cache, "a"), [(9, 0)]);
-        written(&cache, "a", 10, 0, Before::Dropped);
+        written(&cache, "a", 10, 0, Retention::Dropped);
         assert_eq!(chunks(&cache, "a"), []);
         assert_eq!(chunks(&cache, "b"), [(5, 0)], "others are untouched");
         drop(cache);

@@ -44,7 +44,7 @@ use crate::clock;
 use crate::store::embedded::deferred_sync::Later;
 use crate::store::embedded::disk::{FaultPlan, Folder, create_folder};
 use crate::store::embedded::journal::apart::apart_bytes;
-use crate::store::embedded::journal::condition::Condition;
+use crate::store::embedded::journal::condition::WriteHealth;
 pub use crate::store::embedded::journal::damage::{Damage, TornTail};
 pub(crate) use crate::store::embedded::journal::entry::Digest;
 use crate::store::embedded::journal::entry::after;
@@ -70,7 +70,7 @@ pub(crate) struct Journal {
     /// A copied state must never land behind one that replaces it.
     maintenance: Mutex<()>,
     writer: Mutex<Writer>,
-    condition: Condition,
+    condition: WriteHealth,
     index: Mutex<Index>,
     /// Segments with nothing live in them, whose files are still there.
     emptied: Mutex<Vec<Arc<Segment>>>,
@@ -79,7 +79,7 @@ pub(crate) struct Journal {
 
 /// What becomes of the snapshot before a new one, and of the updates between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Before {
+pub(crate) enum Retention {
     Kept,
     Dropped,
 }
@@ -136,7 +136,7 @@ impl Journal {
         let epoch = index.epoch();
         let is_new = index.segments.is_empty();
         let place = Arc::new(Place { folder, disk, segment_bytes, durability, epoch, files });
-        let condition = Condition::new(patience);
+        let condition = WriteHealth::new(patience);
         let end = (recovered.head, recovered.next_number);
         let mut writer =
             Writer::new(Arc::clone(&place), condition.clone(), end, recovered.unproven);
@@ -181,7 +181,7 @@ impl Journal {
         &self,
         document: &DocumentName,
         snapshot: &Snapshot,
-        before: Before,
+        before: Retention,
     ) -> Result<(), SnapshotError> {
         let _alone = lock(&self.maintenance);
         let mut writer = self.writer().map_err(journal_error)?;
@@ -198,8 +198,8 @@ impl Journal {
             return Err(SnapshotError::Ahead { last, offered });
         }
         let kind = match before {
-            Before::Kept => Kind::Snapshot(lineage),
-            Before::Dropped => Kind::Origin(Lineage { origin: offered, ..lineage }),
+            Retention::Kept => Kind::Snapshot(lineage),
+            Retention::Dropped => Kind::Origin(Lineage { origin: offered, ..lineage }),
         };
         let fields = state(document, kind, offered, &snapshot.state);
         check_size(document, &fields).map_err(journal_error)?;

@@ -32,7 +32,7 @@ pub enum RestoreError {
     Journal(#[from] AppendError),
     /// The mark that it is unfinished cannot be removed.
     #[error("the mark of an unfinished restore cannot be removed")]
-    Mark(#[from] io::Error),
+    CrashMarker(#[from] io::Error),
 }
 
 impl Restore {

@@ -12,7 +12,7 @@ use crate::store::{AppendError, Health};
 
 /// What is known of the disk.
 #[derive(Clone, Debug)]
-pub(super) struct Condition(Arc<State>);
+pub(super) struct WriteHealth(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -28,9 +28,9 @@ struct State {
 
 /// A call to the disk is under way as long as this lives.
 #[derive(Debug)]
-pub(super) struct Busy(Condition, Instant);
+pub(super) struct Busy(WriteHealth, Instant);
 
-impl Condition {
+impl WriteHealth {
     pub(super) fn new(patience: Duration) -> Self {
         Self(Arc::new(State {
             failed: OnceLock::new(),

@@ -9,7 +9,7 @@ use tracing::error;
 
 use crate::store::AppendError;
 use crate::store::embedded::disk::WriteFailure;
-use crate::store::embedded::journal::condition::Condition;
+use crate::store::embedded::journal::condition::WriteHealth;
 use crate::store::embedded::journal::end::{self, End};
 use crate::store::embedded::journal::index::{Index, Position};
 use crate::store::embedded::journal::record::{Fields, Kind};
@@ -41,7 +41,7 @@ pub(super) struct Writer {
     /// Whether there may be a record of where the journal was closed.
     is_ended: bool,
     unproven: Option<Unproven>,
-    condition: Condition,
+    condition: WriteHealth,
     buffer: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ const SEAL: Fields<'_> = Fields {
 impl Writer {
     pub(super) fn new(
         place: Arc<Place>,
-        condition: Condition,
+        condition: WriteHealth,
         (head, next_number): (Option<Head>, u64),
         unproven: Option<Unproven>,
     ) -> Self {
