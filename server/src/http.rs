@@ -16,16 +16,16 @@ use warp::hyper::body::Bytes;
 use warp::path::{FullPath, Tail};
 
 use self::upgrade::UpgradeRequest;
+use crate::app::App;
 use crate::metrics::METRICS;
-use crate::server::Context;
 
 type Reply = Response<Bytes>;
 
 /// Every path that the server answers.
-pub(crate) fn routes(context: Arc<Context>) -> BoxedFilter<(Reply,)> {
+pub(crate) fn routes(app: Arc<App>) -> BoxedFilter<(Reply,)> {
     let with_context = {
-        let context = Arc::clone(&context);
-        warp::any().map(move || Arc::clone(&context))
+        let app = Arc::clone(&app);
+        warp::any().map(move || Arc::clone(&app))
     };
     let websocket =
         warp::path("ws").and(upgrade::request()).and(with_context.clone()).then(upgrade::answer);
@@ -37,12 +37,12 @@ pub(crate) fn routes(context: Arc<Context>) -> BoxedFilter<(Reply,)> {
         .and(warp::body::stream())
         .and(with_context.clone())
         .then(api::answer);
-    let page = |path: &'static str, page: fn(&Context) -> Reply| {
+    let page = |path: &'static str, page: fn(&App) -> Reply| {
         warp::path(path)
             .and(warp::path::end())
             .and(warp::get())
             .and(with_context.clone())
-            .map(move |context: Arc<Context>| page(&context))
+            .map(move |app: Arc<App>| page(&app))
     };
     let asset = warp::path!("assets" / String)
         .and(warp::get())
@@ -50,20 +50,20 @@ pub(crate) fn routes(context: Arc<Context>) -> BoxedFilter<(Reply,)> {
     let index = warp::path::end()
         .and(warp::get())
         .and(with_context.clone())
-        .map(|context: Arc<Context>| pages::index(&context));
+        .map(|app: Arc<App>| pages::index(&app));
     // Boxed one by one: rustc needs minutes to report an error near a deeply nested filter type.
     let nothing =
         warp::path::full().and(upgrade::request()).and(with_context.clone()).map(not_found);
     [
-        api::inspect::routes(Arc::clone(&context)).boxed(),
+        api::inspect::routes(Arc::clone(&app)).boxed(),
         api.boxed(),
         page("healthz", pages::healthz).boxed(),
         page("readyz", pages::readyz).boxed(),
-        metrics::route(Arc::clone(&context)).boxed(),
+        metrics::route(Arc::clone(&app)).boxed(),
         page("demo", pages::embedded::demo).boxed(),
         asset.boxed(),
         page("inspector", pages::embedded::inspector).boxed(),
-        pages::demo::routes(context).boxed(),
+        pages::demo::routes(app).boxed(),
         index.boxed(),
         nothing.boxed(),
     ]
@@ -72,7 +72,7 @@ pub(crate) fn routes(context: Arc<Context>) -> BoxedFilter<(Reply,)> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "warp hands its extracts over by value")]
-fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> Reply {
+fn not_found(path: FullPath, request: UpgradeRequest, app: Arc<App>) -> Reply {
     let path = path.as_str();
     let shown =
         if credentials::holds_one(path) { "this path".to_owned() } else { format!("{path:?}") };
@@ -80,7 +80,7 @@ fn not_found(path: FullPath, request: UpgradeRequest, context: Arc<Context>) -> 
     let close = Close::new(CloseCode::BadRequest, text);
     if request.is_websocket() {
         // A stock client that cannot read why it was refused tries again for ever.
-        return upgrade::switch(request.into_handshake(), Err(close.into()), &context);
+        return upgrade::switch(request.into_handshake(), Err(close.into()), &app);
     }
     problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
 }

@@ -6,6 +6,7 @@
 //! `syncline-protocol` and carries out its effects: frames into the sessions' outboxes, updates to
 //! the store's writer. CRDT questions are never answered here.
 
+mod app;
 pub mod audit;
 pub mod auth;
 pub mod cli;

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_protocol::document::Stamping;
-use syncline_protocol::{Close, CloseCode, DocumentName, Limit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{error, info};
 
+use crate::app::App;
 use crate::audit::Audit;
+use crate::auth::Verifier;
 use crate::auth::demo_login::Demo;
 use crate::auth::revocation::Revocations;
 use crate::auth::tickets::Tickets;
-use crate::auth::{Claims, Verifier};
-use crate::config::limits::{DRAIN, DRAIN_STALLED, LOGIN, Limits};
+use crate::config::limits::{DRAIN, DRAIN_STALLED, Limits};
 use crate::config::{MetricsFor, Mode};
 use crate::document::hub::Hub;
 use crate::document::scrubber;
@@ -25,54 +25,8 @@ use crate::net::origin::Origins;
 use crate::net::proxy::Proxies;
 use crate::quarantine::recovery::Recovery;
 use crate::session::quota::Quotas;
-use crate::session::registry::Rights;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
-
-/// What every request can reach.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) verifier: Verifier,
-    pub(crate) origins: Origins,
-    pub(crate) tickets: Tickets,
-    pub(crate) revoked: Revocations,
-    pub(crate) mode: Mode,
-    /// Whether the embedded pages are served, and to whom.
-    pub(crate) demo: Option<Demo>,
-    pub(crate) proxies: Proxies,
-    pub(crate) places: Quotas,
-    pub(crate) metrics: Exposition,
-    pub(crate) metrics_for: MetricsFor,
-    pub(crate) audit: Audit,
-}
-
-impl Context {
-    /// What a token allows in a document.
-    pub(crate) async fn admit(
-        &self,
-        token: &str,
-        document: &DocumentName,
-    ) -> Result<Rights, Close> {
-        self.held(&self.verified(token).await?, document)
-    }
-
-    /// What a token says, if it is good.
-    pub(crate) async fn verified(&self, token: &str) -> Result<Claims, Close> {
-        let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
-        let claims = claims.map_err(|_| {
-            let text = "the keys for this token did not come in time; try again";
-            Close::at_limit(Limit::LoginTime, CloseCode::KeysUnavailable, text)
-        })?;
-        claims.map_err(|error| error.close())
-    }
-
-    /// What verified claims allow in a document.
-    pub(crate) fn held(&self, claims: &Claims, document: &DocumentName) -> Result<Rights, Close> {
-        let grant = claims.grant(document).map_err(|error| error.close())?;
-        self.revoked.limit(document, Rights { grant, issued_at: claims.iat.unwrap_or(0) })
-    }
-}
 
 /// Everything a server needs that its caller owns.
 #[derive(Debug)]
@@ -154,7 +108,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     let check_every = Duration::from_secs(limits.check_seconds);
     let places = Quotas::new(&limits);
     let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits, stamping));
-    let context = Arc::new(Context {
+    let app = Arc::new(App {
         hub: Arc::clone(&hub),
         verifier,
         origins,
@@ -168,11 +122,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
         metrics_for: metrics,
         audit,
     });
-    if let Some(jwks) = context.verifier.jwks().cloned() {
+    if let Some(jwks) = app.verifier.jwks().cloned() {
         let draining = hub.draining.clone();
         hub.tasks.spawn(async move { draining.run_until_cancelled_owned(jwks.keep()).await });
     }
-    hub.tasks.spawn(listener::accept(listener, context));
+    hub.tasks.spawn(listener::accept(listener, app));
     if !check_every.is_zero() {
         hub.tasks.spawn(scrubber::run(Arc::clone(&hub), check_every));
     }

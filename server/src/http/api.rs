@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::hyper::body::Buf;
 
+use crate::app::App;
 use crate::auth::Claims;
 use crate::config::limits::{BODY_BYTES, BODY_TIMEOUT};
 use crate::http::{Reply, credentials, problem, refusal, reply};
 use crate::net::origin::Carrier;
-use crate::server::Context;
 
 /// Answers a request for `path`, below `/api/v1/`.
 pub(crate) async fn answer(
@@ -27,10 +27,10 @@ pub(crate) async fn answer(
     path: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-    context: Arc<Context>,
+    app: Arc<App>,
 ) -> Reply {
-    let origin = context.origins.check(&headers, Carrier::Own);
-    let allowed = context.origins.allowed(&headers);
+    let origin = app.origins.check(&headers, Carrier::Own);
+    let allowed = app.origins.allowed(&headers);
     // Nothing else is kept while the token is checked, which may last as long as a key is fetched; and
     // this is no copy of it.
     let authorization = headers.get(header::AUTHORIZATION).cloned();
@@ -39,7 +39,7 @@ pub(crate) async fn answer(
         Ok(preflight())
     } else {
         match origin {
-            Ok(()) => route(&method, &path, authorization, body, &context).await,
+            Ok(()) => route(&method, &path, authorization, body, &app).await,
             Err(close) => Err(close),
         }
     };
@@ -56,18 +56,18 @@ async fn route(
     path: &str,
     authorization: Option<HeaderValue>,
     stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-    context: &Arc<Context>,
+    app: &Arc<App>,
 ) -> Result<Reply, Close> {
     // The token first: a stranger's body is not read.
     match (path, method) {
         ("revoke", &Method::POST) => {
-            let claims = admin(authorization, context).await?;
+            let claims = admin(authorization, app).await?;
             let order = body(stream).await;
-            Ok(revoke::answer(order, claims.sub, Arc::clone(context)).await)
+            Ok(revoke::answer(order, claims.sub, Arc::clone(app)).await)
         }
         ("tickets", &Method::POST) => {
-            let (claims, token) = claims(authorization, context).await?;
-            tickets::issue(body(stream).await?, claims, &token, context)
+            let (claims, token) = claims(authorization, app).await?;
+            tickets::issue(body(stream).await?, claims, &token, app)
         }
         ("revoke" | "tickets", _) => {
             let text = "this address takes POST";
@@ -94,35 +94,32 @@ fn preflight() -> Reply {
 }
 
 /// The claims of the token in the header `Authorization`, and the token itself.
-async fn claims(
-    authorization: Option<HeaderValue>,
-    context: &Context,
-) -> Result<(Claims, String), Close> {
+async fn claims(authorization: Option<HeaderValue>, app: &App) -> Result<(Claims, String), Close> {
     let token = authorization.as_ref().and_then(credentials::bearer_in);
     let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
         let text = "no token was presented; put one in the header Authorization: Bearer";
         Close::new(CloseCode::TokenMissing, text)
     })?;
-    Ok((context.verified(token).await?, token.to_owned()))
+    Ok((app.verified(token).await?, token.to_owned()))
 }
 
 /// The claims of whoever asks by GET or DELETE, if they may manage every document. Pages of other
 /// origins are not told: they would need to be allowed to read the answer.
-pub(crate) async fn admitted(headers: HeaderMap, context: &Context) -> Result<Claims, Close> {
-    context.origins.check(&headers, Carrier::Own)?;
+pub(crate) async fn admitted(headers: HeaderMap, app: &App) -> Result<Claims, Close> {
+    app.origins.check(&headers, Carrier::Own)?;
     let authorization = headers.get(header::AUTHORIZATION).cloned();
     drop(headers);
-    admin(authorization, context).await
+    admin(authorization, app).await
 }
 
 /// The claims of whoever asks, if they may manage every document.
-async fn admin(authorization: Option<HeaderValue>, context: &Context) -> Result<Claims, Close> {
-    let (claims, _) = claims(authorization, context).await?;
+async fn admin(authorization: Option<HeaderValue>, app: &App) -> Result<Claims, Close> {
+    let (claims, _) = claims(authorization, app).await?;
     if claims.access.get("*") != Some(&Access::Admin) {
         let text = "this takes a token whose access for \"*\" is admin";
         return Err(Close::new(CloseCode::ForbiddenDocument, text));
     }
-    if context.revoked.concerns(&claims) {
+    if app.revoked.concerns(&claims) {
         return Err(Close::new(CloseCode::Revocations, "the rights of this token were taken back"));
     }
     Ok(claims)

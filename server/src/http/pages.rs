@@ -5,14 +5,14 @@ pub(crate) mod embedded;
 
 use warp::http::StatusCode;
 
+use crate::app::App;
 use crate::config::Mode;
 use crate::http::{Reply, problem, reply};
-use crate::server::Context;
 use crate::store::Health;
 
 /// `GET /`: links with live counts in `dev`, a plain name in `serve`.
-pub(crate) fn index(context: &Context) -> Reply {
-    if context.mode == Mode::Serve {
+pub(crate) fn index(app: &App) -> Reply {
+    if app.mode == Mode::Serve {
         return reply(StatusCode::OK, "text/plain; charset=utf-8", "syncline\n".to_owned());
     }
     let body = format!(
@@ -25,28 +25,28 @@ pub(crate) fn index(context: &Context) -> Reply {
          <li><a href=/demo>/demo</a> two editors<li><a href=/inspector>/inspector</a> what is live and stored\
          <li><a href=/healthz>/healthz</a> alive<li><a href=/readyz>/readyz</a> ready</ul>",
         version = env!("CARGO_PKG_VERSION"),
-        documents = context.hub.document_count(),
-        sessions = context.hub.session_count(),
-        stored = context.hub.store.documents().len(),
+        documents = app.hub.document_count(),
+        sessions = app.hub.session_count(),
+        stored = app.hub.store.documents().len(),
     );
     reply(StatusCode::OK, "text/html; charset=utf-8", body)
 }
 
 /// `GET /healthz`: the process answers.
-pub(crate) fn healthz(_: &Context) -> Reply {
+pub(crate) fn healthz(_: &App) -> Reply {
     reply(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned())
 }
 
 /// `GET /readyz`: the store takes updates, tokens can be checked, and the server is not stopping.
-pub(crate) fn readyz(context: &Context) -> Reply {
-    if context.hub.draining.is_cancelled() {
+pub(crate) fn readyz(app: &App) -> Reply {
+    if app.hub.draining.is_cancelled() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is stopping");
     }
-    if !context.verifier.has_keys() {
+    if !app.verifier.has_keys() {
         let text = "the keys that tokens are verified with could not be fetched yet";
         return problem(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", text);
     }
-    match context.hub.store.health() {
+    match app.hub.store.health() {
         Health::Writable => {
             reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned())
         }

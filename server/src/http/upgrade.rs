@@ -19,6 +19,7 @@ use warp::http::header::{self, HeaderName};
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::path::Tail;
 
+use crate::app::App;
 use crate::audit::{Entry, Event};
 use crate::auth::{self, TokenError};
 use crate::config::limits::REFUSED_MESSAGE_BYTES;
@@ -29,7 +30,6 @@ use crate::http::{Reply, document_name, problem, refusal, reply};
 use crate::metrics::METRICS;
 use crate::net::listener::Peer;
 use crate::net::transport;
-use crate::server::Context;
 use crate::session::connection::{self, Admission};
 
 /// The version of the WebSocket protocol.
@@ -52,10 +52,10 @@ pub(crate) struct UpgradeRequest {
 
 impl UpgradeRequest {
     /// Counts the client that a proxy speaks for.
-    fn count_client(&mut self, context: &Context) -> Result<(), Close> {
+    fn count_client(&mut self, app: &App) -> Result<(), Close> {
         let Some(peer) = &mut self.peer else { return Ok(()) };
-        if let Some(client) = context.proxies.client(peer.ip(), &self.headers)? {
-            peer.speaks_for(client, context.places.for_address(client)?);
+        if let Some(client) = app.proxies.client(peer.ip(), &self.headers)? {
+            peer.speaks_for(client, app.places.for_address(client)?);
         }
         Ok(())
     }
@@ -66,12 +66,12 @@ impl UpgradeRequest {
     }
 
     /// What it asks for, as far as that can be told without its token.
-    fn wish(&self, context: &Context) -> Result<Wish, Refused> {
+    fn wish(&self, app: &App) -> Result<Wish, Refused> {
         let document = unescaped_name(&self.document)?;
         let at = |close| Refused::at(&document, close);
         let credential = credential(&self.headers, &self.query);
         let credential = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
-        context.origins.check(&self.headers, credential.carrier()).map_err(at)?;
+        app.origins.check(&self.headers, credential.carrier()).map_err(at)?;
         let epoch = epoch(&self.query).map_err(at)?;
         let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
         let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
@@ -101,17 +101,17 @@ struct Wish {
 }
 
 impl Wish {
-    async fn admit(self, context: &Context) -> Result<Admission, Refused> {
+    async fn admit(self, app: &App) -> Result<Admission, Refused> {
         let Self { document, credential, epoch, dialect, peer } = self;
         let claims = match credential {
-            Credential::Token(token, _) => context.verified(&token).await,
+            Credential::Token(token, _) => app.verified(&token).await,
             Credential::Ticket(ticket) => {
-                let redeemed = context.tickets.redeem(&ticket, &document, Instant::now());
+                let redeemed = app.tickets.redeem(&ticket, &document, Instant::now());
                 redeemed.and_then(auth::still_current).map_err(|error| error.close())
             }
         };
         let claims = claims.map_err(|close| Refused::at(&document, close))?;
-        let held = context.held(&claims, &document);
+        let held = app.held(&claims, &document);
         let held =
             held.map_err(|close| Refused { sub: claims.sub, ..Refused::at(&document, close) })?;
         Ok(Admission { document, held, dialect, epoch, peer })
@@ -165,24 +165,24 @@ pub(crate) fn request()
 }
 
 /// Checks the request before the upgrade and keeps the verdict for after it.
-pub(crate) async fn answer(mut request: UpgradeRequest, context: Arc<Context>) -> Reply {
+pub(crate) async fn answer(mut request: UpgradeRequest, app: Arc<App>) -> Reply {
     // What only looks at a link must not use up the ticket in it.
     if !request.is_websocket() && credentials::ticket(&request.query).is_some() {
         return upgrade_required();
     }
     // Before the token is looked at: a flood of bad ones is to cost little.
-    let wish = match request.count_client(&context) {
-        Ok(()) => request.wish(&context),
+    let wish = match request.count_client(&app) {
+        Ok(()) => request.wish(&app),
         Err(close) => Err(close.into()),
     };
     let is_websocket = request.is_websocket();
     let handshake = request.into_handshake();
     let verdict = match wish {
-        Ok(wish) => wish.admit(&context).await,
+        Ok(wish) => wish.admit(&app).await,
         Err(close) => Err(close),
     };
     if is_websocket {
-        return switch(handshake, verdict, &context);
+        return switch(handshake, verdict, &app);
     }
     match verdict {
         Err(refused) => refusal(&refused.close),
@@ -205,15 +205,15 @@ fn upgrade_required() -> Reply {
 pub(crate) fn switch(
     handshake: Handshake,
     verdict: Result<Admission, Refused>,
-    context: &Arc<Context>,
+    app: &Arc<App>,
 ) -> Reply {
     let Handshake { accept, protocol, on_upgrade, peer } = handshake;
     let (Some(on_upgrade), Some(accept)) = (on_upgrade, accept) else {
         let text = "this connection cannot be upgraded; use HTTP/1.1";
         return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
     };
-    let serve = serve(on_upgrade, verdict, peer, Arc::clone(context));
-    context.hub.tasks.spawn(serve);
+    let serve = serve(on_upgrade, verdict, peer, Arc::clone(app));
+    app.hub.tasks.spawn(serve);
 
     let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
     let headers = switching.headers_mut();
@@ -232,20 +232,20 @@ async fn serve(
     verdict: Result<Admission, Refused>,
     // Held to the end: it is this connection's place under the limits.
     peer: Option<Peer>,
-    context: Arc<Context>,
+    app: Arc<App>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let limits = &context.hub.limits;
+    let limits = &app.hub.limits;
     let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
     let accepted = transport::accept(upgraded, limits, message_bytes).await;
     let Some((socket, send_queue)) = accepted else { return };
     match verdict {
-        Ok(admission) => connection::serve(context, socket, send_queue, admission, peer).await,
+        Ok(admission) => connection::serve(app, socket, send_queue, admission, peer).await,
         Err(Refused { close, document, sub }) => {
             let peer = peer.as_ref().map(Peer::address);
             info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
             METRICS.refused(&close);
-            context.audit.record(|| {
+            app.audit.record(|| {
                 let entry = Entry::new(Event::SessionRefused).sub(sub.as_deref()).close(&close);
                 let entry = entry.peer(peer.as_deref().unwrap_or_default());
                 document.iter().fold(entry, |entry, document| entry.document(document))

@@ -12,11 +12,11 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use warp::hyper::body::Bytes;
 
+use crate::app::App;
 use crate::metrics::count::{Count, Counts, Histogram, Label};
 use crate::metrics::labels::State;
 use crate::metrics::process::Process;
 use crate::metrics::{METRICS, Metrics};
-use crate::server::Context;
 use crate::store::writer::StoreState;
 
 /// What the answer says it is.
@@ -31,7 +31,7 @@ pub(crate) struct Exposition(Mutex<Option<(Instant, Bytes)>>);
 
 impl Exposition {
     /// Everything, as it was within the last second.
-    pub(crate) fn get(&self, context: &Arc<Context>) -> Bytes {
+    pub(crate) fn get(&self, app: &Arc<App>) -> Bytes {
         // Replaced as a whole.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, text)) = &*latest
@@ -39,7 +39,7 @@ impl Exposition {
         {
             return text.clone();
         }
-        let text = Bytes::from(render(Gathered { context: Arc::clone(context) }));
+        let text = Bytes::from(render(Gathered { app: Arc::clone(app) }));
         *latest = Some((Instant::now(), text.clone()));
         text
     }
@@ -57,25 +57,25 @@ fn render(gathered: Gathered) -> String {
 /// Where everything is read.
 #[derive(Debug)]
 struct Gathered {
-    context: Arc<Context>,
+    app: Arc<App>,
 }
 
 impl Collector for Gathered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
-        of_people(&mut families, &METRICS, &self.context)?;
+        of_people(&mut families, &METRICS, &self.app)?;
         of_refusals(&mut families, &METRICS)?;
         of_updates(&mut families, &METRICS)?;
-        of_documents(&mut families, &METRICS, &self.context)?;
-        of_store(&mut families, &METRICS, &self.context)?;
+        of_documents(&mut families, &METRICS, &self.app)?;
+        of_store(&mut families, &METRICS, &self.app)?;
         of_process(&mut families, &METRICS, &Process::read())
     }
 }
 
-fn of_people(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> fmt::Result {
-    let hub = &context.hub;
+fn of_people(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
+    let hub = &app.hub;
     to.info("syncline_build", "The version that runs", "version", env!("CARGO_PKG_VERSION"))?;
-    to.gauge("syncline_connections_open", "Sockets", context.places.connections())?;
+    to.gauge("syncline_connections_open", "Sockets", app.places.connections())?;
     to.counter("syncline_connections", "Sockets accepted", &metrics.connections)?;
     let open = hub.sessions.by_dialect();
     to.gauges("syncline_sessions_open", "Participants in documents", &open)?;
@@ -109,10 +109,10 @@ fn of_updates(to: &mut Families<'_>, metrics: &Metrics) -> fmt::Result {
     to.counter("syncline_sent_bytes", "Bytes of those frames", &metrics.sent_bytes)
 }
 
-fn of_documents(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> fmt::Result {
-    let open = context.hub.document_count() as u64;
+fn of_documents(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
+    let open = app.hub.document_count() as u64;
     to.gauge("syncline_documents_open", "Documents in memory", open)?;
-    let unused = context.hub.unused_count() as u64;
+    let unused = app.hub.unused_count() as u64;
     to.gauge("syncline_documents_unused", "Of those, the ones that nobody is in", unused)?;
     to.counters("syncline_loads", "Documents read from the store", &metrics.loads)?;
     let help = "Time to read and replay a document";
@@ -126,8 +126,8 @@ fn of_documents(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> 
     to.counter("syncline_quarantines", help, &metrics.quarantined)
 }
 
-fn of_store(to: &mut Families<'_>, metrics: &Metrics, context: &Context) -> fmt::Result {
-    let hub = &context.hub;
+fn of_store(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
+    let hub = &app.hub;
     let state = match &*hub.writer.state().borrow() {
         StoreState::Writable => State::Writable,
         StoreState::Stalled(_) => State::Stalled,

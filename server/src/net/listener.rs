@@ -22,13 +22,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::app::App;
 use crate::audit::{Entry, Event};
 #[cfg(target_os = "linux")]
 use crate::config::limits::UNSENT_BYTES;
 use crate::config::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
 use crate::http;
 use crate::metrics::METRICS;
-use crate::server::Context;
 use crate::session::quota::QuotaPermit;
 
 /// Who is at the other end, and its places under the limits on connections. They are free again
@@ -71,8 +71,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 const GOODBYES: usize = 64;
 
 /// Accepts connections until the server drains.
-pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
-    let draining = context.hub.draining.clone();
+pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
+    let draining = app.hub.draining.clone();
     let goodbyes = Arc::new(Semaphore::new(GOODBYES));
     loop {
         let accepted = tokio::select! {
@@ -90,30 +90,30 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
                 continue;
             }
         };
-        let Some(place) = context.places.for_connection() else {
+        let Some(place) = app.places.for_connection() else {
             let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
-            refused(&context, address, &close);
-            warn!(limit = context.hub.limits.connections, "Connection limit reached.");
+            refused(&app, address, &close);
+            warn!(limit = app.hub.limits.connections, "Connection limit reached.");
             let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
             let text = "as many connections as there may be";
-            context.hub.tasks.spawn(turn_away(stream, FULL, text, goodbye));
+            app.hub.tasks.spawn(turn_away(stream, FULL, text, goodbye));
             continue;
         };
         // A proxy has a place for each client that it speaks for: http/upgrade.rs.
-        let is_client = context.proxies.is_client(address.ip());
-        let of_address = is_client.then(|| context.places.for_address(address.ip())).transpose();
+        let is_client = app.proxies.is_client(address.ip());
+        let of_address = is_client.then(|| app.places.for_address(address.ip())).transpose();
         match of_address {
             Ok(of_address) => {
                 METRICS.connections.add(1);
                 let peer = Peer { address, _places: Arc::new((place, of_address)), client: None };
-                context.hub.tasks.spawn(serve(stream, peer, Arc::clone(&context)));
+                app.hub.tasks.spawn(serve(stream, peer, Arc::clone(&app)));
             }
             Err(close) => {
                 debug!(%address, text = close.text, "Turned a connection away.");
-                refused(&context, address, &close);
+                refused(&app, address, &close);
                 let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
                 let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
-                context.hub.tasks.spawn(async move {
+                app.hub.tasks.spawn(async move {
                     turned_away.await;
                     drop(place);
                 });
@@ -122,10 +122,10 @@ pub(crate) async fn accept(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-fn refused(context: &Context, address: SocketAddr, close: &Close) {
+fn refused(app: &App, address: SocketAddr, close: &Close) {
     METRICS.request_refused(close);
     let entry = || Entry::new(Event::ConnectionRefused).peer(&address.to_string()).close(close);
-    context.audit.record(entry);
+    app.audit.record(entry);
 }
 
 /// Whether a socket could not be accepted because there is no descriptor for it.
@@ -174,10 +174,10 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: Peer, context: Arc<Context>) {
+async fn serve(stream: TcpStream, peer: Peer, app: Arc<App>) {
     prepare(&stream);
-    let draining = context.hub.draining.clone();
-    let routes = TowerToHyperService::new(warp::service(http::routes(context)));
+    let draining = app.hub.draining.clone();
+    let routes = TowerToHyperService::new(warp::service(http::routes(app)));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         answer(&routes, request)

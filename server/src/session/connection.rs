@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
+use crate::app::App;
 use crate::audit::Event as Audited;
 use crate::config::limits::{KEEP_ALIVE, PING, SILENCE};
 use crate::document::mailbox::{DocumentCommand, Gone};
@@ -23,7 +24,6 @@ use crate::metrics::METRICS;
 use crate::net::listener::Peer;
 use crate::net::send_queue::SendQueueEvent;
 use crate::net::transport::{Socket, TooFragmented, refuse};
-use crate::server::Context;
 use crate::session::quota::SessionPermits;
 use crate::session::rate_limit::RateLimit;
 use crate::session::registry::{LiveSession, RegistryGuard};
@@ -32,7 +32,7 @@ use crate::session::token_refresh::TokenRefresh;
 pub(crate) use self::admission::{Admission, serve};
 
 struct Connection {
-    context: Arc<Context>,
+    app: Arc<App>,
     socket: Socket,
     live: Arc<LiveSession>,
     entered: RegistryGuard,
@@ -239,25 +239,25 @@ impl Connection {
             let limit = Limit::TokensPerSecond;
             return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
         }
-        let context = &self.context;
+        let app = &self.app;
         let mut is_less = false;
-        let renewed = context.admit(token, &self.live.arrival.document).await.and_then(|next| {
+        let renewed = app.admit(token, &self.live.arrival.document).await.and_then(|next| {
             self.live.change(|held| {
                 if next.grant.identity.sub != held.grant.identity.sub {
                     let text = "the new token is somebody else's; connect anew with it";
                     return Err(Close::new(CloseCode::TokenInvalid, text));
                 }
                 // Asked again: an order to revoke may have come since, and have found the old one.
-                let next = context.revoked.limit(&self.live.arrival.document, next)?;
+                let next = app.revoked.limit(&self.live.arrival.document, next)?;
                 is_less = next.grant.is_narrower_than(&held.grant);
                 Ok(next)
             })
         });
         match renewed {
             Ok(grant) => {
-                self.renewal.granted(&grant, &context.hub.clock);
+                self.renewal.granted(&grant, &app.hub.clock);
                 let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
-                context.audit.record(|| self.live.entry(event));
+                app.audit.record(|| self.live.entry(event));
                 let mail = DocumentCommand::Regranted { session: self.live.session, done: None };
                 deliver(&self.live, mail).await
             }

@@ -12,11 +12,11 @@ use warp::Filter;
 use warp::http::{HeaderMap, Response, StatusCode};
 use warp::hyper::body::Bytes;
 
+use crate::app::App;
 use crate::audit::Event;
 use crate::document::hub::Hub;
 use crate::http::api::admitted;
 use crate::http::{Reply, problem, refusal, reply};
-use crate::server::Context;
 use crate::session::registry::LiveSession;
 
 /// Entries of one answer. More are found by the beginning of their name.
@@ -80,9 +80,9 @@ struct SessionFacts {
 
 /// The three routes.
 pub(crate) fn routes(
-    context: Arc<Context>,
+    app: Arc<App>,
 ) -> impl Filter<Extract = (Reply,), Error = warp::Rejection> + Clone {
-    let with = warp::any().map(move || Arc::clone(&context)).and(warp::header::headers_cloned());
+    let with = warp::any().map(move || Arc::clone(&app)).and(warp::header::headers_cloned());
     let documents = warp::path!("api" / "v1" / "documents")
         .and(warp::get())
         .and(warp::query())
@@ -98,11 +98,11 @@ pub(crate) fn routes(
     documents.or(sessions).unify().or(disconnect).unify()
 }
 
-async fn documents(wanted: Documents, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    if let Err(close) = admitted(headers, &context).await {
+async fn documents(wanted: Documents, app: Arc<App>, headers: HeaderMap) -> Reply {
+    if let Err(close) = admitted(headers, &app).await {
         return refusal(&close);
     }
-    let hub = Arc::clone(&context.hub);
+    let hub = Arc::clone(&app.hub);
     // A store's calls block.
     match tokio::task::spawn_blocking(move || overview(&hub, &wanted.prefix)).await {
         Ok(overview) => json(&overview),
@@ -110,26 +110,26 @@ async fn documents(wanted: Documents, context: Arc<Context>, headers: HeaderMap)
     }
 }
 
-async fn sessions(of: Of, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    match admitted(headers, &context).await {
-        Ok(_) => json(&people(&context.hub, of.document.as_deref())),
+async fn sessions(of: Of, app: Arc<App>, headers: HeaderMap) -> Reply {
+    match admitted(headers, &app).await {
+        Ok(_) => json(&people(&app.hub, of.document.as_deref())),
         Err(close) => refusal(&close),
     }
 }
 
 /// Ends one connection. Its token stays good: whoever connects anew is let in.
-async fn disconnect(id: u64, context: Arc<Context>, headers: HeaderMap) -> Reply {
-    let by = match admitted(headers, &context).await {
+async fn disconnect(id: u64, app: Arc<App>, headers: HeaderMap) -> Reply {
+    let by = match admitted(headers, &app).await {
         Ok(claims) => claims.sub,
         Err(close) => return refusal(&close),
     };
-    let all = context.hub.sessions.all();
+    let all = app.hub.sessions.all();
     let Some(session) = all.iter().find(|session| session.session.get() == id) else {
         return problem(StatusCode::NOT_FOUND, "not_found", "there is no such session any more");
     };
     info!(document = %session.arrival.document, session = %session.session, by, "Disconnecting a session.");
     let entry = || session.entry(Event::SessionDisconnected).by(by.as_deref());
-    context.audit.record(entry);
+    app.audit.record(entry);
     let text = "an operator ended this connection";
     session.send_queue.close(Close::new(CloseCode::Disconnected, text));
     let mut gone = Response::new(Bytes::new());

@@ -11,13 +11,13 @@ use tokio::time::timeout;
 use tracing::{error, info};
 use warp::http::StatusCode;
 
+use crate::app::App;
 use crate::audit::{Entry, Event};
 use crate::auth::revocation::Revocation;
 use crate::auth::unix_now;
 use crate::document::mailbox::DocumentCommand;
 use crate::http::{Reply, problem, refusal, reply};
 use crate::metrics::METRICS;
-use crate::server::Context;
 use crate::session::registry::LiveSession;
 
 /// For documents to confirm. They do so with the next of their mail.
@@ -84,7 +84,7 @@ struct Lost {
 pub(crate) async fn answer(
     order: Result<Order, Close>,
     by: Option<String>,
-    context: Arc<Context>,
+    app: Arc<App>,
 ) -> Reply {
     let now = unix_now();
     let revocation = match order.and_then(|order| order.check(now)) {
@@ -92,14 +92,14 @@ pub(crate) async fn answer(
         Err(close) => return refusal(&close),
     };
     // First the list, then those who are connected: whoever comes in between is found in the list.
-    let listed = context.revoked.put(revocation.clone(), now);
+    let listed = app.revoked.put(revocation.clone(), now);
     METRICS.revocations.add(1);
-    context.audit.record(|| {
+    app.audit.record(|| {
         let Revocation { sub, document, access, .. } = &revocation;
         let entry = Entry::new(Event::RightsRevoked).by(by.as_deref()).sub(Some(sub));
         entry.pattern(document).access(*access)
     });
-    let lost = take_away(&context, &revocation).await;
+    let lost = take_away(&app, &revocation).await;
     info!(
         by, sub = revocation.sub, document = revocation.document, access = ?revocation.access,
         closed = lost.closed, narrowed = lost.narrowed, "Rights were revoked."
@@ -112,8 +112,8 @@ pub(crate) async fn answer(
         return unavailable(CloseCode::Overloaded.word(), text);
     }
     let written = {
-        let context = Arc::clone(&context);
-        tokio::task::spawn_blocking(move || context.revoked.write()).await
+        let app = Arc::clone(&app);
+        tokio::task::spawn_blocking(move || app.revoked.write()).await
     };
     if !matches!(written, Ok(Ok(()))) {
         error!(?written, "A revocation cannot be written down.");
@@ -130,10 +130,10 @@ pub(crate) async fn answer(
 
 /// Takes the rights from those who are connected. When this returns, nothing that they sent is on
 /// its way into a document.
-async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
+async fn take_away(app: &App, revocation: &Revocation) -> Lost {
     let mut lost = Lost::default();
     let mut confirmations = Vec::new();
-    for session in context.hub.sessions.all() {
+    for session in app.hub.sessions.all() {
         let mut hit = false;
         let limited = session.change(|held| {
             hit = revocation.hits(&session.arrival.document, held);
@@ -143,7 +143,7 @@ async fn take_away(context: &Context, revocation: &Revocation) -> Lost {
             Ok(_) if !hit => continue,
             Ok(_) => {
                 lost.narrowed += 1;
-                context.audit.record(|| session.entry(Event::RightsNarrowed));
+                app.audit.record(|| session.entry(Event::RightsNarrowed));
             }
             Err(close) => {
                 lost.closed += 1;

@@ -5,12 +5,12 @@ use syncline_protocol::Close;
 use tokio::time::Instant;
 use warp::http::StatusCode;
 
+use crate::app::App;
 use crate::audit::{Entry, Event};
 use crate::auth::Claims;
 use crate::config::limits::TICKET;
 use crate::http::{Reply, document_name, reply};
 use crate::metrics::METRICS;
-use crate::server::Context;
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -23,13 +23,13 @@ pub(super) fn issue(
     request: Request,
     claims: Claims,
     token: &str,
-    context: &Context,
+    app: &App,
 ) -> Result<Reply, Close> {
     let document = document_name(&request.document)?;
-    let held = context.held(&claims, &document)?;
-    let ticket = context.tickets.issue(&document, claims, token, Instant::now())?;
+    let held = app.held(&claims, &document)?;
+    let ticket = app.tickets.issue(&document, claims, token, Instant::now())?;
     METRICS.tickets.add(1);
-    context.audit.record(|| {
+    app.audit.record(|| {
         let entry = Entry::new(Event::TicketIssued).of(&held.grant.identity);
         entry.document(&document).access(Some(held.grant.access))
     });

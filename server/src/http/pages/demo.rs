@@ -8,10 +8,10 @@ use warp::Filter;
 use warp::http::header::{COOKIE, HOST, SET_COOKIE};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::app::App;
 use crate::auth::Claims;
 use crate::auth::demo_login::{Demo, DemoError, Minted, SESSION};
 use crate::http::{Reply, problem, reply};
-use crate::server::Context;
 
 const BODY_BYTES: u64 = 2_048;
 
@@ -37,10 +37,10 @@ struct Shared {
 
 /// `POST /demo/session`, `/demo/token` and `/demo/link`.
 pub(crate) fn routes(
-    context: Arc<Context>,
+    app: Arc<App>,
 ) -> impl Filter<Extract = (Reply,), Error = warp::Rejection> + Clone {
     let post = |path: &'static str| {
-        let context = Arc::clone(&context);
+        let app = Arc::clone(&app);
         // A page of another origin cannot send this type without asking, and is not answered.
         let is_json = warp::header::exact_ignore_case("content-type", "application/json");
         warp::path!("demo" / ..)
@@ -49,12 +49,12 @@ pub(crate) fn routes(
             .and(warp::post())
             .and(is_json)
             .and(warp::body::content_length_limit(BODY_BYTES))
-            .and(warp::any().map(move || Arc::clone(&context)))
+            .and(warp::any().map(move || Arc::clone(&app)))
             .and(warp::header::headers_cloned())
     };
     let session = post("session").and(warp::body::json()).map(
-        |context: Arc<Context>, headers: HeaderMap, Key { key }| {
-            answer(&context, |demo| {
+        |app: Arc<App>, headers: HeaderMap, Key { key }| {
+            answer(&app, |demo| {
                 let Minted { token, lasts } = demo.open(&key)?;
                 let mut reply = json(&serde_json::json!({ "expires_in": lasts.as_secs() }));
                 let cookie = HeaderValue::try_from(set_cookie(&headers, &token));
@@ -64,9 +64,9 @@ pub(crate) fn routes(
         },
     );
     let token = post("token").and(warp::body::json()).map(
-        |context: Arc<Context>, headers: HeaderMap, wanted: Wanted| {
-            answer(&context, |demo| {
-                let session = held(demo, &context, &headers)?;
+        |app: Arc<App>, headers: HeaderMap, wanted: Wanted| {
+            answer(&app, |demo| {
+                let session = held(demo, &app, &headers)?;
                 let Wanted { document, access, name } = wanted;
                 let Minted { token, lasts } =
                     demo.token(&session, document.as_deref(), access, name)?;
@@ -75,9 +75,9 @@ pub(crate) fn routes(
         },
     );
     let link = post("link").and(warp::body::json()).map(
-        |context: Arc<Context>, headers: HeaderMap, Shared { document, access }| {
-            answer(&context, |demo| {
-                let session = held(demo, &context, &headers)?;
+        |app: Arc<App>, headers: HeaderMap, Shared { document, access }| {
+            answer(&app, |demo| {
+                let session = held(demo, &app, &headers)?;
                 let key = demo.share(&session, &document, access)?;
                 Ok(json(&serde_json::json!({ "key": key })))
             })
@@ -86,8 +86,8 @@ pub(crate) fn routes(
     session.or(token).unify().or(link).unify()
 }
 
-fn answer(context: &Context, run: impl FnOnce(&Demo) -> Result<Reply, DemoError>) -> Reply {
-    let Some(demo) = &context.demo else {
+fn answer(app: &App, run: impl FnOnce(&Demo) -> Result<Reply, DemoError>) -> Reply {
+    let Some(demo) = &app.demo else {
         return problem(StatusCode::NOT_FOUND, "not_found", "the demo is off");
     };
     run(demo).unwrap_or_else(|error| {
@@ -102,12 +102,12 @@ fn answer(context: &Context, run: impl FnOnce(&Demo) -> Result<Reply, DemoError>
     })
 }
 
-fn held(demo: &Demo, context: &Context, headers: &HeaderMap) -> Result<Claims, DemoError> {
+fn held(demo: &Demo, app: &App, headers: &HeaderMap) -> Result<Claims, DemoError> {
     let name = cookie_name(headers);
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';'));
     let cookie = pairs.find_map(|pair| pair.trim().strip_prefix(&name)?.strip_prefix('='));
-    demo.session(&context.verifier, cookie)
+    demo.session(&app.verifier, cookie)
 }
 
 /// Browsers do not tell the ports of one host apart, and two servers may run on it.

@@ -8,9 +8,9 @@ use warp::http::header::{
 use warp::http::{HeaderValue, Response, StatusCode};
 use warp::hyper::body::Bytes;
 
+use crate::app::App;
 use crate::config;
 use crate::http::{Reply, problem, reply};
-use crate::server::Context;
 
 /// A file whose name changes with what is in it.
 struct Asset {
@@ -29,13 +29,13 @@ const INSPECTOR: &str = include_str!("../../../assets/inspector.html");
 const NONCE: &str = "{nonce}";
 
 /// `GET /demo`: two editors.
-pub(crate) fn demo(context: &Context) -> Reply {
-    page(context, DEMO)
+pub(crate) fn demo(app: &App) -> Reply {
+    page(app, DEMO)
 }
 
 /// `GET /inspector`: what is live and what is stored.
-pub(crate) fn inspector(context: &Context) -> Reply {
-    page(context, INSPECTOR)
+pub(crate) fn inspector(app: &App) -> Reply {
+    page(app, INSPECTOR)
 }
 
 /// `GET /assets/{name}`.
@@ -53,8 +53,8 @@ pub(crate) fn asset(name: &str) -> Reply {
     reply
 }
 
-fn page(context: &Context, html: &str) -> Reply {
-    if context.demo.is_none() {
+fn page(app: &App, html: &str) -> Reply {
+    if app.demo.is_none() {
         let text = "this page is off; syncline dev has it, and so has serve with --demo";
         return problem(StatusCode::NOT_FOUND, "not_found", text);
     }

@@ -8,6 +8,7 @@ use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, Limit};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use crate::app::App;
 use crate::audit::{Entry, Event as Audited};
 use crate::document::hub::JoinError;
 use crate::document::mailbox::{DocumentCommand, Mailbox};
@@ -15,7 +16,6 @@ use crate::metrics::METRICS;
 use crate::net::listener::Peer;
 use crate::net::send_queue::SendQueue;
 use crate::net::transport::{Socket, refuse};
-use crate::server::Context;
 use crate::session::connection::Connection;
 use crate::session::quota::SessionPermits;
 use crate::session::rate_limit::RateLimit;
@@ -38,16 +38,16 @@ pub(crate) struct Admission {
 /// own, because the one that took the upgrade has room for much that is over by now. Holds the
 /// connection's `place` to the end.
 pub(crate) async fn serve(
-    context: Arc<Context>,
+    app: Arc<App>,
     socket: Socket,
     send_queue: Arc<SendQueue>,
     admission: Admission,
     place: Option<Peer>,
 ) {
-    let hub = Arc::clone(&context.hub);
+    let hub = Arc::clone(&app.hub);
     let (document, peer) = (admission.document.clone(), admission.peer.clone());
     let (dialect, epoch) = (admission.dialect, admission.epoch);
-    let opened = match open(&context, &admission) {
+    let opened = match open(&app, &admission) {
         Ok(opened) => opened,
         Err(close) => return refuse(socket, close).await,
     };
@@ -61,25 +61,25 @@ pub(crate) async fn serve(
     let entered = Sessions::enter(&hub, live);
     let live = Arc::clone(&entered.session);
     // Revoked since the token was checked: nobody found this session among those who are connected.
-    let admitted = live.change(|held| context.revoked.limit(&document, held.clone()));
+    let admitted = live.change(|held| app.revoked.limit(&document, held.clone()));
     let grant = match admitted {
         Ok(grant) => grant,
         Err(close) => {
             METRICS.refused(&close);
-            context.audit.record(|| live.entry(Audited::SessionRefused).close(&close));
+            app.audit.record(|| live.entry(Audited::SessionRefused).close(&close));
             drop((entered, live));
             return refuse(socket, close).await;
         }
     };
     METRICS.sessions.add(dialect, 1);
-    live.opened(&context.audit);
+    live.opened(&app.audit);
     debug!(
         %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
         "A session begins."
     );
     let now = Instant::now();
     let connection = Connection {
-        context,
+        app,
         socket,
         live: Arc::clone(&live),
         entered,
@@ -105,12 +105,12 @@ pub(crate) async fn serve(
 }
 
 /// The way to a document, and the places of one more session there. A refusal is told of.
-fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPermits), Close> {
+fn open(app: &App, admission: &Admission) -> Result<(Mailbox, SessionPermits), Close> {
     let Admission { document, held, dialect, peer, .. } = admission;
-    try_open(context, document, held).inspect_err(|close| {
+    try_open(app, document, held).inspect_err(|close| {
         info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
         METRICS.refused(close);
-        context.audit.record(|| {
+        app.audit.record(|| {
             let entry = Entry::new(Audited::SessionRefused).of(&held.grant.identity);
             entry.document(document).peer(peer).dialect(*dialect).close(close)
         });
@@ -118,12 +118,12 @@ fn open(context: &Context, admission: &Admission) -> Result<(Mailbox, SessionPer
 }
 
 fn try_open(
-    context: &Context,
+    app: &App,
     document: &DocumentName,
     held: &Rights,
 ) -> Result<(Mailbox, SessionPermits), Close> {
-    let places = context.places.for_session(&held.grant.identity.sub, document)?;
-    let mailbox = context.hub.open(document).map_err(|error| match error {
+    let places = app.places.for_session(&held.grant.identity.sub, document)?;
+    let mailbox = app.hub.open(document).map_err(|error| match error {
         JoinError::TooManyDocuments { max } => {
             let text = format!("{max} documents are in use (limits.documents); try again later");
             Close::at_limit(Limit::Documents, CloseCode::Overloaded, text)
