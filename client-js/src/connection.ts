@@ -2,7 +2,7 @@
 
 import type { Address } from './address.ts'
 import { type Reaction, TOO_LARGE } from './close-code.ts'
-import type { Copy } from './copy.ts'
+import type { DocReplica } from './doc-replica.ts'
 import { isLive, limitsOf, step } from './machine.ts'
 import { OPEN, type Socket, type SocketClass } from './socket.ts'
 import type { Command, Event, Notice, State } from './state.ts'
@@ -30,7 +30,7 @@ export interface Port {
 /** Runs a machine. */
 export class Connection {
   #state: State
-  readonly #copy: Copy
+  readonly #replica: DocReplica
   readonly #port: Port
   readonly #events: Event[] = []
   #isHandling = false
@@ -40,9 +40,9 @@ export class Connection {
   #watchdog: ReturnType<typeof setInterval> | undefined
   #heardAt = 0
 
-  constructor(state: State, copy: Copy, port: Port) {
+  constructor(state: State, replica: DocReplica, port: Port) {
     this.#state = state
-    this.#copy = copy
+    this.#replica = replica
     this.#port = port
   }
 
@@ -106,7 +106,7 @@ export class Connection {
   }
 
   #carryOut(command: Command): void {
-    const copy = this.#copy
+    const replica = this.#replica
     switch (command.do) {
       case 'authorize':
         return this.#authorize(command.attempt)
@@ -120,20 +120,20 @@ export class Connection {
         return
       }
       case 'greet':
-        this.send(wire.syncStep1(copy.stateVector()))
-        return copy.announce()
+        this.send(wire.syncStep1(replica.stateVector()))
+        return replica.renewPresence()
       case 'reconcile':
-        return this.#reconcile(wire.syncStep2(copy.diff(command.stateVector)))
+        return this.#reconcile(wire.syncStep2(replica.diff(command.stateVector)))
       case 'sendUpdate':
         return this.send(wire.update(command.update))
       case 'sendToken':
         return this.send(wire.token(command.token))
       case 'apply':
-        return copy.apply(command.update)
+        return replica.apply(command.update)
       case 'applyPresence':
-        return copy.applyPresence(command.entries)
+        return replica.applyPresence(command.entries)
       case 'sayPresence': {
-        const entries = copy.presence()
+        const entries = replica.presence()
         if (entries !== undefined) this.send(wire.presence(entries))
         return
       }

@@ -4,7 +4,7 @@ import type { Doc, Transaction } from 'yjs'
 import { address, documentUrl } from './address.ts'
 import { type Reaction, reactionTo } from './close-code.ts'
 import { Connection, type Port } from './connection.ts'
-import { Copy } from './copy.ts'
+import { DocReplica } from './doc-replica.ts'
 import { SynclineError } from './error.ts'
 import type { ProviderEvents, Status } from './events.ts'
 import { isLive, unsavedOf } from './machine.ts'
@@ -42,7 +42,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   /** Query parameters, read at the next connect. */
   params: Record<string, string>
   readonly #options: ProviderOptions
-  readonly #copy: Copy
+  readonly #replica: DocReplica
   readonly #connection: Connection
   readonly #tabs: Tabs
   readonly #undo: (() => void)[] = []
@@ -61,9 +61,9 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     this.#options = options
     const backoffMax = options.maxBackoffTime ?? BACKOFF_MAX_MS
     const state = begin({ epoch: options.epoch, foreign: !isUntouched(doc), backoffMax })
-    this.#copy = new Copy(doc, this.awareness, this)
-    this.#connection = new Connection(state, this.#copy, this.#port())
-    this.#tabs = new Tabs(`${this.serverUrl}/${name}`, this.#copy, {
+    this.#replica = new DocReplica(doc, this.awareness, this)
+    this.#connection = new Connection(state, this.#replica, this.#port())
+    this.#tabs = new Tabs(`${this.serverUrl}/${name}`, this.#replica, {
       epoch: () => this.epoch,
       shuns: epoch => epoch === this.#shunned,
       learn: epoch => this.#connection.dispatch({ type: 'learnt', epoch }),
@@ -187,7 +187,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
 
   /** Leaves, and stays away. What is not saved stays in the document. */
   disconnect(): void {
-    this.#connection.send(presence(this.#copy.farewell()))
+    this.#connection.send(presence(this.#replica.presenceRemoval()))
     this.#connection.dispatch({ type: 'disconnect' })
   }
 
@@ -268,7 +268,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     const moved = ({ added, updated, removed }: AwarenessChange): void => {
       // Everybody speaks for themselves: what others said is not said again.
       if (![...added, ...updated, ...removed].includes(awareness.clientID)) return
-      const entries = this.#copy.presence() ?? this.#copy.farewell()
+      const entries = this.#replica.presence() ?? this.#replica.presenceRemoval()
       this.#connection.send(presence(entries))
       this.#tabs.publish(presence(entries))
     }
@@ -297,7 +297,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     }
     const interval = this.#options.resyncInterval ?? -1
     if (interval > 0) {
-      const resync = (): void => this.#connection.send(syncStep1(this.#copy.stateVector()))
+      const resync = (): void => this.#connection.send(syncStep1(this.#replica.stateVector()))
       const timer = setInterval(resync, interval)
       this.#undo.push(() => clearInterval(timer))
     }

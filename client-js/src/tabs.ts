@@ -1,6 +1,6 @@
 /** What tabs of one origin tell each other over a BroadcastChannel, with or without a server. */
 
-import type { Copy } from './copy.ts'
+import type { DocReplica } from './doc-replica.ts'
 import { decode, type Message, presence, queryPresence, syncStep1, syncStep2 } from './wire.ts'
 
 /** What travels: one frame, and which history its sender's copy belongs to. */
@@ -23,13 +23,13 @@ export interface TabsPort {
 /** The other tabs that show the same document of the same server. */
 export class Tabs {
   readonly #name: string
-  readonly #copy: Copy
+  readonly #replica: DocReplica
   readonly #port: TabsPort
   #channel: BroadcastChannel | undefined
 
-  constructor(name: string, copy: Copy, port: TabsPort) {
+  constructor(name: string, replica: DocReplica, port: TabsPort) {
     this.#name = name
-    this.#copy = copy
+    this.#replica = replica
     this.#port = port
   }
 
@@ -40,14 +40,14 @@ export class Tabs {
     this.#channel.onmessage = ({ data }: MessageEvent<Envelope>) => this.#receive(data)
     // In Node a channel would keep the process alive.
     ;(this.#channel as { unref?: () => void }).unref?.()
-    this.publish(syncStep1(this.#copy.stateVector()), true)
+    this.publish(syncStep1(this.#replica.stateVector()), true)
     this.publish(queryPresence())
     this.#sayPresence()
   }
 
   /** Says goodbye and stops to listen. Idempotent. */
   close(): void {
-    this.publish(presence(this.#copy.farewell()))
+    this.publish(presence(this.#replica.presenceRemoval()))
     this.#channel?.close()
     this.#channel = undefined
   }
@@ -68,22 +68,22 @@ export class Tabs {
   #answer(message: Message, epoch: string | undefined, isNew: boolean): void {
     switch (message.kind) {
       case 'syncStep1':
-        this.publish(syncStep2(this.#copy.diff(message.stateVector)))
-        if (isNew) this.publish(syncStep1(this.#copy.stateVector()))
+        this.publish(syncStep2(this.#replica.diff(message.stateVector)))
+        if (isNew) this.publish(syncStep1(this.#replica.stateVector()))
         return
       case 'syncStep2':
       case 'update':
         if (epoch !== undefined) this.#port.learn(epoch)
-        return this.#copy.apply(message.update)
+        return this.#replica.apply(message.update)
       case 'presence':
-        return this.#copy.applyPresence(message.entries)
+        return this.#replica.applyPresence(message.entries)
       case 'queryPresence':
         return this.#sayPresence()
     }
   }
 
   #sayPresence(): void {
-    const entries = this.#copy.presence()
+    const entries = this.#replica.presence()
     if (entries !== undefined) this.publish(presence(entries))
   }
 }

@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-ed56658919fa.js",
+        name: "demo-b20a2fb89b33.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-ed56658919fa.js.gz"),
+        gzip: include_bytes!("demo-b20a2fb89b33.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,14 +16,14 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
+        name: "inspector-5e39ca5383cf.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("inspector-5e39ca5383cf.js.gz"),
+    },
+    Asset {
         name: "inspector-83fd9e8c9a9f.css",
         content_type: "text/css; charset=utf-8",
         gzip: include_bytes!("inspector-83fd9e8c9a9f.css.gz"),
-    },
-    Asset {
-        name: "inspector-c84826b58a65.js",
-        content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-c84826b58a65.js.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",

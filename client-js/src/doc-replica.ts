@@ -2,7 +2,7 @@ import { type Awareness, applyAwarenessUpdate, encodeAwarenessUpdate } from 'y-p
 import { applyUpdate, type Doc, encodeStateAsUpdate, encodeStateVector } from 'yjs'
 
 /** Our copy of a document and of its presence, as servers and tabs see it: in bytes. */
-export class Copy {
+export class DocReplica {
   readonly #doc: Doc
   readonly #awareness: Awareness
   readonly #origin: unknown
@@ -42,12 +42,12 @@ export class Copy {
   }
 
   /** That we are gone. */
-  farewell(): Uint8Array {
+  presenceRemoval(): Uint8Array {
     return encodeAwarenessUpdate(this.#awareness, [this.#awareness.clientID], new Map())
   }
 
   /** Says our state under a new clock: peers forget states but not clocks, and believe no old one. */
-  announce(): void {
+  renewPresence(): void {
     const state = this.#awareness.getLocalState()
     if (state !== null) this.#awareness.setLocalState(state)
   }
