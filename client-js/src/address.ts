@@ -41,9 +41,9 @@ export function address(
     else query.push(`token=${encodeURIComponent(token)}`)
   }
   if (epoch !== undefined) query.push(`epoch=${epoch}`)
-  const joint = url.includes('?') ? '&' : '?'
+  const separator = url.includes('?') ? '&' : '?'
   return {
-    url: url.replace(/^http/, 'ws') + (query.length > 0 ? joint + query.join('&') : ''),
+    url: url.replace(/^http/, 'ws') + (query.length > 0 ? separator + query.join('&') : ''),
     protocols: [...offers, ...protocols],
   }
 }

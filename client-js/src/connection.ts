@@ -9,19 +9,19 @@ import type { Command, Event, Notice, State } from './state.ts'
 import * as wire from './wire.ts'
 
 /** A connection on which nothing was heard for so long is given up. The server speaks every 20 s. */
-const SILENCE_MS = 30_000
+const RECEIVE_TIMEOUT_MS = 30_000
 const CHECK_MS = 3_000
 
 /** What a connection needs of the provider around it. */
-export interface Port {
+export interface ConnectionHost {
   token(): string | undefined | PromiseLike<string | undefined>
   socketClass(): SocketClass | PromiseLike<SocketClass>
   address(token: string | undefined, epoch: string | undefined): Address
   /** What the application wants to happen after a close. Undefined: what the code asks for. */
   reactionTo(event: CloseEvent): Reaction | undefined
   /** The state is another one, and everything but what is told has been done. */
-  moved(before: State, after: State): void
-  tell(notice: Notice): void
+  stateChanged(before: State, after: State): void
+  emit(notice: Notice): void
   /** A socket closed; null if it was closed from here. */
   socketClosed(event: CloseEvent | null): void
   socketFailed(error: unknown): void
@@ -31,19 +31,19 @@ export interface Port {
 export class Connection {
   #state: State
   readonly #replica: DocReplica
-  readonly #port: Port
+  readonly #host: ConnectionHost
   readonly #events: Event[] = []
-  #isHandling = false
+  #isDispatching = false
   #socketClass: SocketClass | undefined
   #socket: Socket | null = null
   #retryTimer: ReturnType<typeof setTimeout> | undefined
   #watchdog: ReturnType<typeof setInterval> | undefined
-  #heardAt = 0
+  #lastReceivedAt = 0
 
-  constructor(state: State, replica: DocReplica, port: Port) {
+  constructor(state: State, replica: DocReplica, host: ConnectionHost) {
     this.#state = state
     this.#replica = replica
-    this.#port = port
+    this.#host = host
   }
 
   get state(): State {
@@ -57,10 +57,10 @@ export class Connection {
   /** Takes events one after the other: what a listener causes waits for the other listeners. */
   dispatch(event: Event): void {
     this.#events.push(event)
-    if (this.#isHandling) return
-    this.#isHandling = true
+    if (this.#isDispatching) return
+    this.#isDispatching = true
     for (let next = this.#events.shift(); next; next = this.#events.shift()) this.#handle(next)
-    this.#isHandling = false
+    this.#isDispatching = false
   }
 
   /** Sends a frame that is not counted. What cannot be sent now is not sent later. */
@@ -74,10 +74,10 @@ export class Connection {
     const [after, commands] = step(before, event)
     this.#state = after
     this.#setTimers(after)
-    for (const command of commands) this.#guard(() => this.#carryOut(command))
-    this.#guard(() => this.#port.moved(before, after))
+    for (const command of commands) this.#guard(() => this.#execute(command))
+    this.#guard(() => this.#host.stateChanged(before, after))
     for (const command of commands) {
-      if (command.do === 'tell') this.#guard(() => this.#port.tell(command.notice))
+      if (command.do === 'emit') this.#guard(() => this.#host.emit(command.notice))
     }
   }
 
@@ -98,20 +98,21 @@ export class Connection {
       clearInterval(this.#watchdog)
       this.#watchdog = undefined
     } else if (this.#watchdog === undefined) {
-      this.#heardAt = performance.now()
+      this.#lastReceivedAt = performance.now()
       this.#watchdog = setInterval(() => {
-        if (performance.now() - this.#heardAt > SILENCE_MS) this.#fail(this.#state.attempt)
+        if (performance.now() - this.#lastReceivedAt > RECEIVE_TIMEOUT_MS)
+          this.#fail(this.#state.attempt)
       }, CHECK_MS)
     }
   }
 
-  #carryOut(command: Command): void {
+  #execute(command: Command): void {
     const replica = this.#replica
     switch (command.do) {
       case 'authorize':
         return this.#authorize(command.attempt)
       case 'open':
-        return this.#open(command.attempt, this.#port.address(command.token, command.epoch))
+        return this.#open(command.attempt, this.#host.address(command.token, command.epoch))
       case 'close':
         return this.#close(command.code)
       case 'wait': {
@@ -119,11 +120,11 @@ export class Connection {
         this.#retryTimer = setTimeout(retry, Math.random() * command.ceiling)
         return
       }
-      case 'greet':
+      case 'startSync':
         this.send(wire.syncStep1(replica.stateVector()))
         return replica.renewPresence()
-      case 'reconcile':
-        return this.#reconcile(wire.syncStep2(replica.diff(command.stateVector)))
+      case 'sendDiff':
+        return this.#sendDiff(wire.syncStep2(replica.diff(command.stateVector)))
       case 'sendUpdate':
         return this.send(wire.update(command.update))
       case 'sendToken':
@@ -132,18 +133,18 @@ export class Connection {
         return replica.apply(command.update)
       case 'applyPresence':
         return replica.applyPresence(command.entries)
-      case 'sayPresence': {
+      case 'sendPresence': {
         const entries = replica.presence()
         if (entries !== undefined) this.send(wire.presence(entries))
         return
       }
-      case 'tell':
+      case 'emit':
         return
     }
   }
 
   /** A frame that is too large to be read would be refused by a close that may not arrive. */
-  #reconcile(frame: Uint8Array): void {
+  #sendDiff(frame: Uint8Array): void {
     const { attempt } = this.#state
     const { message } = limitsOf(this.#state)
     if (frame.length <= message) return this.send(frame)
@@ -156,7 +157,7 @@ export class Connection {
   #authorize(attempt: number): void {
     const failed = (error: unknown): void => {
       if (attempt !== this.#state.attempt || !isLive(this.#state)) return
-      this.#port.socketFailed(error)
+      this.#host.socketFailed(error)
       // In-band, the server ends the connection when the old token ends; that is soon enough.
       if (this.#state.phase === 'authorizing') this.#fail(attempt)
     }
@@ -165,8 +166,8 @@ export class Connection {
       this.dispatch({ type: 'token', attempt, token })
     }
     try {
-      const token = this.#port.token()
-      const socketClass = this.#port.socketClass()
+      const token = this.#host.token()
+      const socketClass = this.#host.socketClass()
       if (isPromise(token) || isPromise(socketClass)) {
         Promise.all([token, socketClass]).then(pair => authorized(...pair), failed)
       } else {
@@ -184,37 +185,37 @@ export class Connection {
       socket = new this.#socketClass(url, protocols)
     } catch (error) {
       // An address that cannot be, or ws: on a page that came by https: it would throw again.
-      this.#port.socketFailed(error)
+      this.#host.socketFailed(error)
       const reason = `bad_request: ${error instanceof Error ? error.message : error}`
       this.dispatch({ type: 'closed', attempt, code: 4400, reason })
       return
     }
     socket.binaryType = 'arraybuffer'
     socket.onopen = () => {
-      this.#heardAt = performance.now()
+      this.#lastReceivedAt = performance.now()
       this.dispatch({ type: 'opened', attempt, protocol: socket.protocol })
     }
     socket.onmessage = (event: MessageEvent) => this.#receive(attempt, event.data)
-    socket.onerror = (event: globalThis.Event) => this.#port.socketFailed(event)
+    socket.onerror = (event: globalThis.Event) => this.#host.socketFailed(event)
     socket.onclose = (event: CloseEvent) => {
-      this.#forget(socket)
-      this.#guard(() => this.#port.socketClosed(event))
+      this.#detach(socket)
+      this.#guard(() => this.#host.socketClosed(event))
       const { code, reason } = event
-      const reaction = this.#port.reactionTo(event)
+      const reaction = this.#host.reactionTo(event)
       this.dispatch({ type: 'closed', attempt, code, reason, reaction })
     }
     this.#socket = socket
   }
 
   #receive(attempt: number, data: unknown): void {
-    this.#heardAt = performance.now()
+    this.#lastReceivedAt = performance.now()
     try {
       if (typeof data === 'string') throw new Error('a frame of text')
       const message = wire.decode(new Uint8Array(data as ArrayBuffer))
       this.dispatch({ type: 'received', attempt, message })
     } catch (error) {
       // What was lost with this frame comes with the next sync.
-      this.#port.socketFailed(error)
+      this.#host.socketFailed(error)
       this.#fail(attempt)
     }
   }
@@ -222,13 +223,13 @@ export class Connection {
   #close(code?: number): void {
     const socket = this.#socket
     if (socket === null) return
-    this.#forget(socket)
-    this.#guard(() => this.#port.socketClosed(null))
+    this.#detach(socket)
+    this.#guard(() => this.#host.socketClosed(null))
     socket.close(code ?? 1000)
   }
 
   /** A socket that still flushes, or reports that it was closed too early, has nothing to say. */
-  #forget(socket: Socket): void {
+  #detach(socket: Socket): void {
     socket.onopen = socket.onmessage = socket.onclose = null
     // Without a listener Node throws.
     socket.onerror = () => {}

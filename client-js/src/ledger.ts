@@ -12,7 +12,7 @@ export interface Ledger {
   /** Changes made here that no frame of this connection holds. */
   readonly unsent: number
   /** The copy holds something that came from elsewhere, such as a local database. */
-  readonly foreign: boolean
+  readonly untracked: boolean
   /** Update frames sent on this connection. */
   readonly sent: number
   /** The first so many of them are on disk, as the server says. */
@@ -30,26 +30,26 @@ export interface Hole {
 }
 
 /** A copy that is empty, or that holds something of which nobody has said where it is stored. */
-export const opened = (foreign: boolean): Ledger => ({
+export const create = (untracked: boolean): Ledger => ({
   unsent: 0,
-  foreign,
+  untracked,
   sent: 0,
   acknowledged: 0,
   hole: undefined,
 })
 
 /** A change was made that cannot be sent now. */
-export const kept = (ledger: Ledger, local: boolean): Ledger =>
-  local ? { ...ledger, unsent: ledger.unsent + 1 } : { ...ledger, foreign: true }
+export const changed = (ledger: Ledger, local: boolean): Ledger =>
+  local ? { ...ledger, unsent: ledger.unsent + 1 } : { ...ledger, untracked: true }
 
 /** A change was sent as it happened. */
-export const sent = (ledger: Ledger): Ledger => ({ ...ledger, sent: ledger.sent + 1 })
+export const updateSent = (ledger: Ledger): Ledger => ({ ...ledger, sent: ledger.sent + 1 })
 
 /** A diff was sent that holds everything the server lacks. */
-export const reconciled = (ledger: Ledger): Ledger => {
+export const diffSent = (ledger: Ledger): Ledger => {
   const diff = ledger.sent + 1
   const hole = ledger.hole && { ...ledger.hole, until: diff }
-  return { ...ledger, unsent: 0, foreign: false, sent: diff, hole }
+  return { ...ledger, unsent: 0, untracked: false, sent: diff, hole }
 }
 
 /** The first `frames` frames are on disk. Never more than were sent, never fewer than before. */
@@ -69,18 +69,18 @@ export const refused = (ledger: Ledger, frame: number): Ledger => {
 }
 
 /** The server counts this copy as a reader's: what it did not refuse, it has. */
-export const readOnly = (ledger: Ledger): Ledger => ({ ...ledger, foreign: false })
+export const readOnly = (ledger: Ledger): Ledger => ({ ...ledger, untracked: false })
 
 /** The connection is gone, and with it the numbers. */
-export const lost = (ledger: Ledger): Ledger => {
-  const inFlight = ledger.sent - covered(ledger)
-  return { ...opened(ledger.foreign), unsent: ledger.unsent + inFlight }
+export const disconnected = (ledger: Ledger): Ledger => {
+  const inFlight = ledger.sent - countedFrames(ledger)
+  return { ...create(ledger.untracked), unsent: ledger.unsent + inFlight }
 }
 
 /** What is not known to be on disk: frames under way, and changes that no frame holds. */
 export const unsaved = (ledger: Ledger): number =>
-  ledger.unsent + (ledger.foreign ? 1 : 0) + ledger.sent - covered(ledger)
+  ledger.unsent + (ledger.untracked ? 1 : 0) + ledger.sent - countedFrames(ledger)
 
 /** How many frames count: the acknowledged ones before a hole. */
-const covered = ({ acknowledged, hole }: Ledger): number =>
+const countedFrames = ({ acknowledged, hole }: Ledger): number =>
   hole === undefined ? acknowledged : Math.min(acknowledged, hole.from - 1)

@@ -6,7 +6,7 @@
  * comes late, a socket that closes late) is ignored, so there is never more than one connection.
  */
 
-import { ceiling, spread } from './backoff.ts'
+import { ceiling, restartCeiling } from './backoff.ts'
 import {
   EPOCH_MISMATCH,
   hintFor,
@@ -39,15 +39,15 @@ export function step(state: State, event: Event): Step {
     case 'connect':
       return connect(state)
     case 'disconnect':
-      return leave({ ...state, wanted: false }, 'idle')
+      return disconnect({ ...state, wanted: false }, 'idle')
     case 'destroy':
-      return leave({ ...state, wanted: false }, 'destroyed')
+      return disconnect({ ...state, wanted: false }, 'destroyed')
     case 'want':
-      return event.wanted ? connect(state) : stayAway(state)
+      return event.wanted ? connect(state) : disableReconnect(state)
     case 'token':
       return authorized(state, event.token)
     case 'failed':
-      return isLive(state) ? tryAgain(state, 'retry', closing(state)) : [state, []]
+      return isLive(state) ? scheduleRetry(state, 'retry', closeIfLive(state)) : [state, []]
     case 'opened':
       return opened(state, event.protocol)
     case 'closed':
@@ -59,9 +59,9 @@ export function step(state: State, event: Event): Step {
       return changed(state, event.update, event.local)
     case 'received':
       return state.phase === 'open'
-        ? received(hear(state, event.message), event.message)
+        ? received(detectDialect(state, event.message), event.message)
         : [state, []]
-    case 'learnt':
+    case 'epochLearned':
       return [{ ...state, epoch: state.epoch ?? event.epoch }, []]
   }
 }
@@ -76,9 +76,9 @@ function connect(state: State): Step {
 }
 
 /** What is open stays open, but is not come back to. */
-function stayAway(state: State): Step {
+function disableReconnect(state: State): Step {
   const unwanted = { ...state, wanted: false }
-  return state.phase === 'waiting' ? leave(unwanted, 'idle') : [unwanted, []]
+  return state.phase === 'waiting' ? disconnect(unwanted, 'idle') : [unwanted, []]
 }
 
 function attempt(state: State): Step {
@@ -103,7 +103,7 @@ function opened(state: State, protocol: string): Step {
   const extended = protocol === SUBPROTOCOL
   const dialect = extended ? state.dialect : 'y-websocket'
   const next: State = { ...state, phase: 'open', extended, dialect, trouble: undefined }
-  return [next, [{ do: 'greet' }]]
+  return [next, [{ do: 'startSync' }]]
 }
 
 function closed(state: State, { code, reason }: Closed, reaction: Reaction): Step {
@@ -113,22 +113,22 @@ function closed(state: State, { code, reason }: Closed, reaction: Reaction): Ste
     case 'retry':
     case 'spread': {
       const trouble = reason === '' ? undefined : parseReason(reason)
-      return tryAgain({ ...state, trouble }, reaction, [])
+      return scheduleRetry({ ...state, trouble }, reaction, [])
     }
     case 'renew': {
       if (state.rejected !== undefined) return stop(state, close, [])
       const rejected = { token: state.token, closed: close }
-      return tryAgain({ ...state, rejected, trouble: parseReason(reason) }, 'retry', [])
+      return scheduleRetry({ ...state, rejected, trouble: parseReason(reason) }, 'retry', [])
     }
     case 'mismatch':
-      return mismatched(state, close, offeredIn(reason, state.epoch), [])
+      return mismatched(state, close, epochInReason(reason, state.epoch), [])
     case 'stop':
       return stop(state, close, [])
   }
 }
 
 /** A server may name its own epoch in the reason. */
-function offeredIn(reason: string, held: string | undefined): string | undefined {
+function epochInReason(reason: string, held: string | undefined): string | undefined {
   return reason.match(/\b[0-9a-f]{16}\b/g)?.find(epoch => epoch !== held)
 }
 
@@ -136,49 +136,57 @@ function mismatched(
   state: State,
   close: Closed,
   offered: string | undefined,
-  first: readonly Command[],
+  leading: readonly Command[],
 ): Step {
   const mismatch = { held: state.epoch ?? '', offered }
-  const tell: Command = { do: 'tell', notice: { event: 'epoch-mismatch', mismatch } }
-  return stop(state, close, [...first, tell])
+  const emit: Command = { do: 'emit', notice: { event: 'epoch-mismatch', mismatch } }
+  return stop(state, close, [...leading, emit])
 }
 
 /** Nothing is under way any more; what was, is unsaved. */
-function leave(state: State, phase: Phase): Step {
-  return [{ ...gone(state, phase), trouble: undefined }, closing(state)]
+function disconnect(state: State, phase: Phase): Step {
+  return [{ ...disconnected(state, phase), trouble: undefined }, closeIfLive(state)]
 }
 
-function stop(state: State, closed: Closed, first: readonly Command[]): Step {
-  const next = { ...gone(state, 'stopped'), wanted: false, trouble: parseReason(closed.reason) }
-  return [next, [...first, { do: 'tell', notice: { event: 'closed', closed } }]]
+function stop(state: State, closed: Closed, leading: readonly Command[]): Step {
+  const next = {
+    ...disconnected(state, 'stopped'),
+    wanted: false,
+    trouble: parseReason(closed.reason),
+  }
+  return [next, [...leading, { do: 'emit', notice: { event: 'closed', closed } }]]
 }
 
-function tryAgain(state: State, reaction: 'retry' | 'spread', first: readonly Command[]): Step {
-  if (!state.wanted) return [gone(state, 'idle'), first]
+function scheduleRetry(
+  state: State,
+  reaction: 'retry' | 'spread',
+  leading: readonly Command[],
+): Step {
+  if (!state.wanted) return [disconnected(state, 'idle'), leading]
   const failures = state.failures + 1
   const { attempt, backoffMax } = state
-  const longest =
-    reaction === 'spread' ? spread(failures, backoffMax) : ceiling(failures, backoffMax)
-  const wait: Command = { do: 'wait', attempt, ceiling: longest }
-  return [{ ...gone(state, 'waiting'), failures }, [...first, wait]]
+  const delay =
+    reaction === 'spread' ? restartCeiling(failures, backoffMax) : ceiling(failures, backoffMax)
+  const wait: Command = { do: 'wait', attempt, ceiling: delay }
+  return [{ ...disconnected(state, 'waiting'), failures }, [...leading, wait]]
 }
 
-function gone(state: State, phase: Phase): State {
-  const connection = { extended: false, heard: false, synced: false, flowing: false }
-  return { ...state, ...connection, phase, ledger: ledger.lost(state.ledger) }
+function disconnected(state: State, phase: Phase): State {
+  const connection = { extended: false, receivedFirstFrame: false, synced: false, streaming: false }
+  return { ...state, ...connection, phase, ledger: ledger.disconnected(state.ledger) }
 }
 
-const closing = (state: State): readonly Command[] => (isLive(state) ? [{ do: 'close' }] : [])
+const closeIfLive = (state: State): readonly Command[] => (isLive(state) ? [{ do: 'close' }] : [])
 
 function changed(state: State, update: Uint8Array, local: boolean): Step {
-  const kept = { ...state, ledger: ledger.kept(state.ledger, local) }
-  if (!state.flowing) return [kept, []]
+  const unsent = { ...state, ledger: ledger.changed(state.ledger, local) }
+  if (!state.streaming) return [unsent, []]
   if (state.wanted && update.length > limitsOf(state).update) {
     // As it is, it would be refused for good. The diff that begins a connection may be larger.
-    const [next, commands] = attempt(gone(kept, 'waiting'))
-    return [next, [...closing(state), ...commands]]
+    const [next, commands] = attempt(disconnected(unsent, 'waiting'))
+    return [next, [...closeIfLive(state), ...commands]]
   }
-  return [{ ...state, ledger: ledger.sent(state.ledger) }, [{ do: 'sendUpdate', update }]]
+  return [{ ...state, ledger: ledger.updateSent(state.ledger) }, [{ do: 'sendUpdate', update }]]
 }
 
 const EXTENSIONS: readonly Message['kind'][] = [
@@ -193,22 +201,24 @@ const EXTENSIONS: readonly Message['kind'][] = [
  * Some servers select whatever subprotocol they are offered first. So the first frame tells: ours
  * begins with Welcome, and who says something else first is believed only once it says more.
  */
-function hear(state: State, { kind }: Message): State {
+function detectDialect(state: State, { kind }: Message): State {
   if (state.extended && EXTENSIONS.includes(kind)) {
-    return { ...state, heard: true, dialect: 'syncline.v1' }
+    return { ...state, receivedFirstFrame: true, dialect: 'syncline.v1' }
   }
-  return state.heard ? state : { ...state, heard: true, dialect: 'y-websocket' }
+  return state.receivedFirstFrame
+    ? state
+    : { ...state, receivedFirstFrame: true, dialect: 'y-websocket' }
 }
 
 function received(state: State, message: Message): Step {
   switch (message.kind) {
     case 'syncStep1': {
-      const next = { ...state, flowing: true, ledger: ledger.reconciled(state.ledger) }
-      return [next, [{ do: 'reconcile', stateVector: message.stateVector }]]
+      const next = { ...state, streaming: true, ledger: ledger.diffSent(state.ledger) }
+      return [next, [{ do: 'sendDiff', stateVector: message.stateVector }]]
     }
     case 'syncStep2': {
       // A server that answers before it asks does not ask: live changes wait for nothing.
-      const next = { ...state, synced: true, flowing: true, failures: 0, rejected: undefined }
+      const next = { ...state, synced: true, streaming: true, failures: 0, rejected: undefined }
       return [next, [{ do: 'apply', update: message.update }]]
     }
     case 'update':
@@ -216,7 +226,7 @@ function received(state: State, message: Message): Step {
     case 'presence':
       return [state, [{ do: 'applyPresence', entries: message.entries }]]
     case 'queryPresence':
-      return [state, [{ do: 'sayPresence' }]]
+      return [state, [{ do: 'sendPresence' }]]
     case 'denied':
       return refused(state, undefined, parseReason(message.reason))
     default:
@@ -230,8 +240,8 @@ function extension(state: State, message: Message): Step {
       return welcomed(state, message.welcome)
     case 'saved': {
       const next = ledger.acknowledged(state.ledger, message.frames)
-      const isOver = next.hole === undefined && state.welcome?.quarantined !== true
-      return [{ ...state, ledger: next, trouble: isOver ? undefined : state.trouble }, []]
+      const isResolved = next.hole === undefined && state.welcome?.quarantined !== true
+      return [{ ...state, ledger: next, trouble: isResolved ? undefined : state.trouble }, []]
     }
     case 'refused': {
       const { frame, word: code, text } = message
@@ -252,7 +262,7 @@ function refused(state: State, frame: number | undefined, why: Trouble): Step {
   // Every keystroke is refused while it lasts, but it is one trouble.
   const isNew = isPassing(why.code) && why.code !== state.trouble?.code
   const trouble = isNew ? why : state.trouble
-  return [{ ...state, trouble }, [{ do: 'tell', notice: { event: 'refused', refusal } }]]
+  return [{ ...state, trouble }, [{ do: 'emit', notice: { event: 'refused', refusal } }]]
 }
 
 const QUARANTINED: Trouble = {
@@ -275,5 +285,5 @@ function welcomed(state: State, welcome: Welcome): Step {
     trouble: welcome.quarantined ? QUARANTINED : state.trouble,
     ledger: welcome.access === 'read' ? ledger.readOnly(state.ledger) : state.ledger,
   }
-  return [next, [{ do: 'tell', notice: { event: 'welcome', welcome } }]]
+  return [next, [{ do: 'emit', notice: { event: 'welcome', welcome } }]]
 }

@@ -53,51 +53,51 @@ export function makeUser(fields: UserFields): User {
 
 /** Everybody who has said who they are, ourselves first, the others by client. */
 export function participants(awareness: Awareness): Participant[] {
-  const here: Participant[] = []
+  const users: Participant[] = []
   for (const [clientId, { user }] of awareness.getStates()) {
     if (typeof user?.name !== 'string') continue
-    here.push({ clientId, isSelf: clientId === awareness.clientID, user })
+    users.push({ clientId, isSelf: clientId === awareness.clientID, user })
   }
-  return here.sort((a, b) => Number(b.isSelf) - Number(a.isSelf) || a.clientId - b.clientId)
+  return users.sort((a, b) => Number(b.isSelf) - Number(a.isSelf) || a.clientId - b.clientId)
 }
 
 /** How long a page that wanted to be left has to live on to count as staying. */
-const STAYS_AFTER_MS = 1_000
+const UNLOAD_CANCELLED_AFTER_MS = 1_000
 
 /**
  * Takes our cursor away when the page goes, and puts it back if the page comes back from the cache
  * or was not left after all. Does nothing where there are no pages. Returns its undoing.
  */
-export function leaveWithPage(awareness: Awareness): () => void {
+export function hideWithPage(awareness: Awareness): () => void {
   if (typeof window === 'undefined' || typeof addEventListener === 'undefined') return () => {}
-  let kept: Record<string, unknown> | null = null
+  let hidden: Record<string, unknown> | null = null
   const hide = (): void => {
     const state = awareness.getLocalState()
     if (state === null) return
-    kept = state
+    hidden = state
     awareness.setLocalState(null)
   }
   const show = (): void => {
-    if (kept !== null && awareness.getLocalState() === null) awareness.setLocalState(kept)
-    kept = null
+    if (hidden !== null && awareness.getLocalState() === null) awareness.setLocalState(hidden)
+    hidden = null
   }
   let timer: ReturnType<typeof setTimeout> | undefined
-  const ask = (): void => {
+  const beforeUnload = (): void => {
     hide()
     // Runs only where somebody chose to stay.
-    timer = setTimeout(show, STAYS_AFTER_MS)
+    timer = setTimeout(show, UNLOAD_CANCELLED_AFTER_MS)
   }
-  const go = (): void => {
+  const pageHide = (): void => {
     clearTimeout(timer)
     hide()
   }
-  addEventListener('beforeunload', ask)
-  addEventListener('pagehide', go)
+  addEventListener('beforeunload', beforeUnload)
+  addEventListener('pagehide', pageHide)
   addEventListener('pageshow', show)
   return () => {
     clearTimeout(timer)
-    removeEventListener('beforeunload', ask)
-    removeEventListener('pagehide', go)
+    removeEventListener('beforeunload', beforeUnload)
+    removeEventListener('pagehide', pageHide)
     removeEventListener('pageshow', show)
   }
 }

@@ -3,17 +3,23 @@ import { Awareness, removeAwarenessStates } from 'y-protocols/awareness'
 import type { Doc, Transaction } from 'yjs'
 import { address, documentUrl } from './address.ts'
 import { type Reaction, reactionTo } from './close-code.ts'
-import { Connection, type Port } from './connection.ts'
+import { Connection, type ConnectionHost } from './connection.ts'
 import { DocReplica } from './doc-replica.ts'
 import { SynclineError } from './error.ts'
 import type { ProviderEvents, Status } from './events.ts'
 import { isLive, unsavedOf } from './machine.ts'
 import type { CreateOptions, ProviderOptions } from './options.ts'
-import * as people from './presence.ts'
+import {
+  hideWithPage,
+  makeUser,
+  type Participant,
+  participants,
+  type UserFields,
+} from './presence.ts'
 import { isUntouched } from './seed.ts'
 import { isServer, platformSocket, type Socket } from './socket.ts'
-import { begin, type Dialect, type Notice, type State, type Trouble } from './state.ts'
-import { Tabs } from './tabs.ts'
+import { type Dialect, initialState, type Notice, type State, type Trouble } from './state.ts'
+import { TabChannel } from './tabs.ts'
 import { type Access, presence, syncStep1, update, type Welcome } from './wire.ts'
 
 const BACKOFF_MAX_MS = 10_000
@@ -44,11 +50,11 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   readonly #options: ProviderOptions
   readonly #replica: DocReplica
   readonly #connection: Connection
-  readonly #tabs: Tabs
-  readonly #undo: (() => void)[] = []
-  #users: readonly people.Participant[] = []
+  readonly #tabs: TabChannel
+  readonly #disposers: (() => void)[] = []
+  #users: readonly Participant[] = []
   /** A history that was given up. Other tabs may still hold it. */
-  #shunned: string | undefined
+  #rejectedEpoch: string | undefined
 
   /** A provider for `name` at `serverUrl`, in the shape of y-websocket. */
   constructor(serverUrl: string, name: string, doc: Doc, options: ProviderOptions = {}) {
@@ -60,16 +66,16 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     this.params = options.params ?? {}
     this.#options = options
     const backoffMax = options.maxBackoffTime ?? BACKOFF_MAX_MS
-    const state = begin({ epoch: options.epoch, foreign: !isUntouched(doc), backoffMax })
+    const state = initialState({ epoch: options.epoch, untracked: !isUntouched(doc), backoffMax })
     this.#replica = new DocReplica(doc, this.awareness, this)
-    this.#connection = new Connection(state, this.#replica, this.#port())
-    this.#tabs = new Tabs(`${this.serverUrl}/${name}`, this.#replica, {
+    this.#connection = new Connection(state, this.#replica, this.#connectionHost())
+    this.#tabs = new TabChannel(`${this.serverUrl}/${name}`, this.#replica, {
       epoch: () => this.epoch,
-      shuns: epoch => epoch === this.#shunned,
-      learn: epoch => this.#connection.dispatch({ type: 'learnt', epoch }),
+      isRejected: epoch => epoch === this.#rejectedEpoch,
+      epochLearned: epoch => this.#connection.dispatch({ type: 'epochLearned', epoch }),
     })
-    this.#users = people.participants(this.awareness)
-    this.#listen()
+    this.#users = participants(this.awareness)
+    this.#subscribe()
     if (options.user !== undefined) this.setUser(options.user)
     if (options.connect ?? (!isServer() || options.WebSocketPolyfill !== undefined)) this.connect()
   }
@@ -170,14 +176,14 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /** Everybody who is here, ourselves first. The same array until somebody changes. */
-  get users(): readonly people.Participant[] {
+  get users(): readonly Participant[] {
     return this.#users
   }
 
   /** Says who we are to others. The colour follows from the name, unless it is given. */
-  setUser(fields: people.UserFields): void {
+  setUser(fields: UserFields): void {
     const state = this.awareness.getLocalState() ?? {}
-    this.awareness.setLocalState({ ...state, user: people.makeUser(fields) })
+    this.awareness.setLocalState({ ...state, user: makeUser(fields) })
   }
 
   /** Connects, and keeps coming back. Also after a refusal, once its cause is gone. */
@@ -195,7 +201,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   override destroy(): void {
     this.disconnect()
     this.#connection.dispatch({ type: 'destroy' })
-    for (const undo of this.#undo.splice(0).reverse()) undo()
+    for (const dispose of this.#disposers.splice(0).reverse()) dispose()
     this.emit('destroy', [this])
     super.destroy()
   }
@@ -206,7 +212,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
    * @throws SynclineError if the provider stopped for good or was destroyed.
    */
   whenSynced(options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.#when(() => this.synced, options.signal)
+    return this.#waitUntil(() => this.synced, options.signal)
   }
 
   /**
@@ -216,7 +222,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
    *   not say what it saved.
    */
   whenSaved(options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.#when(() => {
+    return this.#waitUntil(() => {
       if (this.dialect === 'y-websocket' && this.synced) {
         throw new SynclineError('not_supported', 'this server does not say what it has saved')
       }
@@ -232,18 +238,18 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     const { awareness: _, epoch: __, ...options } = this.#options
     const presenceState = this.awareness.getLocalState()
     this.destroy()
-    const next = new SynclineProvider(this.serverUrl, this.roomname, doc, {
+    const successor = new SynclineProvider(this.serverUrl, this.roomname, doc, {
       ...options,
       params: this.params,
       connect: false,
     })
-    next.#shunned = this.epoch
-    if (presenceState?.user !== undefined) next.setUser(presenceState.user)
-    next.connect()
-    return next
+    successor.#rejectedEpoch = this.epoch
+    if (presenceState?.user !== undefined) successor.setUser(presenceState.user)
+    successor.connect()
+    return successor
   }
 
-  #port(): Port {
+  #connectionHost(): ConnectionHost {
     const { token, protocols = [], dialect, WebSocketPolyfill } = this.#options
     return {
       token: () => (typeof token === 'function' ? token() : token),
@@ -251,70 +257,75 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
       address: (token, epoch) =>
         address(this.url, token, epoch, protocols, dialect === 'y-websocket'),
       reactionTo: event => this.#reactionTo(event),
-      moved: (before, after) => this.#publish(before, after),
-      tell: notice => this.#tell(notice),
+      stateChanged: (before, after) => this.#emitChanges(before, after),
+      emit: notice => this.#emitNotice(notice),
       socketClosed: event => this.emit('connection-close', [event, this]),
       socketFailed: error => this.emit('connection-error', [error, this]),
     }
   }
 
-  #listen(): void {
+  #subscribe(): void {
     const { doc, awareness } = this
-    const changed = (bytes: Uint8Array, origin: unknown, _: Doc, { local }: Transaction): void => {
+    const docChanged = (
+      bytes: Uint8Array,
+      origin: unknown,
+      _: Doc,
+      { local }: Transaction,
+    ): void => {
       if (origin === this) return
       this.#connection.dispatch({ type: 'changed', update: bytes, local })
       this.#tabs.publish(update(bytes))
     }
-    const moved = ({ added, updated, removed }: AwarenessChange): void => {
+    const presenceChanged = ({ added, updated, removed }: AwarenessChange): void => {
       // Everybody speaks for themselves: what others said is not said again.
       if (![...added, ...updated, ...removed].includes(awareness.clientID)) return
       const entries = this.#replica.presence() ?? this.#replica.presenceRemoval()
       this.#connection.send(presence(entries))
       this.#tabs.publish(presence(entries))
     }
-    const counted = (): void => {
-      this.#users = people.participants(awareness)
+    const usersChanged = (): void => {
+      this.#users = participants(awareness)
       this.emit('users', [this.#users])
     }
-    const destroyed = (): void => this.destroy()
+    const docDestroyed = (): void => this.destroy()
     const online = (): void => this.#connection.dispatch({ type: 'online' })
 
-    doc.on('update', changed)
-    doc.on('destroy', destroyed)
-    awareness.on('update', moved)
-    awareness.on('change', counted)
-    this.#undo.push(() => {
-      doc.off('update', changed)
-      doc.off('destroy', destroyed)
-      awareness.off('update', moved)
-      awareness.off('change', counted)
+    doc.on('update', docChanged)
+    doc.on('destroy', docDestroyed)
+    awareness.on('update', presenceChanged)
+    awareness.on('change', usersChanged)
+    this.#disposers.push(() => {
+      doc.off('update', docChanged)
+      doc.off('destroy', docDestroyed)
+      awareness.off('update', presenceChanged)
+      awareness.off('change', usersChanged)
       if (this.#options.awareness === undefined) awareness.destroy()
     })
-    this.#undo.push(people.leaveWithPage(awareness))
+    this.#disposers.push(hideWithPage(awareness))
     if (typeof addEventListener !== 'undefined') {
       addEventListener('online', online)
-      this.#undo.push(() => removeEventListener('online', online))
+      this.#disposers.push(() => removeEventListener('online', online))
     }
     const interval = this.#options.resyncInterval ?? -1
     if (interval > 0) {
       const resync = (): void => this.#connection.send(syncStep1(this.#replica.stateVector()))
       const timer = setInterval(resync, interval)
-      this.#undo.push(() => clearInterval(timer))
+      this.#disposers.push(() => clearInterval(timer))
     }
   }
 
   #reactionTo(event: CloseEvent): Reaction | undefined {
     const { shouldReconnect } = this.#options
-    const usual = reactionTo(event.code)
-    if (shouldReconnect === undefined || usual === 'mismatch') return usual
+    const standard = reactionTo(event.code)
+    if (shouldReconnect === undefined || standard === 'mismatch') return standard
     if (!shouldReconnect(event, this)) return 'stop'
-    return usual === 'stop' ? 'retry' : usual
+    return standard === 'stop' ? 'retry' : standard
   }
 
   /** Emits what differs. */
-  #publish(before: State, after: State): void {
-    this.#joinTabs(before, after)
-    if (before.phase === 'open' && after.phase !== 'open') this.#forgetOthers()
+  #emitChanges(before: State, after: State): void {
+    this.#updateTabs(before, after)
+    if (before.phase === 'open' && after.phase !== 'open') this.#removeRemotePresence()
     if (statusOf(before) !== statusOf(after) || before.trouble !== after.trouble) {
       const status = statusOf(after)
       this.emit('status', [after.trouble ? { status, detail: after.trouble } : { status }])
@@ -330,20 +341,20 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     }
   }
 
-  #joinTabs(before: State, after: State): void {
-    if (this.#options.disableBc || talks(before) === talks(after)) return
-    if (talks(after)) this.#tabs.open()
+  #updateTabs(before: State, after: State): void {
+    if (this.#options.disableBc || usesTabs(before) === usesTabs(after)) return
+    if (usesTabs(after)) this.#tabs.open()
     else this.#tabs.close()
   }
 
   /** Nobody tells us any more when they leave. */
-  #forgetOthers(): void {
+  #removeRemotePresence(): void {
     const { awareness } = this
     const others = [...awareness.getStates().keys()].filter(id => id !== awareness.clientID)
     removeAwarenessStates(awareness, others, this)
   }
 
-  #tell(notice: Notice): void {
+  #emitNotice(notice: Notice): void {
     switch (notice.event) {
       case 'welcome':
         return this.emit('welcome', [notice.welcome])
@@ -356,12 +367,12 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     }
   }
 
-  /** Resolves when `isTrue`, and rejects when that can no longer be. */
-  async #when(isTrue: () => boolean, signal: AbortSignal | undefined): Promise<void> {
+  /** Resolves when `condition`, and rejects when that can no longer be. */
+  async #waitUntil(condition: () => boolean, signal: AbortSignal | undefined): Promise<void> {
     const isSettled = (): boolean => {
       signal?.throwIfAborted()
       const { phase, trouble } = this.#connection.state
-      if (isTrue()) return true
+      if (condition()) return true
       if (phase === 'destroyed') throw new SynclineError('destroyed', 'the provider was destroyed')
       if (phase === 'stopped') {
         throw new SynclineError(trouble?.code ?? 'unknown', trouble?.text ?? 'refused')
@@ -397,4 +408,4 @@ function statusOf({ phase }: State): Status {
 }
 
 /** Whether the other tabs are talked with: as long as a server would be. */
-const talks = (state: State): boolean => state.wanted || isLive(state)
+const usesTabs = (state: State): boolean => state.wanted || isLive(state)

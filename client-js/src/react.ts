@@ -33,46 +33,46 @@ const shared = new WeakMap<Doc, Map<string, Shared>>()
  */
 export function useProvider(options: CreateOptions): SynclineProvider {
   const latest = useRef(options)
-  const [, renderAgain] = useReducer((count: number) => count + 1, 0)
-  const { provider } = lookUp(options, latest)
+  const [, forceRender] = useReducer((count: number) => count + 1, 0)
+  const { provider } = entryFor(options, latest)
   const { user, connect = true } = options
 
   useEffect(() => {
     latest.current = options
   })
   useEffect(() => {
-    const entry = lookUp(latest.current, latest)
+    const entry = entryFor(latest.current, latest)
     // The effects ran again without a render, after the provider was destroyed.
-    if (entry.provider !== provider) return renderAgain()
+    if (entry.provider !== provider) return forceRender()
     entry.mounted += 1
     if (connect) provider.connect()
     return () => {
       entry.mounted -= 1
-      setTimeout(() => end(entry))
+      setTimeout(() => destroyIfUnused(entry))
     }
   }, [provider, connect])
-  const who = JSON.stringify(user)
+  const userJson = JSON.stringify(user)
   useEffect(() => {
-    if (who !== undefined) provider.setUser(JSON.parse(who))
-  }, [provider, who])
+    if (userJson !== undefined) provider.setUser(JSON.parse(userJson))
+  }, [provider, userJson])
   return provider
 }
 
-function lookUp(options: CreateOptions, latest: { readonly current: CreateOptions }): Shared {
+function entryFor(options: CreateOptions, latest: { readonly current: CreateOptions }): Shared {
   const { url, name, doc } = options
   const byAddress = shared.get(doc) ?? new Map<string, Shared>()
   shared.set(doc, byAddress)
   const address = JSON.stringify([url, name])
-  const known = byAddress.get(address)
-  if (known !== undefined) return known
+  const existing = byAddress.get(address)
+  if (existing !== undefined) return existing
   const { token, ...rest } = options
-  const current = () => {
+  const latestToken = () => {
     const { token } = latest.current
     return typeof token === 'function' ? token() : token
   }
   const provider = createProvider({
     ...rest,
-    ...(token === undefined ? {} : { token: current }),
+    ...(token === undefined ? {} : { token: latestToken }),
     connect: false,
   })
   provider.once('destroy', () => byAddress.delete(address))
@@ -83,27 +83,27 @@ function lookUp(options: CreateOptions, latest: { readonly current: CreateOption
   return entry
 }
 
-function end({ provider, mounted }: Shared): void {
+function destroyIfUnused({ provider, mounted }: Shared): void {
   if (mounted === 0) provider.destroy()
 }
 
 /** What `read` returns, read again at each of `events`. It must be the same until they come. */
-function useLive<Value>(
+function useProviderValue<Value>(
   provider: SynclineProvider,
   events: readonly (keyof ProviderEvents & string)[],
   read: () => Value,
-  onServer: Value,
+  serverValue: Value,
 ): Value {
   const subscribe = useCallback(
-    (wake: () => void) => {
-      for (const event of events) provider.on(event, wake)
+    (onChange: () => void) => {
+      for (const event of events) provider.on(event, onChange)
       return () => {
-        for (const event of events) provider.off(event, wake)
+        for (const event of events) provider.off(event, onChange)
       }
     },
     [provider, events],
   )
-  return useSyncExternalStore(subscribe, read, () => onServer)
+  return useSyncExternalStore(subscribe, read, () => serverValue)
 }
 
 // One array each: a new one at every render would mean to subscribe anew.
@@ -114,26 +114,26 @@ const USERS = ['users'] as const
 
 /** Whether there is a connection. */
 export const useStatus = (provider: SynclineProvider): Status =>
-  useLive(provider, STATUS, () => provider.status, 'disconnected')
+  useProviderValue(provider, STATUS, () => provider.status, 'disconnected')
 
 /** What is in the way, if something is: for example `store_unavailable`. */
 export const useDetail = (provider: SynclineProvider): Trouble | undefined =>
-  useLive(provider, STATUS, () => provider.detail, undefined)
+  useProviderValue(provider, STATUS, () => provider.detail, undefined)
 
 /** Whether the server's state has arrived. */
 export const useSynced = (provider: SynclineProvider): boolean =>
-  useLive(provider, SYNC, () => provider.synced, false)
+  useProviderValue(provider, SYNC, () => provider.synced, false)
 
 /** Whether everything changed here is on disk. Undefined if the server does not say. */
 export const useSaved = (provider: SynclineProvider): boolean | undefined =>
-  useLive(provider, SAVED, () => provider.saved, undefined)
+  useProviderValue(provider, SAVED, () => provider.saved, undefined)
 
 /** How much of what was changed here is not known to be on disk. */
 export const useUnsaved = (provider: SynclineProvider): number | undefined =>
-  useLive(provider, SAVED, () => provider.unsaved, undefined)
+  useProviderValue(provider, SAVED, () => provider.unsaved, undefined)
 
-const NOBODY: readonly Participant[] = []
+const NO_USERS: readonly Participant[] = []
 
-/** Everybody who is here, ourselves first. */
+/** All users with a name, the local one first. */
 export const useUsers = (provider: SynclineProvider): readonly Participant[] =>
-  useLive(provider, USERS, () => provider.users, NOBODY)
+  useProviderValue(provider, USERS, () => provider.users, NO_USERS)

@@ -13,9 +13,9 @@ export interface SeedOptions {
 export const SEED_ORIGIN = 'syncline-seed'
 
 /** Yjs draws client ids below this, so no editing client ever has the id of a seed. */
-const EDITORS_END = 2 ** 32
+const CLIENT_ID_LIMIT = 2 ** 32
 /** Beyond this a number is not exact. */
-const IDS_END = 2 ** 53
+const SAFE_INTEGER_LIMIT = 2 ** 53
 
 /**
  * Creates the first content of a document once, though fifty clients try at the same moment.
@@ -46,18 +46,21 @@ export async function seed(
 
 /** The update that {@link seed} applies: equal bytes for equal content, wherever it is made. */
 export function makeSeed(fill: (doc: Doc) => void): Uint8Array {
-  const draft = record(fill, EDITORS_END)
-  const again = record(fill, EDITORS_END)
-  if (draft.length !== again.length || draft.some((byte, index) => byte !== again[index])) {
+  const draft = encodeFill(fill, CLIENT_ID_LIMIT)
+  const repeat = encodeFill(fill, CLIENT_ID_LIMIT)
+  if (draft.length !== repeat.length || draft.some((byte, index) => byte !== repeat[index])) {
     throw new Error('a seed must write the same each time: no random values, no dates')
   }
-  return record(fill, EDITORS_END + (hash(draft) % (IDS_END - EDITORS_END)))
+  return encodeFill(
+    fill,
+    CLIENT_ID_LIMIT + (hash53(draft) % (SAFE_INTEGER_LIMIT - CLIENT_ID_LIMIT)),
+  )
 }
 
 /** Whether nothing was ever written to `doc`. */
 export const isUntouched = (doc: Doc): boolean => encodeStateVector(doc).length === 1
 
-function record(fill: (doc: Doc) => void, clientID: number): Uint8Array {
+function encodeFill(fill: (doc: Doc) => void, clientID: number): Uint8Array {
   const doc = new Doc()
   doc.clientID = clientID
   doc.transact(() => fill(doc))
@@ -67,7 +70,7 @@ function record(fill: (doc: Doc) => void, clientID: number): Uint8Array {
 }
 
 /** 53 bits of two 32-bit hashes (cyrb53). Not against an attacker: one who may write needs no seed. */
-function hash(bytes: Uint8Array): number {
+function hash53(bytes: Uint8Array): number {
   let a = 0xdeadbeef
   let b = 0x41c6ce57
   for (const byte of bytes) {

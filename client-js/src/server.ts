@@ -44,15 +44,15 @@ export function mintToken(secret: string | Uint8Array, options: TokenOptions): s
   }
   const { access, sub, name, ttl = '10m' } = options
   const iat = Math.floor(Date.now() / 1_000)
-  const exp = iat + seconds(ttl)
-  const body = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ exp, iat, sub, name, access })}`
+  const exp = iat + toSeconds(ttl)
+  const body = `${encodePart({ alg: 'HS256', typ: 'JWT' })}.${encodePart({ exp, iat, sub, name, access })}`
   return `${body}.${createHmac('sha256', key).update(body).digest('base64url')}`
 }
 
-function seconds(duration: Duration): number {
+function toSeconds(duration: Duration): number {
   const [, count, unit] = /^(\d+)([smhd]?)$/.exec(String(duration)) ?? []
   if (count === undefined) throw new RangeError(`${duration} is no duration: try 600 or "10m"`)
   return Number(count) * SECONDS[(unit || 's') as keyof typeof SECONDS]
 }
 
-const part = (json: object): string => Buffer.from(JSON.stringify(json)).toString('base64url')
+const encodePart = (json: object): string => Buffer.from(JSON.stringify(json)).toString('base64url')

@@ -72,11 +72,11 @@ export interface State {
   /** Whether the server has selected our subprotocol on this connection. */
   readonly extended: boolean
   /** Whether a frame has arrived on this connection. */
-  readonly heard: boolean
+  readonly receivedFirstFrame: boolean
   /** Whether the server's state has arrived on this connection. */
   readonly synced: boolean
   /** Whether changes are sent as they happen: the server's question for older ones is settled. */
-  readonly flowing: boolean
+  readonly streaming: boolean
   /** What the server said of itself, last. */
   readonly welcome: Welcome | undefined
   /** The history that this copy belongs to. */
@@ -110,7 +110,7 @@ export type Event =
   | { readonly type: 'changed'; readonly update: Uint8Array; readonly local: boolean }
   | { readonly type: 'received'; readonly attempt: number; readonly message: Message }
   /** Another tab told which history it shares with us. */
-  | { readonly type: 'learnt'; readonly epoch: string }
+  | { readonly type: 'epochLearned'; readonly epoch: string }
 
 /** What the driver has to do. */
 export type Command =
@@ -126,15 +126,15 @@ export type Command =
   /** Say `retry` after a random part of `ceiling` milliseconds. */
   | { readonly do: 'wait'; readonly attempt: number; readonly ceiling: number }
   /** Ask for what is new, and say who is here. */
-  | { readonly do: 'greet' }
+  | { readonly do: 'startSync' }
   /** Send, as one SyncStep2, everything that the state vector lacks. */
-  | { readonly do: 'reconcile'; readonly stateVector: Uint8Array }
+  | { readonly do: 'sendDiff'; readonly stateVector: Uint8Array }
   | { readonly do: 'sendUpdate'; readonly update: Uint8Array }
   | { readonly do: 'sendToken'; readonly token: string }
   | { readonly do: 'apply'; readonly update: Uint8Array }
   | { readonly do: 'applyPresence'; readonly entries: Uint8Array }
-  | { readonly do: 'sayPresence' }
-  | { readonly do: 'tell'; readonly notice: Notice }
+  | { readonly do: 'sendPresence' }
+  | { readonly do: 'emit'; readonly notice: Notice }
 
 /** What the application is told beside the state. */
 export type Notice =
@@ -147,16 +147,16 @@ export type Notice =
 export type Step = readonly [state: State, commands: readonly Command[]]
 
 /** What can be chosen at the beginning. */
-export interface Beginning {
+export interface InitialOptions {
   /** The history that the copy belongs to, if that is known. */
   readonly epoch: string | undefined
   /** Whether the copy has content already. */
-  readonly foreign: boolean
+  readonly untracked: boolean
   readonly backoffMax: number
 }
 
 /** The state before anything happened. */
-export const begin = ({ epoch, foreign, backoffMax }: Beginning): State => ({
+export const initialState = ({ epoch, untracked, backoffMax }: InitialOptions): State => ({
   phase: 'idle',
   wanted: false,
   backoffMax,
@@ -166,11 +166,11 @@ export const begin = ({ epoch, foreign, backoffMax }: Beginning): State => ({
   rejected: undefined,
   dialect: undefined,
   extended: false,
-  heard: false,
+  receivedFirstFrame: false,
   synced: false,
-  flowing: false,
+  streaming: false,
   welcome: undefined,
   epoch,
   trouble: undefined,
-  ledger: ledger.opened(foreign),
+  ledger: ledger.create(untracked),
 })

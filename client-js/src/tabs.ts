@@ -12,25 +12,25 @@ interface Envelope {
 }
 
 /** What the tabs need to know of the history that our copy belongs to. */
-export interface TabsPort {
+export interface TabsHost {
   epoch(): string | undefined
   /** Whether this history was given up. */
-  shuns(epoch: string): boolean
+  isRejected(epoch: string): boolean
   /** Our copy now holds content of this history. */
-  learn(epoch: string): void
+  epochLearned(epoch: string): void
 }
 
 /** The other tabs that show the same document of the same server. */
-export class Tabs {
+export class TabChannel {
   readonly #name: string
   readonly #replica: DocReplica
-  readonly #port: TabsPort
+  readonly #host: TabsHost
   #channel: BroadcastChannel | undefined
 
-  constructor(name: string, replica: DocReplica, port: TabsPort) {
+  constructor(name: string, replica: DocReplica, host: TabsHost) {
     this.#name = name
     this.#replica = replica
-    this.#port = port
+    this.#host = host
   }
 
   /** Begins to listen, and asks. Idempotent. */
@@ -42,7 +42,7 @@ export class Tabs {
     ;(this.#channel as { unref?: () => void }).unref?.()
     this.publish(syncStep1(this.#replica.stateVector()), true)
     this.publish(queryPresence())
-    this.#sayPresence()
+    this.#publishPresence()
   }
 
   /** Says goodbye and stops to listen. Idempotent. */
@@ -54,14 +54,14 @@ export class Tabs {
 
   /** Tells every other tab. */
   publish(frame: Uint8Array, isNew = false): void {
-    const envelope: Envelope = { frame, epoch: this.#port.epoch(), isNew }
+    const envelope: Envelope = { frame, epoch: this.#host.epoch(), isNew }
     this.#channel?.postMessage(envelope)
   }
 
   #receive({ frame, epoch, isNew }: Envelope): void {
-    const own = this.#port.epoch()
+    const own = this.#host.epoch()
     // A tab that was left behind by a replaced history must not bring it back through us.
-    if (epoch !== undefined && (this.#port.shuns(epoch) || (own ?? epoch) !== epoch)) return
+    if (epoch !== undefined && (this.#host.isRejected(epoch) || (own ?? epoch) !== epoch)) return
     this.#answer(decode(frame), epoch, isNew)
   }
 
@@ -73,16 +73,16 @@ export class Tabs {
         return
       case 'syncStep2':
       case 'update':
-        if (epoch !== undefined) this.#port.learn(epoch)
+        if (epoch !== undefined) this.#host.epochLearned(epoch)
         return this.#replica.apply(message.update)
       case 'presence':
         return this.#replica.applyPresence(message.entries)
       case 'queryPresence':
-        return this.#sayPresence()
+        return this.#publishPresence()
     }
   }
 
-  #sayPresence(): void {
+  #publishPresence(): void {
     const entries = this.#replica.presence()
     if (entries !== undefined) this.publish(presence(entries))
   }

@@ -141,8 +141,8 @@ function decodeSync(reader: Reader): Message {
 function decodeWelcome(reader: Reader): Welcome {
   const session = reader.uint()
   const epoch = reader.string() || undefined
-  const access = named(ACCESS, reader.uint())
-  const durability = named(DURABILITY, reader.uint())
+  const access = enumValue(ACCESS, reader.uint())
+  const durability = enumValue(DURABILITY, reader.uint())
   const quarantined = (reader.uint() & FLAG_QUARANTINED) !== 0
   const message = reader.uint()
   const update = reader.uint()
@@ -152,7 +152,7 @@ function decodeWelcome(reader: Reader): Welcome {
   return { session, epoch, access, durability, quarantined, limits, serverTime }
 }
 
-function named<Name>(names: readonly Name[], index: number): Name {
+function enumValue<Name>(names: readonly Name[], index: number): Name {
   const name = names[index]
   if (name === undefined) throw new Error(`${index} is none of ${names.join(', ')}`)
   return name

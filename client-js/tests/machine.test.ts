@@ -4,7 +4,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { step, unsavedOf } from '../src/machine.ts'
-import { begin, type Command, type Event, type State } from '../src/state.ts'
+import { type Command, type Event, initialState, type State } from '../src/state.ts'
 import { WELCOME } from './support/frames.ts'
 import { type Move, World } from './support/world.ts'
 
@@ -100,7 +100,7 @@ class Hand {
   commands: readonly Command[] = []
 
   constructor(options: { epoch?: string } = {}) {
-    this.state = begin({ epoch: options.epoch, foreign: false, backoffMax: 60_000 })
+    this.state = initialState({ epoch: options.epoch, untracked: false, backoffMax: 60_000 })
   }
 
   /** The commands of the last of `events`; attempts are the current one's. */
@@ -156,7 +156,7 @@ describe('sending', () => {
     expect(hand.did).toEqual([])
     expect(unsavedOf(hand.state)).toBe(3)
     hand.receives(STEP_1)
-    expect(hand.did).toEqual(['reconcile'])
+    expect(hand.did).toEqual(['sendDiff'])
     expect(unsavedOf(hand.receives({ kind: 'welcome', welcome: WELCOME }).state)).toBe(1)
     expect(hand.on(EDIT).did).toEqual(['sendUpdate'])
   })
@@ -204,7 +204,7 @@ test('a stall is one trouble, however many frames are refused', () => {
   const refusal = { kind: 'refused', word: 'store_unavailable', text: 'full' } as const
   const { trouble } = hand.receives({ ...refusal, frame: 2 }).state
   expect(hand.receives({ ...refusal, frame: 3 }).state.trouble).toBe(trouble)
-  expect(hand.did).toEqual(['tell'])
+  expect(hand.did).toEqual(['emit'])
 })
 
 test('whoever leaves by themselves has no trouble', () => {
@@ -243,7 +243,7 @@ describe('coming back', () => {
 
   test.each([4400, 4403, 4404, 4413, 4499])('provider_6_after_%i_nothing_is_tried_again', code => {
     const hand = new Hand().opened().closes(code, 'word: why')
-    expect(hand.did).toEqual(['tell'])
+    expect(hand.did).toEqual(['emit'])
     expect(hand.state.phase).toBe('stopped')
     expect(hand.on({ type: 'online' }, { type: 'retry', attempt: hand.state.attempt }).did).toEqual(
       [],

@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-b20a2fb89b33.js",
+        name: "demo-ddf3b346f0e3.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-b20a2fb89b33.js.gz"),
+        gzip: include_bytes!("demo-ddf3b346f0e3.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,9 +16,9 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
-        name: "inspector-5e39ca5383cf.js",
+        name: "inspector-082acf03a582.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-5e39ca5383cf.js.gz"),
+        gzip: include_bytes!("inspector-082acf03a582.js.gz"),
     },
     Asset {
         name: "inspector-83fd9e8c9a9f.css",

@@ -2,7 +2,7 @@
 // It does what the machine's commands ask for, and checks that they may be asked for.
 
 import { step, unsavedOf } from '../../src/machine.ts'
-import { begin, type Command, type Event, type State } from '../../src/state.ts'
+import { type Command, type Event, initialState, type State } from '../../src/state.ts'
 import type { Message } from '../../src/wire.ts'
 import { WELCOME } from './frames.ts'
 
@@ -56,18 +56,18 @@ export class World {
 
   constructor(extended = true) {
     this.extended = extended
-    this.state = begin({ epoch: undefined, foreign: false, backoffMax: 1_000 })
+    this.state = initialState({ epoch: undefined, untracked: false, backoffMax: 1_000 })
   }
 
   dispatch(event: Event): void {
     const [state, commands] = step(this.state, event)
     this.log.push(`${event.type} -> ${state.phase} [${commands.map(command => command.do)}]`)
     this.state = state
-    for (const command of commands) this.#carryOut(command)
+    for (const command of commands) this.#execute(command)
     this.#check()
   }
 
-  #carryOut(command: Command): void {
+  #execute(command: Command): void {
     switch (command.do) {
       case 'authorize':
         this.fetching.add(command.attempt)
@@ -90,7 +90,7 @@ export class World {
       case 'wait':
         this.waiting = command.attempt
         return
-      case 'reconcile': {
+      case 'sendDiff': {
         // The diff holds what the server lacks of our copy now.
         this.session?.frames.push({ changes: [...this.copy], refused: false, isDiff: true })
         return
