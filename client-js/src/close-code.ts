@@ -27,9 +27,9 @@ export function parseReason(reason: string): { code: string; text: string } {
 }
 
 /** Whether what was refused will be taken later, without anybody doing anything here. */
-export const isPassing = (word: string): boolean => PASSING.has(word)
+export const isTransient = (code: string): boolean => TRANSIENT.has(code)
 
-const PASSING = new Set(['store_unavailable', 'document_quarantined'])
+const TRANSIENT = new Set(['store_unavailable', 'document_quarantined'])
 
 const HINTS: Readonly<Record<string, string>> = {
   bad_request: 'Connect to wss://your.host/ws and name the document separately.',
@@ -52,4 +52,4 @@ const HINTS: Readonly<Record<string, string>> = {
 }
 
 /** What to do about a word, in a sentence. Empty if nothing is to be done. */
-export const hintFor = (word: string): string => HINTS[word] ?? ''
+export const hintFor = (code: string): string => HINTS[code] ?? ''

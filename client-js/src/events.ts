@@ -1,6 +1,6 @@
 import type { Participant } from './presence.ts'
 import type { SynclineProvider } from './provider.ts'
-import type { Closed, EpochMismatch, Refusal, Trouble } from './state.ts'
+import type { Closed, EpochMismatch, Problem, Refusal } from './state.ts'
 import type { Welcome } from './wire.ts'
 
 /** Whether there is a connection, in the words of y-websocket. */
@@ -11,7 +11,7 @@ export interface StatusEvent {
   /** Whether there is a connection. */
   readonly status: Status
   /** Why it does not work as it should, though it is being tried: for example `store_unavailable`. */
-  readonly detail?: Trouble
+  readonly detail?: Problem
 }
 
 /** How much of what was changed here is on disk. */
@@ -42,7 +42,7 @@ export type ProviderEvents = {
   readonly refused: (refusal: Refusal) => void
   /** The server has said what it is; `provider.epoch` is known from here. */
   readonly welcome: (welcome: Welcome) => void
-  /** The server has another history of the document: `startAfresh`. */
+  /** The server has another history of the document: `restartWith`. */
   readonly 'epoch-mismatch': (mismatch: EpochMismatch) => void
   /** Somebody came, went, or changed. */
   readonly users: (users: readonly Participant[]) => void

@@ -4,7 +4,7 @@
  * @module client
  */
 
-export { hintFor, isPassing, type Reaction, reactionTo } from './close-code.ts'
+export { hintFor, isTransient, type Reaction, reactionTo } from './close-code.ts'
 export { SynclineError } from './error.ts'
 export type { ProviderEvents, SavedEvent, Status, StatusEvent } from './events.ts'
 export type { CreateOptions, ProviderOptions, TokenSource } from './options.ts'
@@ -12,5 +12,5 @@ export { colorOf, type Participant, type User, type UserFields } from './presenc
 export { createProvider, SynclineProvider } from './provider.ts'
 export { isUntouched, makeSeed, SEED_ORIGIN, type SeedOptions, seed } from './seed.ts'
 export type { Socket, SocketClass } from './socket.ts'
-export type { Closed, Dialect, EpochMismatch, Refusal, Trouble } from './state.ts'
+export type { Closed, Dialect, EpochMismatch, Problem, Refusal } from './state.ts'
 export { type Access, type Durability, type Limits, SUBPROTOCOL, type Welcome } from './wire.ts'

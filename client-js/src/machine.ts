@@ -10,13 +10,13 @@ import { ceiling, restartCeiling } from './backoff.ts'
 import {
   EPOCH_MISMATCH,
   hintFor,
-  isPassing,
+  isTransient,
   parseReason,
   type Reaction,
   reactionTo,
 } from './close-code.ts'
 import * as ledger from './ledger.ts'
-import type { Closed, Command, Event, Phase, State, Step, Trouble } from './state.ts'
+import type { Closed, Command, Event, Phase, Problem, State, Step } from './state.ts'
 import { type Limits, type Message, SUBPROTOCOL, type Welcome } from './wire.ts'
 
 /** Whether a socket exists, or is about to. */
@@ -102,7 +102,7 @@ function opened(state: State, protocol: string): Step {
   if (state.phase !== 'connecting') return [state, []]
   const extended = protocol === SUBPROTOCOL
   const dialect = extended ? state.dialect : 'y-websocket'
-  const next: State = { ...state, phase: 'open', extended, dialect, trouble: undefined }
+  const next: State = { ...state, phase: 'open', extended, dialect, problem: undefined }
   return [next, [{ do: 'startSync' }]]
 }
 
@@ -112,13 +112,13 @@ function closed(state: State, { code, reason }: Closed, reaction: Reaction): Ste
   switch (reaction) {
     case 'retry':
     case 'spread': {
-      const trouble = reason === '' ? undefined : parseReason(reason)
-      return scheduleRetry({ ...state, trouble }, reaction, [])
+      const problem = reason === '' ? undefined : parseReason(reason)
+      return scheduleRetry({ ...state, problem }, reaction, [])
     }
     case 'renew': {
       if (state.rejected !== undefined) return stop(state, close, [])
       const rejected = { token: state.token, closed: close }
-      return scheduleRetry({ ...state, rejected, trouble: parseReason(reason) }, 'retry', [])
+      return scheduleRetry({ ...state, rejected, problem: parseReason(reason) }, 'retry', [])
     }
     case 'mismatch':
       return mismatched(state, close, epochInReason(reason, state.epoch), [])
@@ -145,14 +145,14 @@ function mismatched(
 
 /** Nothing is under way any more; what was, is unsaved. */
 function disconnect(state: State, phase: Phase): Step {
-  return [{ ...disconnected(state, phase), trouble: undefined }, closeIfLive(state)]
+  return [{ ...disconnected(state, phase), problem: undefined }, closeIfLive(state)]
 }
 
 function stop(state: State, closed: Closed, leading: readonly Command[]): Step {
   const next = {
     ...disconnected(state, 'stopped'),
     wanted: false,
-    trouble: parseReason(closed.reason),
+    problem: parseReason(closed.reason),
   }
   return [next, [...leading, { do: 'emit', notice: { event: 'closed', closed } }]]
 }
@@ -241,10 +241,10 @@ function extension(state: State, message: Message): Step {
     case 'saved': {
       const next = ledger.acknowledged(state.ledger, message.frames)
       const isResolved = next.hole === undefined && state.welcome?.quarantined !== true
-      return [{ ...state, ledger: next, trouble: isResolved ? undefined : state.trouble }, []]
+      return [{ ...state, ledger: next, problem: isResolved ? undefined : state.problem }, []]
     }
     case 'refused': {
-      const { frame, word: code, text } = message
+      const { frame, code, text } = message
       return refused({ ...state, ledger: ledger.refused(state.ledger, frame) }, frame, {
         code,
         text,
@@ -257,15 +257,15 @@ function extension(state: State, message: Message): Step {
   }
 }
 
-function refused(state: State, frame: number | undefined, why: Trouble): Step {
+function refused(state: State, frame: number | undefined, why: Problem): Step {
   const refusal = { ...why, hint: hintFor(why.code), frame }
   // Every keystroke is refused while it lasts, but it is one trouble.
-  const isNew = isPassing(why.code) && why.code !== state.trouble?.code
-  const trouble = isNew ? why : state.trouble
-  return [{ ...state, trouble }, [{ do: 'emit', notice: { event: 'refused', refusal } }]]
+  const isNew = isTransient(why.code) && why.code !== state.problem?.code
+  const problem = isNew ? why : state.problem
+  return [{ ...state, problem }, [{ do: 'emit', notice: { event: 'refused', refusal } }]]
 }
 
-const QUARANTINED: Trouble = {
+const QUARANTINED: Problem = {
   code: 'document_quarantined',
   text: 'the document is read-only until its operator releases it',
 }
@@ -282,7 +282,7 @@ function welcomed(state: State, welcome: Welcome): Step {
     ...state,
     welcome,
     epoch: state.epoch ?? epoch,
-    trouble: welcome.quarantined ? QUARANTINED : state.trouble,
+    problem: welcome.quarantined ? QUARANTINED : state.problem,
     ledger: welcome.access === 'read' ? ledger.readOnly(state.ledger) : state.ledger,
   }
   return [next, [{ do: 'emit', notice: { event: 'welcome', welcome } }]]

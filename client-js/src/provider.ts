@@ -18,7 +18,7 @@ import {
 } from './presence.ts'
 import { isUntouched } from './seed.ts'
 import { isServer, platformSocket, type Socket } from './socket.ts'
-import { type Dialect, initialState, type Notice, type State, type Trouble } from './state.ts'
+import { type Dialect, initialState, type Notice, type Problem, type State } from './state.ts'
 import { TabChannel } from './tabs.ts'
 import { type Access, presence, syncStep1, update, type Welcome } from './wire.ts'
 
@@ -106,8 +106,8 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /** What is in the way, if something is. */
-  get detail(): Trouble | undefined {
-    return this.#connection.state.trouble
+  get detail(): Problem | undefined {
+    return this.#connection.state.problem
   }
 
   /** Whether frames flow. */
@@ -234,7 +234,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
    * A new provider for an empty document, in place of this one, which is destroyed: after
    * `epoch-mismatch`, when this copy belongs to a history that the server no longer has.
    */
-  startAfresh(doc: Doc): SynclineProvider {
+  restartWith(doc: Doc): SynclineProvider {
     const { awareness: _, epoch: __, ...options } = this.#options
     const presenceState = this.awareness.getLocalState()
     this.destroy()
@@ -326,9 +326,9 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   #emitChanges(before: State, after: State): void {
     this.#updateTabs(before, after)
     if (before.phase === 'open' && after.phase !== 'open') this.#removeRemotePresence()
-    if (statusOf(before) !== statusOf(after) || before.trouble !== after.trouble) {
+    if (statusOf(before) !== statusOf(after) || before.problem !== after.problem) {
       const status = statusOf(after)
-      this.emit('status', [after.trouble ? { status, detail: after.trouble } : { status }])
+      this.emit('status', [after.problem ? { status, detail: after.problem } : { status }])
     }
     if (before.synced !== after.synced) {
       this.emit('synced', [after.synced])
@@ -371,11 +371,11 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   async #waitUntil(condition: () => boolean, signal: AbortSignal | undefined): Promise<void> {
     const isSettled = (): boolean => {
       signal?.throwIfAborted()
-      const { phase, trouble } = this.#connection.state
+      const { phase, problem } = this.#connection.state
       if (condition()) return true
       if (phase === 'destroyed') throw new SynclineError('destroyed', 'the provider was destroyed')
       if (phase === 'stopped') {
-        throw new SynclineError(trouble?.code ?? 'unknown', trouble?.text ?? 'refused')
+        throw new SynclineError(problem?.code ?? 'unknown', problem?.text ?? 'refused')
       }
       return false
     }

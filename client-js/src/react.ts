@@ -12,7 +12,7 @@ import type { CreateOptions } from './options.ts'
 import type { Participant } from './presence.ts'
 import { createProvider, type SynclineProvider } from './provider.ts'
 import { isServer } from './socket.ts'
-import type { Trouble } from './state.ts'
+import type { Problem } from './state.ts'
 
 /** A provider that components share, and how many of them are mounted. */
 interface Shared {
@@ -117,7 +117,7 @@ export const useStatus = (provider: SynclineProvider): Status =>
   useProviderValue(provider, STATUS, () => provider.status, 'disconnected')
 
 /** What is in the way, if something is: for example `store_unavailable`. */
-export const useDetail = (provider: SynclineProvider): Trouble | undefined =>
+export const useDetail = (provider: SynclineProvider): Problem | undefined =>
   useProviderValue(provider, STATUS, () => provider.detail, undefined)
 
 /** Whether the server's state has arrived. */

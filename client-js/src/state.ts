@@ -21,7 +21,7 @@ export type Phase =
 export type Dialect = 'syncline.v1' | 'y-websocket'
 
 /** Why something does not work at the moment, though it is being tried. */
-export interface Trouble {
+export interface Problem {
   /** One word, as in docs/errors.md. */
   readonly code: string
   /** What the server said about it. */
@@ -29,7 +29,7 @@ export interface Trouble {
 }
 
 /** A frame that the server does not take. */
-export interface Refusal extends Trouble {
+export interface Refusal extends Problem {
   /** What to do about it. Empty if nothing is to be done. */
   readonly hint: string
   /** The number of the update frame on its connection; 0 or undefined if it is about no frame. */
@@ -81,7 +81,7 @@ export interface State {
   readonly welcome: Welcome | undefined
   /** The history that this copy belongs to. */
   readonly epoch: string | undefined
-  readonly trouble: Trouble | undefined
+  readonly problem: Problem | undefined
   readonly ledger: ledger.Ledger
 }
 
@@ -171,6 +171,6 @@ export const initialState = ({ epoch, untracked, backoffMax }: InitialOptions): 
   streaming: false,
   welcome: undefined,
   epoch,
-  trouble: undefined,
+  problem: undefined,
   ledger: ledger.create(untracked),
 })

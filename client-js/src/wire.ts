@@ -56,7 +56,7 @@ export type Message =
   | {
       readonly kind: 'refused'
       readonly frame: number
-      readonly word: string
+      readonly code: string
       readonly text: string
     }
   | { readonly kind: 'tokenWanted'; readonly secondsLeft: number }
@@ -113,7 +113,7 @@ function decodeBody(reader: Reader, type: number): Message {
       return { kind: 'saved', frames: reader.uint() }
     case REFUSED: {
       const frame = reader.uint()
-      return { kind: 'refused', frame, word: reader.string(), text: reader.string() }
+      return { kind: 'refused', frame, code: reader.string(), text: reader.string() }
     }
     case TOKEN_WANTED:
       return { kind: 'tokenWanted', secondsLeft: reader.uint() }

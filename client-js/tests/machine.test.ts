@@ -18,8 +18,8 @@ const often = (weight: number, ...moves: Move[]) => ({
 const anyMove: fc.Arbitrary<Move> = fc.oneof(
   often(8, { do: 'edit' }, { do: 'token' }, { do: 'open' }, { do: 'store' }, { do: 'acknowledge' }),
   often(6, { do: 'connect' }, { do: 'retry' }, { do: 'ask' }, { do: 'answer' }),
-  often(4, { do: 'refuse', word: 'store_unavailable' }, { do: 'overpromise' }),
-  often(1, { do: 'refuse', word: 'forbidden_write' }, { do: 'load' }, { do: 'stale' }),
+  often(4, { do: 'refuse', code: 'store_unavailable' }, { do: 'overpromise' }),
+  often(1, { do: 'refuse', code: 'forbidden_write' }, { do: 'load' }, { do: 'stale' }),
   often(1, { do: 'want', wanted: true }, { do: 'want', wanted: false }),
   often(1, { do: 'disconnect' }, { do: 'online' }, { do: 'noToken' }, { do: 'silence' }),
   often(1, ...CODES.map(code => ({ do: 'close', code }) as const)),
@@ -166,24 +166,24 @@ describe('sending', () => {
       .opened()
       .receives({ kind: 'welcome', welcome: { ...WELCOME, access: 'read' } }, STEP_2)
     expect(hand.on(EDIT).did).toEqual(['sendUpdate'])
-    hand.receives({ kind: 'refused', frame: 1, word: 'forbidden_write', text: 'no' })
+    hand.receives({ kind: 'refused', frame: 1, code: 'forbidden_write', text: 'no' })
     expect(hand.commands).toMatchObject([
       { notice: { refusal: { code: 'forbidden_write', frame: 1 } } },
     ])
     expect(unsavedOf(hand.state)).toBe(1)
-    expect(hand.state.trouble).toBeUndefined()
+    expect(hand.state.problem).toBeUndefined()
   })
 
   test('a store that fails for a while is a trouble, until what was refused is saved', () => {
     const hand = new Hand().opened().receives({ kind: 'welcome', welcome: WELCOME }, STEP_1, STEP_2)
     hand
       .on(EDIT)
-      .receives({ kind: 'refused', frame: 2, word: 'store_unavailable', text: 'disk full' })
-    expect(hand.state.trouble).toEqual({ code: 'store_unavailable', text: 'disk full' })
+      .receives({ kind: 'refused', frame: 2, code: 'store_unavailable', text: 'disk full' })
+    expect(hand.state.problem).toEqual({ code: 'store_unavailable', text: 'disk full' })
     hand.receives({ kind: 'saved', frames: 1 })
-    expect(hand.state.trouble).toBeDefined()
+    expect(hand.state.problem).toBeDefined()
     hand.receives(STEP_1, { kind: 'saved', frames: 3 })
-    expect(hand.state.trouble).toBeUndefined()
+    expect(hand.state.problem).toBeUndefined()
     expect(unsavedOf(hand.state)).toBe(0)
   })
 })
@@ -201,16 +201,16 @@ test('a stall is one trouble, however many frames are refused', () => {
     .opened()
     .receives({ kind: 'welcome', welcome: WELCOME }, STEP_1)
     .on(EDIT, EDIT)
-  const refusal = { kind: 'refused', word: 'store_unavailable', text: 'full' } as const
-  const { trouble } = hand.receives({ ...refusal, frame: 2 }).state
-  expect(hand.receives({ ...refusal, frame: 3 }).state.trouble).toBe(trouble)
+  const refusal = { kind: 'refused', code: 'store_unavailable', text: 'full' } as const
+  const { problem } = hand.receives({ ...refusal, frame: 2 }).state
+  expect(hand.receives({ ...refusal, frame: 3 }).state.problem).toBe(problem)
   expect(hand.did).toEqual(['emit'])
 })
 
 test('whoever leaves by themselves has no trouble', () => {
   const hand = new Hand().opened().closes(4503, 'overloaded: too many documents')
-  expect(hand.state.trouble).toEqual({ code: 'overloaded', text: 'too many documents' })
-  expect(hand.on({ type: 'disconnect' }).state).toMatchObject({ phase: 'idle', trouble: undefined })
+  expect(hand.state.problem).toEqual({ code: 'overloaded', text: 'too many documents' })
+  expect(hand.on({ type: 'disconnect' }).state).toMatchObject({ phase: 'idle', problem: undefined })
 })
 
 describe('coming back', () => {

@@ -297,7 +297,7 @@ describe('epochs', () => {
 
     server.options = { welcome: { epoch: OTHER } }
     const fresh = new Y.Doc()
-    const next = client.provider.startAfresh(fresh)
+    const next = client.provider.restartWith(fresh)
     await next.whenSynced()
     expect(fresh.getText('text').toString()).toBe('new history')
     expect(next.users[0]?.user.name).toBe('Ada')

@@ -113,7 +113,7 @@ test('provider_10_who_starts_afresh_does_not_take_the_old_history_from_a_tab', a
   onTestFinished(() => channel.close())
   const doc = new Y.Doc()
   onTestFinished(() => doc.destroy())
-  const next = client.provider.startAfresh(doc)
+  const next = client.provider.restartWith(doc)
   await next.whenSynced()
   await soon(() => answers > 2, 'the tab has answered')
   await never(() => doc.getText('text').length > 0, { during: 200, what: 'histories merged' })

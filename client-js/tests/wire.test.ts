@@ -48,6 +48,8 @@ function expected(vector: Vector): object {
       return { kind: 'presence', entries: rest }
     case 'denied':
       return { kind, reason: vector.reason }
+    case 'refused':
+      return { kind, frame: vector.frame, code: vector.word, text: vector.text }
     case 'welcome': {
       const {
         messageBytes: message,

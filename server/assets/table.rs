@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-ddf3b346f0e3.js",
+        name: "demo-9ea8cae4de3f.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-ddf3b346f0e3.js.gz"),
+        gzip: include_bytes!("demo-9ea8cae4de3f.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,9 +16,9 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
-        name: "inspector-082acf03a582.js",
+        name: "inspector-19639b91ee7c.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-082acf03a582.js.gz"),
+        gzip: include_bytes!("inspector-19639b91ee7c.js.gz"),
     },
     Asset {
         name: "inspector-83fd9e8c9a9f.css",

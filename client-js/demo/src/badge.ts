@@ -1,6 +1,6 @@
 /** What the badge says: the state of a provider in two words, and never more than is true. */
 
-import type { Closed, Status, Trouble } from '../../src/index.ts'
+import type { Closed, Problem, Status } from '../../src/index.ts'
 
 export type BadgeState =
   | 'connecting'
@@ -21,7 +21,7 @@ export interface Facts {
   readonly status: Status
   readonly synced: boolean
   readonly unsaved: number | undefined
-  readonly detail: Trouble | undefined
+  readonly detail: Problem | undefined
   readonly closed: Closed | undefined
   /** Whether to come back after a loss: it was not switched off here. */
   readonly wanted: boolean

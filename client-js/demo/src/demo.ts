@@ -6,7 +6,7 @@ import {
   type Closed,
   createProvider,
   hintFor,
-  isPassing,
+  isTransient,
   type Refusal,
   type SynclineProvider,
   seed,
@@ -160,7 +160,7 @@ function showBadge(provider: SynclineProvider): void {
   })
   provider.on('refused', said => {
     // What passes by itself is in the badge.
-    if (isPassing(said.code)) return
+    if (isTransient(said.code)) return
     denied = said
     showNotice('What is typed here is not saved', said.code, said.text, said.hint)
     show()

@@ -74,7 +74,7 @@ test('provider_10_a_copy_of_another_history_takes_and_gives_nothing', async ({ s
   expect(client.provider.saved).toBe(false)
 
   const fresh = new Y.Doc()
-  const next = client.provider.startAfresh(fresh)
+  const next = client.provider.restartWith(fresh)
   await next.whenSynced()
   expect(fresh.getText('text').toString()).toBe('this history')
   expect(next.epoch).toBe(writer.provider.epoch)

@@ -44,7 +44,7 @@ export function welcomeFrame({
 }
 
 export const savedFrame = (frames: number): Uint8Array => frame([65, frames])
-export const refusedFrame = (number: number, word: string, why: string): Uint8Array =>
-  joined(frame([66, number], text(word)), frame([], text(why)))
+export const refusedFrame = (number: number, code: string, why: string): Uint8Array =>
+  joined(frame([66, number], text(code)), frame([], text(why)))
 export const tokenWantedFrame = (secondsLeft: number): Uint8Array => frame([67, secondsLeft])
 export const deniedFrame = (reason: string): Uint8Array => frame([2, 0], text(reason))

@@ -10,7 +10,7 @@ import { WELCOME } from './frames.ts'
 export type Move =
   | { readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'noToken' }
   | { readonly do: 'open' | 'retry' | 'silence' | 'ask' | 'answer' | 'store' | 'acknowledge' }
-  | { readonly do: 'refuse'; readonly word: string }
+  | { readonly do: 'refuse'; readonly code: string }
   | { readonly do: 'want'; readonly wanted: boolean }
   | { readonly do: 'overpromise' | 'stale' }
   | { readonly do: 'close'; readonly code: number }
@@ -211,7 +211,7 @@ export class World {
         const frame = session.frames[index]
         if (frame === undefined) return
         frame.refused = true
-        return this.#say({ kind: 'refused', frame: index + 1, word: move.word, text: 'no' })
+        return this.#say({ kind: 'refused', frame: index + 1, code: move.code, text: 'no' })
       }
       case 'close': {
         if (session === undefined) return
