@@ -32,23 +32,23 @@ export const isTransient = (code: string): boolean => TRANSIENT.has(code)
 const TRANSIENT = new Set(['store_unavailable', 'document_quarantined'])
 
 const HINTS: Readonly<Record<string, string>> = {
-  bad_request: 'Connect to wss://your.host/ws and name the document separately.',
+  bad_request: 'Connect to wss://your.host/ws and pass the name separately.',
   bad_frame: 'Use Yjs 13, and look for a proxy that changes frames.',
   bad_document_name: 'Use 1 to 255 bytes without empty segments, "." or "..".',
-  token_missing: 'Give the provider a token.',
-  token_invalid: 'Sign with the secret that the server verifies with, and set exp.',
-  token_expired: 'Pass token as a function, so that it can be renewed.',
+  token_missing: 'Pass a token to the provider.',
+  token_invalid: 'Sign with the secret of the server, and set exp.',
+  token_expired: 'Pass token as a function, so it can be renewed.',
   token_not_yet_valid: 'Compare the clocks of server and signer.',
-  origin_blocked: 'List this page in auth.origins of the server.',
+  origin_blocked: 'Add this origin to auth.origins of the server.',
   forbidden_document: 'Sign a token whose access names this document.',
   forbidden_write: 'Sign a token for "write", or make the editor read-only.',
-  revoked: 'Ask for access again.',
-  document_deleted: 'Start afresh with a new Y.Doc.',
-  epoch_mismatch: 'Start afresh with a new Y.Doc.',
-  message_too_large: 'Keep files out of the document and store a link.',
+  revoked: 'Request access again.',
+  document_deleted: 'Call restartWith(new Y.Doc()).',
+  epoch_mismatch: 'Call restartWith(new Y.Doc()).',
+  message_too_large: 'Store files outside the document and link to them.',
   document_too_large: 'Move content to another document.',
-  store_unavailable: 'Nothing: it is sent again when it can be stored.',
-  document_quarantined: 'Ask the operator; the document is read-only until it is released.',
+  store_unavailable: 'Nothing: it is resent when the store recovers.',
+  document_quarantined: 'Ask the operator to release the document.',
 }
 
 /** What to do about a word, in a sentence. Empty if nothing is to be done. */

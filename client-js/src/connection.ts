@@ -210,7 +210,7 @@ export class Connection {
   #receive(attempt: number, data: unknown): void {
     this.#lastReceivedAt = performance.now()
     try {
-      if (typeof data === 'string') throw new Error('a frame of text')
+      if (typeof data === 'string') throw new Error('text frame, expected binary')
       const message = wire.decode(new Uint8Array(data as ArrayBuffer))
       this.dispatch({ type: 'received', attempt, message })
     } catch (error) {

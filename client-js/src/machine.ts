@@ -267,14 +267,14 @@ function refused(state: State, frame: number | undefined, why: Problem): Step {
 
 const QUARANTINED: Problem = {
   code: 'document_quarantined',
-  text: 'the document is read-only until its operator releases it',
+  text: 'read-only until an operator releases the document',
 }
 
 function welcomed(state: State, welcome: Welcome): Step {
   const { epoch } = welcome
   if (state.epoch !== undefined && epoch !== undefined && epoch !== state.epoch) {
     // The server did not compare, so we do: before anything of one history reaches the other.
-    const reason = `epoch_mismatch: this copy is of ${state.epoch}, the server has ${epoch}`
+    const reason = `epoch_mismatch: local ${state.epoch}, server ${epoch}`
     const close: Command = { do: 'close', code: EPOCH_MISMATCH }
     return mismatched(state, { code: EPOCH_MISMATCH, reason }, epoch, [close])
   }

@@ -224,7 +224,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   whenSaved(options: { signal?: AbortSignal } = {}): Promise<void> {
     return this.#waitUntil(() => {
       if (this.dialect === 'y-websocket' && this.synced) {
-        throw new SynclineError('not_supported', 'this server does not say what it has saved')
+        throw new SynclineError('not_supported', 'this server does not acknowledge updates')
       }
       return this.saved === true
     }, options.signal)

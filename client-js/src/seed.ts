@@ -49,7 +49,7 @@ export function makeSeed(fill: (doc: Doc) => void): Uint8Array {
   const draft = encodeFill(fill, CLIENT_ID_LIMIT)
   const repeat = encodeFill(fill, CLIENT_ID_LIMIT)
   if (draft.length !== repeat.length || draft.some((byte, index) => byte !== repeat[index])) {
-    throw new Error('a seed must write the same each time: no random values, no dates')
+    throw new Error('fill differs between runs: remove random values and dates')
   }
   return encodeFill(
     fill,

@@ -38,9 +38,7 @@ const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const
 export function mintToken(secret: string | Uint8Array, options: TokenOptions): string {
   const key = Buffer.from(secret as string)
   if (key.length < SECRET_BYTES_MIN) {
-    throw new RangeError(
-      `the secret is ${key.length} bytes, at least ${SECRET_BYTES_MIN} are needed`,
-    )
+    throw new RangeError(`the secret has ${key.length} bytes, use at least ${SECRET_BYTES_MIN}`)
   }
   const { access, sub, name, ttl = '10m' } = options
   const iat = Math.floor(Date.now() / 1_000)
@@ -51,7 +49,8 @@ export function mintToken(secret: string | Uint8Array, options: TokenOptions): s
 
 function toSeconds(duration: Duration): number {
   const [, count, unit] = /^(\d+)([smhd]?)$/.exec(String(duration)) ?? []
-  if (count === undefined) throw new RangeError(`${duration} is no duration: try 600 or "10m"`)
+  if (count === undefined)
+    throw new RangeError(`invalid duration ${duration}: use seconds (600) or s, m, h, d ("10m")`)
   return Number(count) * SECONDS[(unit || 's') as keyof typeof SECONDS]
 }
 

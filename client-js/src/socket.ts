@@ -41,7 +41,7 @@ export function platformSocket(): SocketClass | Promise<SocketClass> {
   return import(/* @vite-ignore */ /* webpackIgnore: true */ name).then(
     module => module.default as SocketClass,
     (cause: unknown) => {
-      const advice = 'there is no WebSocket here: install `ws` or pass WebSocketPolyfill'
+      const advice = 'no WebSocket found: install `ws` or pass WebSocketPolyfill'
       throw new Error(advice, { cause })
     },
   )

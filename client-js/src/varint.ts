@@ -19,9 +19,9 @@ export class Reader {
     let value = 0
     for (let factor = 1; ; factor *= 128) {
       const byte = this.#bytes[this.#position++]
-      if (byte === undefined) throw new Error('the frame ends too early')
+      if (byte === undefined) throw new Error('truncated frame')
       value += (byte & 127) * factor
-      if (!Number.isSafeInteger(value)) throw new Error('an integer beyond 2^53')
+      if (!Number.isSafeInteger(value)) throw new Error('integer above 2^53 - 1')
       if (byte < 128) return value
     }
   }
@@ -29,7 +29,7 @@ export class Reader {
   /** Bytes behind their length: a view of the frame. */
   buffer(): Uint8Array {
     const end = this.uint() + this.#position
-    if (end > this.#bytes.length) throw new Error('the frame ends too early')
+    if (end > this.#bytes.length) throw new Error('truncated frame')
     const bytes = this.#bytes.subarray(this.#position, end)
     this.#position = end
     return bytes

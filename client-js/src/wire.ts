@@ -92,7 +92,7 @@ export function decode(bytes: Uint8Array): Message {
   const reader = new Reader(bytes)
   const type = reader.uint()
   const message = decodeBody(reader, type)
-  if (type < EXTENSIONS && reader.hasMore) throw new Error('bytes follow the message')
+  if (type < EXTENSIONS && reader.hasMore) throw new Error('trailing bytes')
   return message
 }
 
@@ -102,9 +102,11 @@ function decodeBody(reader: Reader, type: number): Message {
       return decodeSync(reader)
     case PRESENCE:
       return { kind: 'presence', entries: reader.buffer() }
-    case AUTH:
-      if (reader.uint() !== 0) throw new Error('an auth message that denies nothing')
+    case AUTH: {
+      const auth = reader.uint()
+      if (auth !== 0) throw new Error(`unknown auth type ${auth}`)
       return { kind: 'denied', reason: reader.string() }
+    }
     case QUERY_PRESENCE:
       return { kind: 'queryPresence' }
     case WELCOME:
@@ -118,7 +120,7 @@ function decodeBody(reader: Reader, type: number): Message {
     case TOKEN_WANTED:
       return { kind: 'tokenWanted', secondsLeft: reader.uint() }
     default:
-      if (type < EXTENSIONS) throw new Error(`message type ${type} does not exist`)
+      if (type < EXTENSIONS) throw new Error(`unknown message type ${type}`)
       return { kind: 'unknown', type }
   }
 }
@@ -134,7 +136,7 @@ function decodeSync(reader: Reader): Message {
     case UPDATE:
       return { kind: 'update', update: payload }
     default:
-      throw new Error(`sync message ${type} does not exist`)
+      throw new Error(`unknown sync type ${type}`)
   }
 }
 
@@ -154,7 +156,7 @@ function decodeWelcome(reader: Reader): Welcome {
 
 function enumValue<Name>(names: readonly Name[], index: number): Name {
   const name = names[index]
-  if (name === undefined) throw new Error(`${index} is none of ${names.join(', ')}`)
+  if (name === undefined) throw new Error(`${index} is none of ${names}`)
   return name
 }
 

@@ -38,9 +38,9 @@ test.each([
 
 test('a short secret and a strange duration are errors', () => {
   expect(() => mintToken('short', { access: {} })).toThrow(
-    'the secret is 5 bytes, at least 32 are needed',
+    'the secret has 5 bytes, use at least 32',
   )
   expect(() => mintToken(SECRET, { access: {}, ttl: '1 hour' as '1h' })).toThrow(
-    '1 hour is no duration',
+    'invalid duration 1 hour',
   )
 })

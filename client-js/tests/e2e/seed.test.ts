@@ -55,7 +55,7 @@ describe('makeSeed', () => {
 
   test('what is not the same each time is an error', () => {
     expect(() => makeSeed(doc => doc.getMap('meta').set('at', Math.random()))).toThrow(
-      /the same each time/,
+      /differs between runs/,
     )
   })
 })
