@@ -1,6 +1,9 @@
 import { type Awareness, applyAwarenessUpdate, encodeAwarenessUpdate } from 'y-protocols/awareness'
 import { applyUpdate, type Doc, encodeStateAsUpdate, encodeStateVector } from 'yjs'
 
+/** Whether nothing was ever written to `doc`. */
+export const isUntouched = (doc: Doc): boolean => encodeStateVector(doc).length === 1
+
 /** Our copy of a document and of its presence, as servers and tabs see it: in bytes. */
 export class DocReplica {
   readonly #doc: Doc

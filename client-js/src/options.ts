@@ -1,14 +1,12 @@
 import type { Awareness } from 'y-protocols/awareness'
-import type { Doc } from 'yjs'
 import type { UserFields } from './presence.ts'
-import type { SynclineProvider } from './provider.ts'
 import type { SocketClass } from './socket.ts'
 
 /** A token, or where to get one. A function is called before every connect and when it is asked for. */
 export type TokenSource = string | (() => string | undefined | PromiseLike<string | undefined>)
 
 /** The options of y-websocket, and ours. */
-export interface ProviderOptions {
+export interface ConnectionOptions {
   /** Connect at once. By default true, but not on a server. */
   readonly connect?: boolean
   /** An awareness of your own, for `doc`. */
@@ -25,8 +23,6 @@ export interface ProviderOptions {
   readonly maxBackoffTime?: number
   /** Do not talk to other tabs. */
   readonly disableBc?: boolean
-  /** Whether to try again after a close, where the code alone does not decide it for you. */
-  readonly shouldReconnect?: (event: CloseEvent, provider: SynclineProvider) => boolean
   /** Who we are, to the server. */
   readonly token?: TokenSource
   /** Who we are, to others. */
@@ -39,14 +35,4 @@ export interface ProviderOptions {
   readonly dialect?: 'y-websocket'
   /** The history that `doc` belongs to, if it was stored: as `provider.epoch` was then. */
   readonly epoch?: string
-}
-
-/** Everything in one object. */
-export interface CreateOptions extends ProviderOptions {
-  /** Where editors connect to: `wss://your.host/ws`. */
-  readonly url: string
-  /** The document's name. */
-  readonly name: string
-  /** The document, which stays yours. */
-  readonly doc: Doc
 }

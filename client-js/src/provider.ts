@@ -4,11 +4,11 @@ import type { Doc, Transaction } from 'yjs'
 import { address, documentUrl } from './address.ts'
 import { type Reaction, reactionTo } from './close-code.ts'
 import { Connection, type ConnectionHost } from './connection.ts'
-import { DocReplica } from './doc-replica.ts'
+import { DocReplica, isUntouched } from './doc-replica.ts'
 import { SynclineError } from './error.ts'
-import type { ProviderEvents, Status } from './events.ts'
+import type { SavedEvent, Status, StatusEvent } from './events.ts'
 import { isLive, unsavedOf } from './machine.ts'
-import type { CreateOptions, ProviderOptions } from './options.ts'
+import type { ConnectionOptions } from './options.ts'
 import {
   hideWithPage,
   makeUser,
@@ -16,13 +16,65 @@ import {
   participants,
   type UserFields,
 } from './presence.ts'
-import { isUntouched } from './seed.ts'
 import { isServer, platformSocket, type Socket } from './socket.ts'
-import { type Dialect, initialState, type Notice, type Problem, type State } from './state.ts'
+import {
+  type Closed,
+  type Dialect,
+  type EpochMismatch,
+  initialState,
+  type Notice,
+  type Problem,
+  type Refusal,
+  type State,
+} from './state.ts'
 import { TabChannel } from './tabs.ts'
 import { type Access, presence, syncStep1, update, type Welcome } from './wire.ts'
 
 const BACKOFF_MAX_MS = 10_000
+
+/** The options of y-websocket, and ours. */
+export interface ProviderOptions extends ConnectionOptions {
+  /** Whether to try again after a close, where the code alone does not decide it for you. */
+  readonly shouldReconnect?: (event: CloseEvent, provider: SynclineProvider) => boolean
+}
+
+/** Everything in one object. */
+export interface CreateOptions extends ProviderOptions {
+  /** Where editors connect to: `wss://your.host/ws`. */
+  readonly url: string
+  /** The document's name. */
+  readonly name: string
+  /** The document, which stays yours. */
+  readonly doc: Doc
+}
+
+/** What a provider emits, and with what. Those of y-websocket have its arguments. */
+export type ProviderEvents = {
+  /** Connecting, connected or disconnected, or something else is in the way now. */
+  readonly status: (event: StatusEvent) => void
+  /** Whether the server's state has arrived on this connection. */
+  readonly sync: (synced: boolean) => void
+  /** The same as `sync`. */
+  readonly synced: (synced: boolean) => void
+  /** A socket closed; null if it was closed from here. */
+  readonly 'connection-close': (event: CloseEvent | null, provider: SynclineProvider) => void
+  /** A socket failed, or no token could be had. It is tried again, unless `closed` follows. */
+  readonly 'connection-error': (error: unknown, provider: SynclineProvider) => void
+  /** Trying again is pointless: the provider has stopped. */
+  readonly closed: (closed: Closed, provider: SynclineProvider) => void
+  /** `saved` or `unsaved` is another one. */
+  readonly saved: (event: SavedEvent) => void
+  /** The server does not take a frame. The change stays in the document. */
+  readonly refused: (refusal: Refusal) => void
+  /** The server has said what it is; `provider.epoch` is known from here. */
+  readonly welcome: (welcome: Welcome) => void
+  /** The server has another history of the document: `restartWith`. */
+  readonly 'epoch-mismatch': (mismatch: EpochMismatch) => void
+  /** Somebody came, went, or changed. */
+  readonly users: (users: readonly Participant[]) => void
+  /** The provider has ended. */
+  readonly destroy: (provider: SynclineProvider) => void
+}
 
 /** An awareness update's clients, as y-protocols emits them. */
 interface AwarenessChange {

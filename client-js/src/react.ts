@@ -7,10 +7,14 @@
 
 import { useCallback, useEffect, useReducer, useRef, useSyncExternalStore } from 'react'
 import type { Doc } from 'yjs'
-import type { ProviderEvents, Status } from './events.ts'
-import type { CreateOptions } from './options.ts'
+import type { Status } from './events.ts'
 import type { Participant } from './presence.ts'
-import { createProvider, type SynclineProvider } from './provider.ts'
+import {
+  type CreateOptions,
+  createProvider,
+  type ProviderEvents,
+  type SynclineProvider,
+} from './provider.ts'
 import { isServer } from './socket.ts'
 import type { Problem } from './state.ts'
 

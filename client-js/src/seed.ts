@@ -1,4 +1,5 @@
-import { applyUpdate, Doc, encodeStateAsUpdate, encodeStateVector } from 'yjs'
+import { applyUpdate, Doc, encodeStateAsUpdate } from 'yjs'
+import { isUntouched } from './doc-replica.ts'
 import type { SynclineProvider } from './provider.ts'
 
 /** When to seed. */
@@ -56,9 +57,6 @@ export function makeSeed(fill: (doc: Doc) => void): Uint8Array {
     CLIENT_ID_LIMIT + (hash53(draft) % (SAFE_INTEGER_LIMIT - CLIENT_ID_LIMIT)),
   )
 }
-
-/** Whether nothing was ever written to `doc`. */
-export const isUntouched = (doc: Doc): boolean => encodeStateVector(doc).length === 1
 
 function encodeFill(fill: (doc: Doc) => void, clientID: number): Uint8Array {
   const doc = new Doc()

@@ -1,9 +1,9 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-8ed8de9b6011.js",
+        name: "demo-25c2ede1ddc4.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-8ed8de9b6011.js.gz"),
+        gzip: include_bytes!("demo-25c2ede1ddc4.js.gz"),
     },
     Asset {
         name: "demo-fc7ec0f1f276.css",
@@ -16,14 +16,14 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
+        name: "inspector-7fca16e82ad1.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("inspector-7fca16e82ad1.js.gz"),
+    },
+    Asset {
         name: "inspector-83fd9e8c9a9f.css",
         content_type: "text/css; charset=utf-8",
         gzip: include_bytes!("inspector-83fd9e8c9a9f.css.gz"),
-    },
-    Asset {
-        name: "inspector-bd535c929af1.js",
-        content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-bd535c929af1.js.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",
