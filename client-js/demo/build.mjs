@@ -22,13 +22,13 @@ const TYPES = {
 
 // The provider's sources are beside this package and would find the copies of their own folder. Two
 // copies of Yjs do not know each other's types.
-const oneCopy = {
-  name: 'one-copy',
+const singleInstance = {
+  name: 'single-instance',
   setup(on) {
     on.onResolve({ filter: /^(yjs|y-protocols|lib0)(\/|$)/ }, ({ path, kind, pluginData }) =>
-      pluginData === 'ours'
+      pluginData === 'resolved'
         ? null
-        : on.resolve(path, { kind, resolveDir: here, pluginData: 'ours' }),
+        : on.resolve(path, { kind, resolveDir: here, pluginData: 'resolved' }),
     )
   },
 }
@@ -59,7 +59,7 @@ const bundle = async page => {
     charset: 'utf8',
     legalComments: 'none',
     define: { 'process.env.NODE_ENV': '"production"' },
-    plugins: [oneCopy],
+    plugins: [singleInstance],
   })
   for (const input of Object.keys(metafile.inputs)) inputs.add(input)
   const of = extension => outputFiles.find(({ path }) => path.endsWith(`.${extension}`)).contents

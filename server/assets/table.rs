@@ -1,14 +1,14 @@
 // Made by client-js/demo/build.mjs.
 [
     Asset {
-        name: "demo-25c2ede1ddc4.js",
-        content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("demo-25c2ede1ddc4.js.gz"),
+        name: "demo-3b83ecef8b00.css",
+        content_type: "text/css; charset=utf-8",
+        gzip: include_bytes!("demo-3b83ecef8b00.css.gz"),
     },
     Asset {
-        name: "demo-fc7ec0f1f276.css",
-        content_type: "text/css; charset=utf-8",
-        gzip: include_bytes!("demo-fc7ec0f1f276.css.gz"),
+        name: "demo-a23fe32a4e6b.js",
+        content_type: "text/javascript; charset=utf-8",
+        gzip: include_bytes!("demo-a23fe32a4e6b.js.gz"),
     },
     Asset {
         name: "icon-311f86cfcb56.svg",
@@ -16,14 +16,14 @@
         gzip: include_bytes!("icon-311f86cfcb56.svg.gz"),
     },
     Asset {
-        name: "inspector-7fca16e82ad1.js",
+        name: "inspector-0266d5078fc2.js",
         content_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!("inspector-7fca16e82ad1.js.gz"),
+        gzip: include_bytes!("inspector-0266d5078fc2.js.gz"),
     },
     Asset {
-        name: "inspector-83fd9e8c9a9f.css",
+        name: "inspector-7dfd801d903b.css",
         content_type: "text/css; charset=utf-8",
-        gzip: include_bytes!("inspector-83fd9e8c9a9f.css.gz"),
+        gzip: include_bytes!("inspector-7dfd801d903b.css.gz"),
     },
     Asset {
         name: "licences-163f30618f97.txt",

@@ -1,9 +1,9 @@
 /** The part of the REST API that the inspector reads. */
 
-import { NoToken } from './session.ts'
+import { TokenError } from './session.ts'
 
 /** A document that is stored, live, or both. */
-export interface DocumentFacts {
+export interface DocumentInfo {
   readonly name: string
   readonly live: boolean
   readonly sessions: number
@@ -13,7 +13,7 @@ export interface DocumentFacts {
 }
 
 /** A connection. */
-export interface SessionFacts {
+export interface SessionInfo {
   readonly id: number
   readonly sub: string
   readonly access: string
@@ -29,7 +29,7 @@ export interface Documents {
   readonly live: number
   readonly stored: number
   readonly sessions: number
-  readonly documents: readonly DocumentFacts[]
+  readonly documents: readonly DocumentInfo[]
   readonly more: boolean
 }
 
@@ -47,10 +47,10 @@ export class Api {
     return this.#ask('GET', `documents?prefix=${encodeURIComponent(prefix)}`) as Promise<Documents>
   }
 
-  async sessions(document: string): Promise<readonly SessionFacts[]> {
+  async sessions(document: string): Promise<readonly SessionInfo[]> {
     const path = `sessions?document=${encodeURIComponent(document)}`
-    const answer = (await this.#ask('GET', path)) as { sessions: readonly SessionFacts[] }
-    return answer.sessions
+    const response = (await this.#ask('GET', path)) as { sessions: readonly SessionInfo[] }
+    return response.sessions
   }
 
   async disconnect(session: number): Promise<void> {
@@ -60,14 +60,14 @@ export class Api {
   async #ask(method: string, path: string): Promise<unknown> {
     const request = (): Promise<Response> =>
       fetch(`/api/v1/${path}`, { method, headers: { authorization: `Bearer ${this.#token}` } })
-    let answer = await request()
-    if (answer.status === 401) {
+    let response = await request()
+    if (response.status === 401) {
       this.#token = await this.#renew()
-      answer = await request()
+      response = await request()
     }
-    if (answer.status === 204) return undefined
-    const said = await answer.json()
-    if (!answer.ok) throw new NoToken(String(said.code), String(said.text))
-    return said
+    if (response.status === 204) return undefined
+    const body = await response.json()
+    if (!response.ok) throw new TokenError(String(body.code), String(body.text))
+    return body
   }
 }

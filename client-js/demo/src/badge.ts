@@ -17,7 +17,7 @@ export interface Badge {
 }
 
 /** What the badge is derived from. */
-export interface Facts {
+export interface ProviderState {
   readonly status: Status
   readonly synced: boolean
   readonly unsaved: number | undefined
@@ -29,14 +29,14 @@ export interface Facts {
   readonly wrote: boolean
 }
 
-const TROUBLES: Readonly<Record<string, string>> = {
+const PROBLEMS: Readonly<Record<string, string>> = {
   store_unavailable: 'Not saving: no room on disk',
   document_quarantined: 'Not saving: in quarantine',
   forbidden_write: 'Not saved: read only',
 }
 
-export function badgeOf(facts: Facts): Badge {
-  const { status, synced, unsaved, detail, closed, wanted, wrote } = facts
+export function badgeOf(provider: ProviderState): Badge {
+  const { status, synced, unsaved, detail, closed, wanted, wrote } = provider
   if (closed !== undefined) {
     return {
       state: 'refused',
@@ -50,7 +50,7 @@ export function badgeOf(facts: Facts): Badge {
     return { state: 'connecting', text: `Connecting${kept}` }
   }
   if (detail !== undefined) {
-    return { state: 'trouble', text: TROUBLES[detail.code] ?? 'Not saving' }
+    return { state: 'trouble', text: PROBLEMS[detail.code] ?? 'Not saving' }
   }
   if (!synced) return { state: 'connecting', text: 'Loading' }
   if (unsaved) return { state: 'saving', text: 'Saving' }

@@ -13,19 +13,26 @@ import {
 } from '../../src/index.ts'
 import { badgeOf } from './badge.ts'
 import { byId, toast } from './dom.ts'
-import { showFacts } from './facts.ts'
 import { showGate } from './gate.ts'
+import { fillInitialContent } from './initial-content.ts'
 import { openMarkdown } from './markdown.ts'
-import { type Place, showPeople, someName } from './people.ts'
-import { fillToolbar, openRichText, rove } from './rich-text.ts'
-import { enter, fetchLinkKey, fetchToken, NoToken, pasted, takeKey } from './session.ts'
-import { welcome } from './welcome.ts'
+import { type EditorTab, randomName, showPeople } from './people.ts'
+import { fillToolbar, openRichText, useRovingTabIndex } from './rich-text.ts'
+import {
+  fetchLinkKey,
+  fetchToken,
+  firstToken,
+  pastedToken,
+  TokenError,
+  takeLinkKey,
+} from './session.ts'
+import { showStats } from './stats.ts'
 
 const query = new URLSearchParams(location.search)
 const name = query.get('doc') || 'demo'
 const access: Access = query.get('access') === 'read' ? 'read' : 'write'
 const readOnly = access === 'read'
-const page = (right: Access): URL => {
+const pageUrl = (right: Access): URL => {
   const url = new URL('/demo', location.href)
   if (name !== 'demo') url.searchParams.set('doc', name)
   if (right === 'read') url.searchParams.set('access', 'read')
@@ -34,15 +41,15 @@ const page = (right: Access): URL => {
 
 byId('document').textContent = name
 byId('access').hidden = !readOnly
-const me = byId<HTMLInputElement>('name')
-me.value = someName()
+const nameInput = byId<HTMLInputElement>('name')
+nameInput.value = randomName()
 
 // A token for the same connection is for the same person, whatever they call themselves by then.
-const wanted = { document: name, access, name: me.value }
-const token = async (): Promise<string> => pasted.get(name) ?? (await fetchToken(wanted))
+const request = { document: name, access, name: nameInput.value }
+const token = async (): Promise<string> => pastedToken.get(name) ?? (await fetchToken(request))
 
 try {
-  if (pasted.get(name) === undefined) await enter(wanted, takeKey())
+  if (pastedToken.get(name) === undefined) await firstToken(request, takeLinkKey())
   start()
 } catch (error) {
   showGate(name, access, error, start)
@@ -57,19 +64,19 @@ function start(): void {
     name,
     doc,
     token,
-    user: { name: me.value },
+    user: { name: nameInput.value },
     connect: false,
   })
   showBadge(provider)
-  showFacts(provider)
+  showStats(provider)
   provider.on('users', users => showPeople(provider, users))
-  me.addEventListener('change', () => {
-    me.value = me.value.trim() || someName()
-    provider.setUser({ name: me.value })
+  nameInput.addEventListener('change', () => {
+    nameInput.value = nameInput.value.trim() || randomName()
+    provider.setUser({ name: nameInput.value })
   })
   // The session ended, or the server has another secret by now.
   provider.on('connection-error', error => {
-    if (!(error instanceof NoToken)) return
+    if (!(error instanceof TokenError)) return
     provider.disconnect()
     byId('stage').hidden = true
     // What is not saved yet is in this page only: it stays.
@@ -86,7 +93,7 @@ function start(): void {
   if (readOnly) return openEditors(provider)
   // Bound after the seed: an editor writes an empty paragraph into what is empty.
   const open = (): void => openEditors(provider)
-  seed(provider, welcome).then(open, error => {
+  seed(provider, fillInitialContent).then(open, error => {
     if (error instanceof Error) open()
   })
 }
@@ -95,26 +102,26 @@ function openEditors(provider: SynclineProvider): void {
   const { doc, awareness } = provider
   const panels = { markdown: byId('panel-markdown'), rich: byId('panel-rich') }
   const tabs = [byId<HTMLButtonElement>('tab-markdown'), byId<HTMLButtonElement>('tab-rich')]
-  const places: readonly Place[] = ['markdown', 'rich']
+  const editorTabs: readonly EditorTab[] = ['markdown', 'rich']
   const markdown = openMarkdown(panels.markdown, doc.getText('markdown'), awareness, readOnly)
   const rich = openRichText(panels.rich, provider, readOnly)
   const format = byId('format')
   if (!readOnly) fillToolbar(format, rich)
 
   const show = (index: number): void => {
-    const place = places[index] ?? 'markdown'
+    const tab = editorTabs[index] ?? 'markdown'
     tabs.forEach((tab, at) => {
       tab.setAttribute('aria-selected', String(at === index))
       tab.tabIndex = at === index ? 0 : -1
     })
-    panels.markdown.hidden = place !== 'markdown'
-    panels.rich.hidden = place !== 'rich'
-    format.hidden = readOnly || place !== 'rich'
-    awareness.setLocalStateField('place', place)
+    panels.markdown.hidden = tab !== 'markdown'
+    panels.rich.hidden = tab !== 'rich'
+    format.hidden = readOnly || tab !== 'rich'
+    awareness.setLocalStateField('tab', tab)
     // What was measured while it was hidden is wrong.
-    if (place === 'markdown') markdown.requestMeasure()
+    if (tab === 'markdown') markdown.requestMeasure()
   }
-  rove(tabs, show)
+  useRovingTabIndex(tabs, show)
   tabs.forEach((tab, index) => {
     tab.addEventListener('click', () => show(index))
   })
@@ -123,7 +130,7 @@ function openEditors(provider: SynclineProvider): void {
     if (panels.rich.hidden) markdown.focus()
     else rich.commands.focus('end')
   })
-  me.addEventListener('change', () => {
+  nameInput.addEventListener('change', () => {
     rich.commands.updateUser(awareness.getLocalState()?.user ?? {})
   })
   show(query.get('tab') === 'rich' ? 1 : 0)
@@ -137,7 +144,7 @@ function showBadge(provider: SynclineProvider): void {
   const text = byId('badge-text')
   const show = (): void => {
     const { status, synced, unsaved, detail, shouldConnect: wanted } = provider
-    const said = badgeOf({
+    const next = badgeOf({
       status,
       synced,
       unsaved,
@@ -146,23 +153,24 @@ function showBadge(provider: SynclineProvider): void {
       wanted,
       wrote,
     })
-    badge.dataset.state = said.state
-    if (text.textContent !== said.text) text.textContent = said.text
-    const mark = said.state === 'live' || said.state === 'saved' ? '' : '• '
+    badge.dataset.state = next.state
+    if (text.textContent !== next.text) text.textContent = next.text
+    const mark = next.state === 'live' || next.state === 'saved' ? '' : '• '
     document.title = `${mark}${name} · Syncline`
   }
-  provider.on('closed', said => {
-    closed = said
-    const [, code = 'unknown', what = said.reason] = /^([a-z_]+): ?(.*)$/s.exec(said.reason) ?? []
-    showNotice('The server has refused this window', `${said.code} ${code}`, what, hintFor(code))
-    pasted.clear(name)
+  provider.on('closed', event => {
+    closed = event
+    const { code: closeCode, reason } = event
+    const [, code = 'unknown', text = reason] = /^([a-z_]+): ?(.*)$/s.exec(reason) ?? []
+    showNotice('The server has refused this window', `${closeCode} ${code}`, text, hintFor(code))
+    pastedToken.clear(name)
     show()
   })
-  provider.on('refused', said => {
-    // What passes by itself is in the badge.
-    if (isTransient(said.code)) return
-    denied = said
-    showNotice('What is typed here is not saved', said.code, said.text, said.hint)
+  provider.on('refused', refusal => {
+    // The badge shows transient problems.
+    if (isTransient(refusal.code)) return
+    denied = refusal
+    showNotice('What is typed here is not saved', refusal.code, refusal.text, refusal.hint)
     show()
   })
   byId('notice-retry').addEventListener('click', () => {
@@ -184,9 +192,9 @@ function showBadge(provider: SynclineProvider): void {
   show()
 }
 
-function showNotice(title: string, code: string, what: string, hint: string): void {
+function showNotice(title: string, code: string, text: string, hint: string): void {
   byId('notice-title').textContent = title
-  byId('notice-text').textContent = what
+  byId('notice-text').textContent = text
   byId('notice-code').textContent = code
   byId('notice-hint').textContent = hint
   byId('notice').hidden = false
@@ -195,19 +203,19 @@ function showNotice(title: string, code: string, what: string, hint: string): vo
 function showActions(provider: SynclineProvider): void {
   const open = (right: Access): void => {
     // Without noopener the new window would begin with a copy of this one's storage.
-    window.open(page(right), '_blank', 'noopener,width=1100,height=820')
+    window.open(pageUrl(right), '_blank', 'noopener,width=1100,height=820')
   }
   const copy = async (right: Access): Promise<void> => {
-    const url = page(right)
-    let says = 'Link copied. It opens once, in any browser on this computer.'
+    const url = pageUrl(right)
+    let message = 'Link copied. It opens once, in any browser on this computer.'
     try {
       url.hash = `key=${await fetchLinkKey(name, right)}`
     } catch (error) {
-      if (!(error instanceof NoToken)) return toast('The server cannot be reached.')
-      says = 'Link copied. Whoever opens it needs a token.'
+      if (!(error instanceof TokenError)) return toast('The server cannot be reached.')
+      message = 'Link copied. Opening it requires a token.'
     }
     await navigator.clipboard.writeText(url.href).then(
-      () => toast(says),
+      () => toast(message),
       () => window.prompt('Copy this link', url.href),
     )
   }

@@ -2,7 +2,7 @@
 
 import type { Access } from '../../src/index.ts'
 import { byId, make } from './dom.ts'
-import { NoToken, pasted } from './session.ts'
+import { pastedToken, TokenError } from './session.ts'
 
 const TEXTS: Readonly<Record<string, readonly [string, string]>> = {
   link_used: [
@@ -31,7 +31,7 @@ const STEPS = [
 
 /** Asks for a token in place of the editors, and goes on with it. */
 export function showGate(name: string, access: Access, error: unknown, goOn: () => void): void {
-  const code = error instanceof NoToken ? error.code : 'unreachable'
+  const code = error instanceof TokenError ? error.code : 'unreachable'
   const unreachable = ['The server does not answer', 'Is syncline still running?'] as const
   const [title, text] = TEXTS[code] ?? unreachable
   byId('gate-title').textContent = title
@@ -47,7 +47,7 @@ export function showGate(name: string, access: Access, error: unknown, goOn: () 
   const field = byId<HTMLInputElement>('gate-token')
   byId<HTMLFormElement>('gate-form').onsubmit = event => {
     event.preventDefault()
-    pasted.set(name, field.value.trim())
+    pastedToken.set(name, field.value.trim())
     byId('gate').hidden = true
     goOn()
   }

@@ -1,29 +1,37 @@
 /** The inspector: what is live and stored, who is in it, and what happens there. */
 
-import { Api, type Documents, type SessionFacts } from './api.ts'
-import { Chosen } from './chosen.ts'
+import { Api, type Documents, type SessionInfo } from './api.ts'
+import { DocumentView } from './document-view.ts'
 import { byId, make, size, toast } from './dom.ts'
-import { EVERYTHING, enter, fetchToken, NoToken, pasted, takeKey } from './session.ts'
+import {
+  ALL_DOCUMENTS,
+  fetchToken,
+  firstToken,
+  pastedToken,
+  TokenError,
+  takeLinkKey,
+} from './session.ts'
 
 const REFRESH_MS = 2_000
 
 const admin = { access: 'admin' } as const
-const adminToken = async (): Promise<string> => pasted.get(EVERYTHING) ?? (await fetchToken(admin))
+const adminToken = async (): Promise<string> =>
+  pastedToken.get(ALL_DOCUMENTS) ?? (await fetchToken(admin))
 
 try {
-  const token = pasted.get(EVERYTHING) ?? (await enter(admin, takeKey()))
+  const token = pastedToken.get(ALL_DOCUMENTS) ?? (await firstToken(admin, takeLinkKey()))
   await start(new Api(token, adminToken))
 } catch (error) {
   showGate(error)
 }
 
 async function start(api: Api): Promise<void> {
-  let chosen: Chosen | undefined
+  let selected: DocumentView | undefined
   const filter = byId<HTMLInputElement>('filter')
-  const choose = (name: string): void => {
-    if (chosen?.name === name) return
-    chosen?.close()
-    chosen = new Chosen(name)
+  const select = (name: string): void => {
+    if (selected?.name === name) return
+    selected?.close()
+    selected = new DocumentView(name)
     const url = new URL(location.href)
     url.searchParams.set('doc', name)
     history.replaceState(null, '', url)
@@ -31,21 +39,21 @@ async function start(api: Api): Promise<void> {
   }
   const refresh = async (): Promise<void> => {
     try {
-      const said = await api.documents(filter.value)
-      showDocuments(said, chosen?.name, choose)
-      if (chosen !== undefined) {
-        const { name } = chosen
-        const facts = said.documents.find(document => document.name === name)
-        if (facts !== undefined) chosen.showFacts(facts)
-        chosen.showSessions(await api.sessions(name), session => void disconnect(session))
+      const response = await api.documents(filter.value)
+      showDocuments(response, selected?.name, select)
+      if (selected !== undefined) {
+        const { name } = selected
+        const document = response.documents.find(document => document.name === name)
+        if (document !== undefined) selected.showInfo(document)
+        selected.showSessions(await api.sessions(name), session => void disconnect(session))
       }
       setBadge('live', 'Live')
     } catch (error) {
-      if (error instanceof NoToken) throw error
+      if (error instanceof TokenError) throw error
       setBadge('offline', 'No answer')
     }
   }
-  const disconnect = async ({ id, sub }: SessionFacts): Promise<void> => {
+  const disconnect = async ({ id, sub }: SessionInfo): Promise<void> => {
     await api.disconnect(id)
     toast(`${sub || 'Somebody'} was disconnected.`)
     await refresh()
@@ -54,7 +62,7 @@ async function start(api: Api): Promise<void> {
   byId('stage').hidden = false
   filter.addEventListener('input', () => void refresh())
   const first = new URLSearchParams(location.search).get('doc')
-  if (first) choose(first)
+  if (first) select(first)
   setInterval(() => {
     if (!document.hidden) refresh().catch(showGate)
   }, REFRESH_MS)
@@ -66,24 +74,24 @@ function setBadge(state: string, text: string): void {
 }
 
 function showDocuments(
-  said: Documents,
-  chosen: string | undefined,
-  choose: (name: string) => void,
+  response: Documents,
+  selected: string | undefined,
+  select: (name: string) => void,
 ): void {
-  const { version, live, stored, sessions, documents, more } = said
+  const { version, live, stored, sessions, documents, more } = response
   byId('totals').textContent =
     `${live} live, ${stored} stored, ${sessions} connections, version ${version}`
   const list = byId('documents')
   // Taken over where it is the same, or the focus would be lost with every refresh.
   const old = new Map([...list.children].map(item => [(item as HTMLElement).dataset.name, item]))
-  const items = documents.map(facts => {
-    const item = old.get(facts.name) ?? documentItem(facts.name, choose)
+  const items = documents.map(info => {
+    const item = old.get(info.name) ?? documentItem(info.name, select)
     const button = item.firstElementChild as HTMLElement
-    button.className = facts.live ? 'live' : ''
-    button.setAttribute('aria-current', String(facts.name === chosen))
-    const people = facts.sessions > 0 ? `${facts.sessions} here · ` : ''
+    button.className = info.live ? 'live' : ''
+    button.setAttribute('aria-current', String(info.name === selected))
+    const people = info.sessions > 0 ? `${info.sessions} here · ` : ''
     const note = button.lastElementChild as HTMLElement
-    note.textContent = people + size(facts.bytes)
+    note.textContent = people + size(info.bytes)
     return item
   })
   const moved =
@@ -96,7 +104,7 @@ function showDocuments(
       : ''
 }
 
-function documentItem(name: string, choose: (name: string) => void): HTMLElement {
+function documentItem(name: string, select: (name: string) => void): HTMLElement {
   const button = make(
     'button',
     { type: 'button', title: name },
@@ -104,19 +112,19 @@ function documentItem(name: string, choose: (name: string) => void): HTMLElement
     make('span', { class: 'name' }, name),
     make('span', { class: 'size' }),
   )
-  button.addEventListener('click', () => choose(name))
+  button.addEventListener('click', () => select(name))
   const item = make('li', {}, button)
   item.dataset.name = name
   return item
 }
 
 function showGate(error: unknown): void {
-  pasted.clear(EVERYTHING)
-  const code = error instanceof NoToken ? error.code : 'unreachable'
+  pastedToken.clear(ALL_DOCUMENTS)
+  const code = error instanceof TokenError ? error.code : 'unreachable'
   const isFirst = ['no_session', 'no_secret'].includes(code)
   byId('gate-title').textContent = isFirst ? 'For administrators' : 'Not let in'
   byId('gate-text').textContent =
-    error instanceof NoToken
+    error instanceof TokenError
       ? `${error.message}.`
       : 'The server does not answer. Is syncline still running?'
   setBadge('offline', 'Not let in')
@@ -125,7 +133,7 @@ function showGate(error: unknown): void {
   const field = byId<HTMLInputElement>('gate-token')
   byId<HTMLFormElement>('gate-form').onsubmit = event => {
     event.preventDefault()
-    pasted.set(EVERYTHING, field.value.trim())
+    pastedToken.set(ALL_DOCUMENTS, field.value.trim())
     location.reload()
   }
   field.focus()

@@ -12,10 +12,10 @@ const NAMES = [
 ]
 
 /** A name for a new window. */
-export const someName = (): string => NAMES[Math.floor(Math.random() * NAMES.length)] ?? 'Ada'
+export const randomName = (): string => NAMES[Math.floor(Math.random() * NAMES.length)] ?? 'Ada'
 
 /** Which editor somebody has in front of them, by the tab's name. */
-export type Place = 'markdown' | 'rich'
+export type EditorTab = 'markdown' | 'rich'
 
 const initials = (name: string): string =>
   name
@@ -25,28 +25,28 @@ const initials = (name: string): string =>
     .join('')
     .toUpperCase()
 
-export function showPeople(provider: SynclineProvider, here: readonly Participant[]): void {
-  const shown = here.length > SHOWN_MAX ? here.slice(0, SHOWN_MAX - 1) : here
+export function showPeople(provider: SynclineProvider, users: readonly Participant[]): void {
+  const shown = users.length > SHOWN_MAX ? users.slice(0, SHOWN_MAX - 1) : users
   const items = shown.map(({ user, isSelf }) => {
     const title = isSelf ? `${user.name} (you)` : user.name
     const item = make('li', { title, 'aria-label': title }, initials(user.name))
     item.style.backgroundColor = user.color
     return item
   })
-  if (shown.length < here.length) {
-    items.push(make('li', { class: 'more' }, `+${here.length - shown.length}`))
+  if (shown.length < users.length) {
+    items.push(make('li', { class: 'more' }, `+${users.length - shown.length}`))
   }
   byId('people').replaceChildren(...items)
   const states = provider.awareness.getStates()
-  for (const place of ['markdown', 'rich'] as const) {
-    const others = here.filter(
-      ({ clientId, isSelf }) => !isSelf && states.get(clientId)?.place === place,
+  for (const tab of ['markdown', 'rich'] as const) {
+    const others = users.filter(
+      ({ clientId, isSelf }) => !isSelf && states.get(clientId)?.tab === tab,
     )
     const dots = others.slice(0, SHOWN_MAX).map(({ user }) => {
       const dot = make('i', { title: `${user.name} is here` })
       dot.style.backgroundColor = user.color
       return dot
     })
-    byId(`near-${place}`).replaceChildren(...dots)
+    byId(`near-${tab}`).replaceChildren(...dots)
   }
 }

@@ -109,13 +109,13 @@ export function fillToolbar(toolbar: HTMLElement, editor: Editor): void {
     return button
   })
   toolbar.append(...buttons)
-  rove(buttons)
+  useRovingTabIndex(buttons)
 }
 
 /** One of the buttons is reached by Tab, the others by arrow keys. */
-export function rove(
+export function useRovingTabIndex(
   buttons: readonly HTMLButtonElement[],
-  chosen?: (index: number) => void,
+  onSelect?: (index: number) => void,
 ): void {
   const reach = (index: number): void => {
     buttons.forEach((button, at) => {
@@ -132,7 +132,7 @@ export function rove(
       event.preventDefault()
       const next = (index + step + buttons.length) % buttons.length
       buttons[next]?.focus()
-      chosen?.(next)
+      onSelect?.(next)
     })
   })
 }

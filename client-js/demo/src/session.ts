@@ -3,7 +3,7 @@
 import type { Access } from '../../src/index.ts'
 
 /** What a page wants a token for. */
-export interface Wanted {
+export interface TokenRequest {
   /** The document; all of them if it is left out. */
   readonly document?: string
   readonly access: Access
@@ -11,7 +11,7 @@ export interface Wanted {
 }
 
 /** Why there is no token: a word, and the server's sentence. */
-export class NoToken extends Error {
+export class TokenError extends Error {
   readonly code: string
 
   constructor(code: string, text: string) {
@@ -20,20 +20,20 @@ export class NoToken extends Error {
   }
 }
 
-async function post(path: string, body: unknown): Promise<Record<string, unknown>> {
-  const answer = await fetch(`/demo/${path}`, {
+async function post(path: string, payload: unknown): Promise<Record<string, unknown>> {
+  const response = await fetch(`/demo/${path}`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
+    body: JSON.stringify(payload),
   })
-  const said = (await answer.json()) as Record<string, unknown>
-  if (!answer.ok) throw new NoToken(String(said.code), String(said.text))
-  return said
+  const body = (await response.json()) as Record<string, unknown>
+  if (!response.ok) throw new TokenError(String(body.code), String(body.text))
+  return body
 }
 
 /** A fresh token. */
-export async function fetchToken(wanted: Wanted): Promise<string> {
-  return String((await post('token', wanted)).token)
+export async function fetchToken(request: TokenRequest): Promise<string> {
+  return String((await post('token', request)).token)
 }
 
 /** The key of a link for another browser. */
@@ -42,7 +42,7 @@ export async function fetchLinkKey(document: string, access: Access): Promise<st
 }
 
 /** Takes the key out of the address bar, so that it is not copied or kept by accident. */
-export function takeKey(): string | undefined {
+export function takeLinkKey(): string | undefined {
   const key = new URLSearchParams(location.hash.slice(1)).get('key')
   if (key !== null) history.replaceState(null, '', location.pathname + location.search)
   return key ?? undefined
@@ -50,42 +50,42 @@ export function takeKey(): string | undefined {
 
 const OPENED = 'syncline-opened'
 
-async function open(key: string, wanted: Wanted): Promise<string> {
+async function open(key: string, request: TokenRequest): Promise<string> {
   await post('session', { key })
   localStorage.setItem(OPENED, 'yes')
-  return await fetchToken(wanted)
+  return await fetchToken(request)
 }
 
 /**
  * A first token. A browser that was let in before needs no key, and leaves it to another one.
  *
- * @throws NoToken if neither helps.
+ * @throws TokenError if neither helps.
  */
-export async function enter(wanted: Wanted, key: string | undefined): Promise<string> {
-  const wasHere = localStorage.getItem(OPENED) !== null
-  const ways = [() => fetchToken(wanted)]
-  if (key !== undefined) ways.push(() => open(key, wanted))
-  if (!wasHere) ways.reverse()
-  let why: unknown
-  for (const way of ways) {
+export async function firstToken(request: TokenRequest, key: string | undefined): Promise<string> {
+  const hasSession = localStorage.getItem(OPENED) !== null
+  const attempts = [() => fetchToken(request)]
+  if (key !== undefined) attempts.push(() => open(key, request))
+  if (!hasSession) attempts.reverse()
+  let reason: unknown
+  for (const attempt of attempts) {
     try {
-      return await way()
+      return await attempt()
     } catch (error) {
-      if (!(error instanceof NoToken)) throw error
+      if (!(error instanceof TokenError)) throw error
       // That a link was used says more than that nobody is let in without one.
-      if (why === undefined || error.code !== 'no_session') why = error
+      if (reason === undefined || error.code !== 'no_session') reason = error
     }
   }
-  throw why
+  throw reason
 }
 
 /** Stands for every document in a token, and for where one that was pasted is kept. */
-export const EVERYTHING = '*'
+export const ALL_DOCUMENTS = '*'
 
 const PASTED = 'syncline-token:'
 
 /** A token that was pasted into this window for a document, if one was. */
-export const pasted = {
+export const pastedToken = {
   get: (document: string): string | undefined =>
     sessionStorage.getItem(PASTED + document) ?? undefined,
   set: (document: string, token: string): void => sessionStorage.setItem(PASTED + document, token),

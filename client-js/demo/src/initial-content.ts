@@ -22,7 +22,7 @@ const PARAGRAPHS: readonly (readonly [string, string])[] = [
   ['paragraph', 'Select some text and format it, here and in a second window.'],
 ]
 
-export function welcome(doc: Y.Doc): void {
+export function fillInitialContent(doc: Y.Doc): void {
   doc.getText('markdown').insert(0, MARKDOWN)
   const blocks = PARAGRAPHS.map(([name, text]) => {
     const block = new Y.XmlElement(name)

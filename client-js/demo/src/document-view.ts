@@ -2,16 +2,16 @@
 
 import * as Y from 'yjs'
 import { createProvider, type SynclineProvider } from '../../src/index.ts'
-import type { DocumentFacts, SessionFacts } from './api.ts'
+import type { DocumentInfo, SessionInfo } from './api.ts'
 import { byId, clock, make, size } from './dom.ts'
-import { EVERYTHING, fetchToken, pasted } from './session.ts'
+import { ALL_DOCUMENTS, fetchToken, pastedToken } from './session.ts'
 import { describe, type TreeNode, treeOf } from './tree.ts'
 
 const TREE_AFTER_MS = 250
 const UPDATES_MAX = 200
 
 /** A reader that nobody sees. */
-export class Chosen {
+export class DocumentView {
   readonly name: string
   readonly #doc = new Y.Doc()
   readonly #provider: SynclineProvider
@@ -22,7 +22,7 @@ export class Chosen {
   constructor(name: string) {
     this.name = name
     const token = async (): Promise<string> =>
-      pasted.get(EVERYTHING) ??
+      pastedToken.get(ALL_DOCUMENTS) ??
       (await fetchToken({ document: name, access: 'read', name: 'inspector' }))
     this.#provider = createProvider({
       url: `${location.origin.replace(/^http/, 'ws')}/ws`,
@@ -34,9 +34,9 @@ export class Chosen {
     })
     this.#provider.awareness.setLocalState(null)
     byId('empty').hidden = true
-    byId('chosen').hidden = false
-    byId('chosen-name').textContent = name
-    for (const id of ['bytes', 'last', 'encoded', 'epoch']) byId(`chosen-${id}`).textContent = '–'
+    byId('selected').hidden = false
+    byId('selected-name').textContent = name
+    for (const id of ['bytes', 'last', 'encoded', 'epoch']) byId(`selected-${id}`).textContent = '–'
     byId('sessions').replaceChildren()
     byId('updates').replaceChildren(make('li', { class: 'none' }, 'None since you look.'))
     this.#doc.on('update', (update: Uint8Array) => {
@@ -59,16 +59,13 @@ export class Chosen {
     this.#provider.destroy()
   }
 
-  showFacts({ bytes, updates, epoch }: DocumentFacts): void {
-    byId('chosen-bytes').textContent = size(bytes)
-    byId('chosen-last').textContent = String(updates)
-    byId('chosen-epoch').textContent = epoch || 'not kept'
+  showInfo({ bytes, updates, epoch }: DocumentInfo): void {
+    byId('selected-bytes').textContent = size(bytes)
+    byId('selected-last').textContent = String(updates)
+    byId('selected-epoch').textContent = epoch || 'not kept'
   }
 
-  showSessions(
-    sessions: readonly SessionFacts[],
-    disconnect: (session: SessionFacts) => void,
-  ): void {
+  showSessions(sessions: readonly SessionInfo[], disconnect: (session: SessionInfo) => void): void {
     const rows = sessions.map(session => {
       const { id, sub, access, dialect, peer, since, expires_at: ends } = session
       const button = make('button', { type: 'button', class: 'button danger' }, 'Disconnect')
@@ -125,7 +122,7 @@ export class Chosen {
   #draw(): void {
     clearTimeout(this.#drawing)
     this.#drawing = setTimeout(() => {
-      byId('chosen-encoded').textContent = size(Y.encodeStateAsUpdate(this.#doc).length)
+      byId('selected-encoded').textContent = size(Y.encodeStateAsUpdate(this.#doc).length)
       const roots = treeOf(this.#doc).map(node => this.#node(node, node.key, 0))
       const nothing = this.#provider.synced ? 'Nothing yet.' : 'Loading…'
       byId('tree').replaceChildren(

@@ -14,18 +14,18 @@ const DURABILITY = {
 } as const
 
 /** Shows them for as long as the page lives. */
-export function showFacts(provider: SynclineProvider): void {
+export function showStats(provider: SynclineProvider): void {
   const { doc } = provider
   const set = (id: string, text: string): void => {
-    byId(`fact-${id}`).textContent = text
+    byId(`stat-${id}`).textContent = text
   }
-  const weigh = (): void => set('bytes', size(Y.encodeStateAsUpdate(doc).length))
-  let weighing: ReturnType<typeof setTimeout> | undefined
+  const measureSize = (): void => set('bytes', size(Y.encodeStateAsUpdate(doc).length))
+  let sizeTimer: ReturnType<typeof setTimeout> | undefined
   let changedAt: number | undefined
   doc.on('update', (_: Uint8Array, origin: unknown) => {
     if (origin !== provider) changedAt ??= performance.now()
-    clearTimeout(weighing)
-    weighing = setTimeout(weigh, SIZE_AFTER_MS)
+    clearTimeout(sizeTimer)
+    sizeTimer = setTimeout(measureSize, SIZE_AFTER_MS)
   })
   provider.on('saved', ({ saved, unsaved }) => {
     set('unsaved', unsaved === undefined ? 'unknown' : unsaved === 0 ? 'nothing' : `${unsaved}`)
@@ -37,18 +37,18 @@ export function showFacts(provider: SynclineProvider): void {
   provider.on('users', users => set('people', String(Math.max(1, users.length))))
   provider.on('welcome', ({ durability }) => set('durability', DURABILITY[durability]))
   provider.on('sync', synced => {
-    if (synced) weigh()
+    if (synced) measureSize()
   })
-  const measure = async (): Promise<void> => {
+  const measureRoundTrip = async (): Promise<void> => {
     if (document.hidden || provider.status !== 'connected') return set('trip', '–')
-    const begun = performance.now()
+    const startedAt = performance.now()
     try {
       await fetch('/healthz', { cache: 'no-store' })
-      set('trip', `${(performance.now() - begun).toFixed(1)} ms`)
+      set('trip', `${(performance.now() - startedAt).toFixed(1)} ms`)
     } catch {
       set('trip', '–')
     }
   }
-  setInterval(measure, TRIP_EVERY_MS)
-  provider.on('status', () => void measure())
+  setInterval(measureRoundTrip, TRIP_EVERY_MS)
+  provider.on('status', () => void measureRoundTrip())
 }
