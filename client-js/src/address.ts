@@ -1,16 +1,16 @@
-/** Where to connect to, and what to offer there. */
+/** URLs and subprotocols of WebSocket connections. */
 
 import { SUBPROTOCOL } from './wire.ts'
 
-/** The arguments of a WebSocket. */
+/** The arguments of the WebSocket constructor. */
 export interface Address {
   readonly url: string
   readonly protocols: string[]
 }
 
 /**
- * The document's address, without a token. As y-websocket does, a name is sent as it is, and the
- * server decodes escapes once; only what would end the path is escaped, so that `what?` is a name.
+ * The URL of a document, without a token. Like y-websocket, sends the name unescaped; the server
+ * percent-decodes it once. Escapes `?`, `#` and stray `%`, which would end or break the path.
  */
 export function documentUrl(
   serverUrl: string,
@@ -23,9 +23,9 @@ export function documentUrl(
 }
 
 /**
- * What to open. The token travels as a subprotocol beside ours: addresses are written to logs by
- * proxies, and headers are not. One that is no JWT may not fit there and goes into the query, and
- * so does every token if `isPlain`: nothing of ours is offered then.
+ * The address of a connection attempt. The token is sent as a second subprotocol because proxies
+ * log URLs but not headers. A token with characters that a header cannot carry goes into the query,
+ * and so does every token if `isPlain`, which offers only `protocols`.
  */
 export function address(
   url: string,

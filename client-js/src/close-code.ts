@@ -1,18 +1,22 @@
-/** Why a connection ended, and what to do about it: the words of docs/errors.md. */
+/** Close codes and error codes, as docs/errors.md lists them. */
 
-/** What follows a close: try again, the same but spread out, get a new token, or nothing. */
+/**
+ * The response to a close: `retry` reconnects, `spread` reconnects with a longer random delay,
+ * `renew` reconnects with a new token, `stop` does not reconnect, `mismatch` stops and reports the
+ * epochs.
+ */
 export type Reaction = 'retry' | 'spread' | 'renew' | 'stop' | 'mismatch'
 
-/** The server's history of the document is not the one that this copy belongs to. */
+/** The epoch of the local document differs from the server's. */
 export const EPOCH_MISMATCH = 4409
 
-/** What was sent, or is to be sent, is larger than the server takes. */
+/** A message exceeds the server's size limit. */
 export const TOO_LARGE = 4413
 
 const TOKEN_REFUSED = 4401
 const RESTART = 1012
 
-/** What a close code asks for. 4400 to 4499 are for good, as in y-websocket 3.1. */
+/** The default response to a close code. 4400 to 4499 are permanent, as in y-websocket 3.1. */
 export function reactionTo(code: number): Reaction {
   if (code === TOKEN_REFUSED) return 'renew'
   if (code === EPOCH_MISMATCH) return 'mismatch'
@@ -20,13 +24,13 @@ export function reactionTo(code: number): Reaction {
   return code >= 4400 && code < 4500 ? 'stop' : 'retry'
 }
 
-/** A reason, `word: text`, in its parts. A reason without a word has the word `unknown`. */
+/** Splits a close reason, `code: text`. The code is `unknown` if the reason has none. */
 export function parseReason(reason: string): { code: string; text: string } {
   const [, code, text] = /^([a-z_]+): ?(.*)$/s.exec(reason) ?? []
   return code === undefined ? { code: 'unknown', text: reason } : { code, text: text ?? '' }
 }
 
-/** Whether what was refused will be taken later, without anybody doing anything here. */
+/** Whether a refused update is resent automatically once the cause has passed. */
 export const isTransient = (code: string): boolean => TRANSIENT.has(code)
 
 const TRANSIENT = new Set(['store_unavailable', 'document_quarantined'])
@@ -51,5 +55,5 @@ const HINTS: Readonly<Record<string, string>> = {
   document_quarantined: 'Ask the operator to release the document.',
 }
 
-/** What to do about a word, in a sentence. Empty if nothing is to be done. */
+/** A one-sentence remedy for an error code. Empty if the code has none. */
 export const hintFor = (code: string): string => HINTS[code] ?? ''

@@ -1,4 +1,4 @@
-/** Carries out what the machine decides: sockets, timers, tokens, frames. */
+/** Executes the commands of the state machine: sockets, timers, tokens, frames. */
 
 import type { Address } from './address.ts'
 import { type Reaction, TOO_LARGE } from './close-code.ts'
@@ -8,26 +8,26 @@ import { OPEN, type Socket, type SocketClass } from './socket.ts'
 import type { Command, Event, Notice, State } from './state.ts'
 import * as wire from './wire.ts'
 
-/** A connection on which nothing was heard for so long is given up. The server speaks every 20 s. */
+/** Closes a connection without a frame for this long. The server sends one every 20 s. */
 const RECEIVE_TIMEOUT_MS = 30_000
 const CHECK_MS = 3_000
 
-/** What a connection needs of the provider around it. */
+/** Callbacks of a {@link Connection} into its provider. */
 export interface ConnectionHost {
   token(): string | undefined | PromiseLike<string | undefined>
   socketClass(): SocketClass | PromiseLike<SocketClass>
   address(token: string | undefined, epoch: string | undefined): Address
-  /** What the application wants to happen after a close. Undefined: what the code asks for. */
+  /** Overrides the response to a close. Undefined: the default for the close code. */
   reactionTo(event: CloseEvent): Reaction | undefined
-  /** The state is another one, and everything but what is told has been done. */
+  /** Called after each event, once all commands except `emit` are executed. */
   stateChanged(before: State, after: State): void
   emit(notice: Notice): void
-  /** A socket closed; null if it was closed from here. */
+  /** `event` is null if the client closed the socket. */
   socketClosed(event: CloseEvent | null): void
   socketFailed(error: unknown): void
 }
 
-/** Runs a machine. */
+/** Drives one state machine. */
 export class Connection {
   #state: State
   readonly #replica: DocReplica
@@ -54,7 +54,7 @@ export class Connection {
     return this.#socket
   }
 
-  /** Takes events one after the other: what a listener causes waits for the other listeners. */
+  /** Queues events: one that a listener dispatches runs after the current one is finished. */
   dispatch(event: Event): void {
     this.#events.push(event)
     if (this.#isDispatching) return
@@ -63,7 +63,7 @@ export class Connection {
     this.#isDispatching = false
   }
 
-  /** Sends a frame that is not counted. What cannot be sent now is not sent later. */
+  /** Sends a frame without recording it. Drops it if the connection is not open. */
   send(frame: Uint8Array): void {
     if (this.#state.phase !== 'open' || this.#socket?.readyState !== OPEN) return
     this.#socket.send(frame as Uint8Array<ArrayBuffer>)
@@ -81,7 +81,7 @@ export class Connection {
     }
   }
 
-  /** An application's listener that throws must not stop what follows. The platform reports it. */
+  /** Rethrows errors of listeners asynchronously, so that they do not interrupt the dispatch. */
   #guard(run: () => void): void {
     try {
       run()
@@ -143,7 +143,7 @@ export class Connection {
     }
   }
 
-  /** A frame that is too large to be read would be refused by a close that may not arrive. */
+  /** Checks the size first: the server's close for an oversize frame may not arrive. */
   #sendDiff(frame: Uint8Array): void {
     const { attempt } = this.#state
     const { message } = limitsOf(this.#state)
@@ -153,12 +153,12 @@ export class Connection {
     this.dispatch({ type: 'closed', attempt, code: TOO_LARGE, reason })
   }
 
-  /** Without waiting where nothing has to be waited for: `connect()` then makes a socket at once. */
+  /** Synchronous if the token and the class are: `connect()` then creates the socket at once. */
   #authorize(attempt: number): void {
     const failed = (error: unknown): void => {
       if (attempt !== this.#state.attempt || !isLive(this.#state)) return
       this.#host.socketFailed(error)
-      // In-band, the server ends the connection when the old token ends; that is soon enough.
+      // While open, keep the connection: the server closes it when the old token expires.
       if (this.#state.phase === 'authorizing') this.#fail(attempt)
     }
     const authorized = (token: string | undefined, socketClass: SocketClass): void => {
@@ -184,7 +184,7 @@ export class Connection {
       if (this.#socketClass === undefined) return
       socket = new this.#socketClass(url, protocols)
     } catch (error) {
-      // An address that cannot be, or ws: on a page that came by https: it would throw again.
+      // An invalid URL, or ws: on an https: page. Permanent, so a retry would throw again.
       this.#host.socketFailed(error)
       const reason = `bad_request: ${error instanceof Error ? error.message : error}`
       this.dispatch({ type: 'closed', attempt, code: 4400, reason })
@@ -214,7 +214,7 @@ export class Connection {
       const message = wire.decode(new Uint8Array(data as ArrayBuffer))
       this.dispatch({ type: 'received', attempt, message })
     } catch (error) {
-      // What was lost with this frame comes with the next sync.
+      // The next sync restores what this frame contained.
       this.#host.socketFailed(error)
       this.#fail(attempt)
     }
@@ -228,10 +228,10 @@ export class Connection {
     socket.close(code ?? 1000)
   }
 
-  /** A socket that still flushes, or reports that it was closed too early, has nothing to say. */
+  /** Removes the listeners, so that late events of a closing socket are ignored. */
   #detach(socket: Socket): void {
     socket.onopen = socket.onmessage = socket.onclose = null
-    // Without a listener Node throws.
+    // Node throws on an `error` event without a listener.
     socket.onerror = () => {}
     this.#socket = null
   }

@@ -4,52 +4,49 @@ import { applyUpdate, type Doc, encodeStateAsUpdate, encodeStateVector } from 'y
 /** Whether nothing was ever written to `doc`. */
 export const isUntouched = (doc: Doc): boolean => encodeStateVector(doc).length === 1
 
-/** Our copy of a document and of its presence, as servers and tabs see it: in bytes. */
+/** The local document and its presence, encoded as servers and tabs exchange them. */
 export class DocReplica {
   readonly #doc: Doc
   readonly #awareness: Awareness
   readonly #origin: unknown
 
-  /** What is applied here has `origin` as the origin of its transaction. */
+  /** Transactions that apply remote updates have the origin `origin`. */
   constructor(doc: Doc, awareness: Awareness, origin: unknown) {
     this.#doc = doc
     this.#awareness = awareness
     this.#origin = origin
   }
 
-  /** What we have. */
   stateVector(): Uint8Array {
     return encodeStateVector(this.#doc)
   }
 
-  /** What we have and `stateVector` lacks. */
+  /** The update from `stateVector` to the local state. */
   diff(stateVector: Uint8Array): Uint8Array {
     return encodeStateAsUpdate(this.#doc, stateVector)
   }
 
-  /** Takes what somebody else wrote. */
   apply(update: Uint8Array): void {
     applyUpdate(this.#doc, update, this.#origin)
   }
 
-  /** Takes what somebody else says of who is here. */
   applyPresence(entries: Uint8Array): void {
     applyAwarenessUpdate(this.#awareness, entries, this.#origin)
   }
 
-  /** Our own state. Undefined if we are hidden. */
+  /** The local presence state. Undefined if it is null. */
   presence(): Uint8Array | undefined {
     const { clientID } = this.#awareness
     if (this.#awareness.getLocalState() === null) return undefined
     return encodeAwarenessUpdate(this.#awareness, [clientID])
   }
 
-  /** That we are gone. */
+  /** An awareness update that removes the local state. */
   presenceRemoval(): Uint8Array {
     return encodeAwarenessUpdate(this.#awareness, [this.#awareness.clientID], new Map())
   }
 
-  /** Says our state under a new clock: peers forget states but not clocks, and believe no old one. */
+  /** Raises the clock of the local state. Peers that removed the state ignore its old clock. */
   renewPresence(): void {
     const state = this.#awareness.getLocalState()
     if (state !== null) this.#awareness.setLocalState(state)

@@ -1,15 +1,15 @@
 import { hintFor } from './close-code.ts'
 
-/** Why a promise of the provider can no longer be kept. */
+/** Rejects `whenSynced` and `whenSaved`. */
 export class SynclineError extends Error {
-  /** What tells it from other errors, across copies of this package. */
+  /** Identifies the class across several copies of this package, where `instanceof` fails. */
   override readonly name = 'SynclineError'
-  /** One word, as in docs/errors.md. */
+  /** An identifier of docs/errors.md, or `destroyed`, `not_supported`, `unknown`. */
   readonly code: string
-  /** What to do about it. Empty if nothing is to be done. */
+  /** The remedy. Empty if the code has none. */
   readonly hint: string
 
-  /** An error with a word and a sentence. */
+  /** The message is `code: text`. */
   constructor(code: string, text: string) {
     super(`${code}: ${text}`)
     this.code = code

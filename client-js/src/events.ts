@@ -1,20 +1,20 @@
 import type { Problem } from './state.ts'
 
-/** Whether there is a connection, in the words of y-websocket. */
+/** Connection status, with the values of y-websocket. */
 export type Status = 'connecting' | 'connected' | 'disconnected'
 
-/** Where the connection is, and what is in its way. */
+/** Argument of the `status` event. */
 export interface StatusEvent {
-  /** Whether there is a connection. */
+  /** Connection status. */
   readonly status: Status
-  /** Why it does not work as it should, though it is being tried: for example `store_unavailable`. */
+  /** The current problem, for example `store_unavailable`. Retries continue. */
   readonly detail?: Problem
 }
 
-/** How much of what was changed here is on disk. */
+/** Argument of the `saved` event. */
 export interface SavedEvent {
-  /** Everything is. Undefined if the server does not say. */
+  /** Whether all local changes are on disk. Undefined if the server sends no acknowledgements. */
   readonly saved: boolean | undefined
-  /** Frames that are not known to be on disk, and changes that are not sent. */
+  /** The number of unacknowledged frames plus unsent changes. */
   readonly unsaved: number | undefined
 }

@@ -1,9 +1,9 @@
 /**
- * The connection as a state machine. Pure: a state and an event give the next state and what to do.
- * No timer, no socket, no clock and no randomness; connection.ts has those.
+ * The connection as a pure state machine: a state and an event yield the next state and commands.
+ * Timers, sockets, the clock and randomness are in connection.ts.
  *
- * Every attempt to connect has a number. What an earlier attempt still has to say (a token that
- * comes late, a socket that closes late) is ignored, so there is never more than one connection.
+ * Connection attempts are numbered. Events of an earlier attempt (a late token, a late close) are
+ * ignored, so there is at most one connection.
  */
 
 import { ceiling, restartCeiling } from './backoff.ts'
@@ -19,19 +19,19 @@ import * as ledger from './ledger.ts'
 import type { Closed, Command, Event, Phase, Problem, State, Step } from './state.ts'
 import { type Limits, type Message, SUBPROTOCOL, type Welcome } from './wire.ts'
 
-/** Whether a socket exists, or is about to. */
+/** Whether a socket exists or is being opened. */
 export const isLive = ({ phase }: State): boolean =>
   phase === 'authorizing' || phase === 'connecting' || phase === 'open'
 
-/** The sizes that the server takes: any, if it has not said so. */
+/** The server's size limits in bytes. Infinity until it announces them. */
 export const limitsOf = ({ extended, welcome }: State): Pick<Limits, 'message' | 'update'> =>
   (extended && welcome?.limits) || { message: Infinity, update: Infinity }
 
-/** What is not known to be on disk. Undefined if the server does not say. */
+/** Unacknowledged frames plus unsent changes. Undefined if the server sends no acknowledgements. */
 export const unsavedOf = (state: State): number | undefined =>
   state.dialect === 'y-websocket' ? undefined : ledger.unsaved(state.ledger)
 
-/** The only door: what follows from `event` in `state`. */
+/** The transition function. */
 export function step(state: State, event: Event): Step {
   if (state.phase === 'destroyed') return [state, []]
   if ('attempt' in event && event.attempt !== state.attempt) return [state, []]
@@ -69,13 +69,13 @@ export function step(state: State, event: Event): Step {
 function connect(state: State): Step {
   const wanted = { ...state, wanted: true }
   if (isLive(state)) return [wanted, []]
-  // Whoever connects by hand after a refusal has done something about it.
+  // An explicit connect after a refusal implies that the cause was fixed.
   return attempt(
     state.phase === 'stopped' ? { ...wanted, failures: 0, rejected: undefined } : wanted,
   )
 }
 
-/** What is open stays open, but is not come back to. */
+/** Keeps an open connection but does not reconnect after its loss. */
 function disableReconnect(state: State): Step {
   const unwanted = { ...state, wanted: false }
   return state.phase === 'waiting' ? disconnect(unwanted, 'idle') : [unwanted, []]
@@ -127,7 +127,7 @@ function closed(state: State, { code, reason }: Closed, reaction: Reaction): Ste
   }
 }
 
-/** A server may name its own epoch in the reason. */
+/** The server's epoch, if the close reason names it. */
 function epochInReason(reason: string, held: string | undefined): string | undefined {
   return reason.match(/\b[0-9a-f]{16}\b/g)?.find(epoch => epoch !== held)
 }
@@ -143,7 +143,7 @@ function mismatched(
   return stop(state, close, [...leading, emit])
 }
 
-/** Nothing is under way any more; what was, is unsaved. */
+/** Ends the connection on request. Unacknowledged frames count as unsaved. */
 function disconnect(state: State, phase: Phase): Step {
   return [{ ...disconnected(state, phase), problem: undefined }, closeIfLive(state)]
 }
@@ -182,7 +182,7 @@ function changed(state: State, update: Uint8Array, local: boolean): Step {
   const unsent = { ...state, ledger: ledger.changed(state.ledger, local) }
   if (!state.streaming) return [unsent, []]
   if (state.wanted && update.length > limitsOf(state).update) {
-    // As it is, it would be refused for good. The diff that begins a connection may be larger.
+    // Too large for an update frame. Reconnect: the limit of the initial diff is higher.
     const [next, commands] = attempt(disconnected(unsent, 'waiting'))
     return [next, [...closeIfLive(state), ...commands]]
   }
@@ -198,8 +198,9 @@ const EXTENSIONS: readonly Message['kind'][] = [
 ]
 
 /**
- * Some servers select whatever subprotocol they are offered first. So the first frame tells: ours
- * begins with Welcome, and who says something else first is believed only once it says more.
+ * Some servers select the first offered subprotocol without implementing it. The first frame of
+ * Syncline is Welcome. A server with another first frame is treated as y-websocket until it sends an
+ * extension.
  */
 function detectDialect(state: State, { kind }: Message): State {
   if (state.extended && EXTENSIONS.includes(kind)) {
@@ -217,7 +218,7 @@ function received(state: State, message: Message): Step {
       return [next, [{ do: 'sendDiff', stateVector: message.stateVector }]]
     }
     case 'syncStep2': {
-      // A server that answers before it asks does not ask: live changes wait for nothing.
+      // A server that answers before it asks never asks, so changes can be streamed from here.
       const next = { ...state, synced: true, streaming: true, failures: 0, rejected: undefined }
       return [next, [{ do: 'apply', update: message.update }]]
     }
@@ -259,7 +260,7 @@ function extension(state: State, message: Message): Step {
 
 function refused(state: State, frame: number | undefined, why: Problem): Step {
   const refusal = { ...why, hint: hintFor(why.code), frame }
-  // Every keystroke is refused while it lasts, but it is one trouble.
+  // Each keystroke is refused while the cause lasts; report one problem.
   const isNew = isTransient(why.code) && why.code !== state.problem?.code
   const problem = isNew ? why : state.problem
   return [{ ...state, problem }, [{ do: 'emit', notice: { event: 'refused', refusal } }]]
@@ -273,7 +274,7 @@ const QUARANTINED: Problem = {
 function welcomed(state: State, welcome: Welcome): Step {
   const { epoch } = welcome
   if (state.epoch !== undefined && epoch !== undefined && epoch !== state.epoch) {
-    // The server did not compare, so we do: before anything of one history reaches the other.
+    // The server did not compare the epochs. Close before any content is exchanged.
     const reason = `epoch_mismatch: local ${state.epoch}, server ${epoch}`
     const close: Command = { do: 'close', code: EPOCH_MISMATCH }
     return mismatched(state, { code: EPOCH_MISMATCH, reason }, epoch, [close])

@@ -2,37 +2,37 @@ import type { Awareness } from 'y-protocols/awareness'
 import type { UserFields } from './presence.ts'
 import type { SocketClass } from './socket.ts'
 
-/** A token, or where to get one. A function is called before every connect and when it is asked for. */
+/** A token, or a function called before each attempt to connect and on request of the server. */
 export type TokenSource = string | (() => string | undefined | PromiseLike<string | undefined>)
 
-/** The options of y-websocket, and ours. */
+/** Options of y-websocket and additions, except the one that refers to the provider. */
 export interface ConnectionOptions {
-  /** Connect at once. By default true, but not on a server. */
+  /** Connect in the constructor. Default: true, except in Node without `WebSocketPolyfill`. */
   readonly connect?: boolean
-  /** An awareness of your own, for `doc`. */
+  /** An existing awareness of `doc`. The provider does not destroy it. */
   readonly awareness?: Awareness
-  /** Query parameters. Written to logs by proxies: a token belongs in `token`. */
+  /** Query parameters. Proxies log them; pass tokens in `token`. */
   readonly params?: Record<string, string>
-  /** Further WebSocket subprotocols to offer. */
+  /** Additional WebSocket subprotocols to offer. */
   readonly protocols?: readonly string[]
-  /** The class of sockets, where the platform has none or another one is wanted. */
+  /** The WebSocket class. Default: the global one, or the package `ws` in Node. */
   readonly WebSocketPolyfill?: SocketClass
-  /** Ask the server every so many milliseconds for what was missed. By default never. */
+  /** Interval between SyncStep1 messages, in milliseconds. Default: none are sent. */
   readonly resyncInterval?: number
-  /** The longest pause between attempts, in milliseconds. By default 10,000. */
+  /** Maximum delay between connection attempts, in milliseconds. Default: 10,000. */
   readonly maxBackoffTime?: number
-  /** Do not talk to other tabs. */
+  /** Disables the BroadcastChannel between tabs. */
   readonly disableBc?: boolean
-  /** Who we are, to the server. */
+  /** Authenticates to the server. */
   readonly token?: TokenSource
-  /** Who we are, to others. */
+  /** Presence shown to other users. */
   readonly user?: UserFields
   /**
-   * Offers no subprotocol and sends the token as `?token=`, as y-websocket does. For servers that
-   * answer no offer at all, with which browsers then refuse to connect. By default ours is offered,
-   * and a server that does not know it is spoken to as y-websocket would.
+   * Offers no subprotocol and sends the token as `?token=`, like y-websocket. Needed for servers
+   * that select no subprotocol, because browsers then fail the connection. By default
+   * `syncline.v1` is offered, with a fallback to the y-websocket protocol.
    */
   readonly dialect?: 'y-websocket'
-  /** The history that `doc` belongs to, if it was stored: as `provider.epoch` was then. */
+  /** The epoch of a stored `doc`: the value of `provider.epoch` when it was stored. */
   readonly epoch?: string
 }

@@ -1,57 +1,57 @@
-/** Who is here: the fields that editor bindings agree on, over a y-protocols `Awareness`. */
+/** Presence: the user fields that editor bindings share, on a y-protocols `Awareness`. */
 
 import type { Awareness } from 'y-protocols/awareness'
 
-/** How somebody is shown. Bindings read `name`, `color` and `colorLight`. */
+/** The `user` field of a presence state. Bindings read `name`, `color` and `colorLight`. */
 export interface User {
-  /** Shown beside the caret. */
+  /** Label of the caret. */
   readonly name: string
-  /** `#rrggbb`: ProseMirror takes nothing else. */
+  /** `#rrggbb`, the only form that ProseMirror accepts. */
   readonly color: string
   /** `#rrggbbaa`, for selections. */
   readonly colorLight: string
   readonly [field: string]: unknown
 }
 
-/** What is needed to make a {@link User}; the colours follow from the name. */
+/** Input for a {@link User}. Missing colours are derived from the name. */
 export interface UserFields {
-  /** Shown beside the caret. */
+  /** Label of the caret. */
   readonly name: string
-  /** `#rrggbb`. By default the colour of the name. */
+  /** `#rrggbb`. Default: `colorOf(name)`. */
   readonly color?: string
   readonly [field: string]: unknown
 }
 
-/** Somebody who is here and has said who they are. */
+/** A client with a user name in its presence state. */
 export interface Participant {
-  /** The Yjs client. Somebody with two windows is here twice. */
+  /** The Yjs client ID. A user with two windows has two. */
   readonly clientId: number
-  /** Whether it is us. */
+  /** Whether this is the local client. */
   readonly isSelf: boolean
-  /** Who they say they are. */
+  /** The `user` field of the presence state. Not verified by the server. */
   readonly user: User
 }
 
-/** Sixteen that tell apart on light and dark, and carry white text. */
+/** Distinguishable on light and dark backgrounds, and readable under white text. */
 const COLORS = [
   ...['#c2185b', '#7b1fa2', '#512da8', '#303f9f', '#1565c0', '#00796b', '#2e7d32', '#558b2f'],
   ...['#9e6a03', '#e65100', '#bf360c', '#5d4037', '#546e7a', '#ad1457', '#00838f', '#6a1b9a'],
 ] as const
 
-/** The colour of a name: the same in every window and at every visit. */
+/** A colour derived from a hash of `name`: the same on every client. */
 export function colorOf(name: string): string {
   let hash = 0
   for (const character of name) hash = (Math.imul(hash, 31) + (character.codePointAt(0) ?? 0)) | 0
   return COLORS[(hash >>> 0) % COLORS.length] ?? COLORS[0]
 }
 
-/** A user with every field that bindings read. */
+/** Adds the missing colour fields. */
 export function makeUser(fields: UserFields): User {
   const color = fields.color ?? colorOf(fields.name)
   return { ...fields, color, colorLight: `${color}33` }
 }
 
-/** Everybody who has said who they are, ourselves first, the others by client. */
+/** All clients with a user name: the local one first, then by client ID. */
 export function participants(awareness: Awareness): Participant[] {
   const users: Participant[] = []
   for (const [clientId, { user }] of awareness.getStates()) {
@@ -61,12 +61,14 @@ export function participants(awareness: Awareness): Participant[] {
   return users.sort((a, b) => Number(b.isSelf) - Number(a.isSelf) || a.clientId - b.clientId)
 }
 
-/** How long a page that wanted to be left has to live on to count as staying. */
+/** A page that still runs this long after `beforeunload` was not left, in milliseconds. */
 const UNLOAD_CANCELLED_AFTER_MS = 1_000
 
 /**
- * Takes our cursor away when the page goes, and puts it back if the page comes back from the cache
- * or was not left after all. Does nothing where there are no pages. Returns its undoing.
+ * Clears the local presence when the page is left, and restores it if the page returns from the
+ * back/forward cache or the user cancels leaving. No effect outside pages.
+ *
+ * @returns a function that removes the listeners.
  */
 export function hideWithPage(awareness: Awareness): () => void {
   if (typeof window === 'undefined' || typeof addEventListener === 'undefined') return () => {}
@@ -84,7 +86,7 @@ export function hideWithPage(awareness: Awareness): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   const beforeUnload = (): void => {
     hide()
-    // Runs only where somebody chose to stay.
+    // Fires only if the user cancelled leaving.
     timer = setTimeout(show, UNLOAD_CANCELLED_AFTER_MS)
   }
   const pageHide = (): void => {

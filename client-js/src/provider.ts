@@ -32,51 +32,51 @@ import { type Access, presence, syncStep1, update, type Welcome } from './wire.t
 
 const BACKOFF_MAX_MS = 10_000
 
-/** The options of y-websocket, and ours. */
+/** Options of the constructor. */
 export interface ProviderOptions extends ConnectionOptions {
-  /** Whether to try again after a close, where the code alone does not decide it for you. */
+  /** Decides whether to reconnect after a close. Not called for an epoch mismatch. */
   readonly shouldReconnect?: (event: CloseEvent, provider: SynclineProvider) => boolean
 }
 
-/** Everything in one object. */
+/** Arguments of {@link createProvider}. */
 export interface CreateOptions extends ProviderOptions {
-  /** Where editors connect to: `wss://your.host/ws`. */
+  /** The server's URL: `wss://your.host/ws`. */
   readonly url: string
   /** The document's name. */
   readonly name: string
-  /** The document, which stays yours. */
+  /** The document. `destroy` leaves it intact. */
   readonly doc: Doc
 }
 
-/** What a provider emits, and with what. Those of y-websocket have its arguments. */
+/** Events and their arguments. Events of y-websocket have the same arguments. */
 export type ProviderEvents = {
-  /** Connecting, connected or disconnected, or something else is in the way now. */
+  /** The status or the current problem changed. */
   readonly status: (event: StatusEvent) => void
-  /** Whether the server's state has arrived on this connection. */
+  /** The server's state was received on this connection, or the connection was lost. */
   readonly sync: (synced: boolean) => void
-  /** The same as `sync`. */
+  /** Same as `sync`. */
   readonly synced: (synced: boolean) => void
-  /** A socket closed; null if it was closed from here. */
+  /** A socket closed; null if the client closed it. */
   readonly 'connection-close': (event: CloseEvent | null, provider: SynclineProvider) => void
-  /** A socket failed, or no token could be had. It is tried again, unless `closed` follows. */
+  /** A socket or a token request failed. Retried unless `closed` follows. */
   readonly 'connection-error': (error: unknown, provider: SynclineProvider) => void
-  /** Trying again is pointless: the provider has stopped. */
+  /** The provider stopped after a permanent refusal. */
   readonly closed: (closed: Closed, provider: SynclineProvider) => void
-  /** `saved` or `unsaved` is another one. */
+  /** `saved` or `unsaved` changed. */
   readonly saved: (event: SavedEvent) => void
-  /** The server does not take a frame. The change stays in the document. */
+  /** The server refused a frame. The change stays in the local document. */
   readonly refused: (refusal: Refusal) => void
-  /** The server has said what it is; `provider.epoch` is known from here. */
+  /** The server's first message on a connection, repeated when the access changes. */
   readonly welcome: (welcome: Welcome) => void
-  /** The server has another history of the document: `restartWith`. */
+  /** The document's epoch differs from the server's. Continue with `restartWith`. */
   readonly 'epoch-mismatch': (mismatch: EpochMismatch) => void
-  /** Somebody came, went, or changed. */
+  /** The list of users changed. */
   readonly users: (users: readonly Participant[]) => void
-  /** The provider has ended. */
+  /** The provider was destroyed. */
   readonly destroy: (provider: SynclineProvider) => void
 }
 
-/** An awareness update's clients, as y-protocols emits them. */
+/** The client IDs of an awareness update, as y-protocols emits them. */
 interface AwarenessChange {
   readonly added: number[]
   readonly updated: number[]
@@ -84,20 +84,20 @@ interface AwarenessChange {
 }
 
 /**
- * Keeps a Yjs document in sync with a Syncline server: in place of y-websocket's
- * `WebsocketProvider`, with its constructor, properties and events, and with what Syncline adds:
- * tokens that are renewed, refusals that say why, and `saved`, which means on disk.
+ * Synchronizes a Yjs document with a Syncline server. Has the constructor, properties and events of
+ * y-websocket's `WebsocketProvider`, and adds token renewal, refusals with a reason, and `saved`,
+ * which means on disk.
  */
 export class SynclineProvider extends ObservableV2<ProviderEvents> {
-  /** The document. */
+  /** The synchronized document. */
   readonly doc: Doc
-  /** Presence. */
+  /** Presence states of all clients. */
   readonly awareness: Awareness
-  /** Where editors connect to, without a slash at its end. */
+  /** The server's URL, without a trailing slash. */
   readonly serverUrl: string
   /** The document's name. */
   readonly roomname: string
-  /** Query parameters, read at the next connect. */
+  /** Query parameters, read at the next connection attempt. */
   params: Record<string, string>
   readonly #options: ProviderOptions
   readonly #replica: DocReplica
@@ -105,10 +105,10 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   readonly #tabs: TabChannel
   readonly #disposers: (() => void)[] = []
   #users: readonly Participant[] = []
-  /** A history that was given up. Other tabs may still hold it. */
+  /** The epoch replaced by `restartWith`. Other tabs may still have it. */
   #rejectedEpoch: string | undefined
 
-  /** A provider for `name` at `serverUrl`, in the shape of y-websocket. */
+  /** Same arguments as y-websocket's `WebsocketProvider`. */
   constructor(serverUrl: string, name: string, doc: Doc, options: ProviderOptions = {}) {
     super()
     this.doc = doc
@@ -132,124 +132,124 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     if (options.connect ?? (!isServer() || options.WebSocketPolyfill !== undefined)) this.connect()
   }
 
-  /** The document, as Hocuspocus calls it. */
+  /** Same as `doc`, as in Hocuspocus. */
   get document(): Doc {
     return this.doc
   }
 
-  /** The document's name, as Hocuspocus calls it. */
+  /** Same as `roomname`, as in Hocuspocus. */
   get name(): string {
     return this.roomname
   }
 
-  /** The document's address, with `params`. */
+  /** The document's URL with `params`, without the token. */
   get url(): string {
     return documentUrl(this.serverUrl, this.roomname, this.params)
   }
 
-  /** The socket, while there is one. */
+  /** The current socket. */
   get ws(): Socket | null {
     return this.#connection.socket
   }
 
-  /** Whether there is a connection. */
+  /** Connection status. */
   get status(): Status {
     return statusOf(this.#connection.state)
   }
 
-  /** What is in the way, if something is. */
+  /** The current problem. */
   get detail(): Problem | undefined {
     return this.#connection.state.problem
   }
 
-  /** Whether frames flow. */
+  /** Whether the status is `connected`. */
   get wsconnected(): boolean {
     return this.status === 'connected'
   }
 
-  /** Whether an attempt is under way. */
+  /** Whether the status is `connecting`. */
   get wsconnecting(): boolean {
     return this.status === 'connecting'
   }
 
-  /** Whether frames flow. */
+  /** Same as `wsconnected`, as in Hocuspocus. */
   get isConnected(): boolean {
     return this.wsconnected
   }
 
-  /** Whether the server's state has arrived on this connection. */
+  /** Whether the server's state was received on this connection. */
   get synced(): boolean {
     return this.#connection.state.synced
   }
 
-  /** Whether the server's state has arrived on this connection. */
+  /** Same as `synced`, as in Hocuspocus. */
   get isSynced(): boolean {
     return this.synced
   }
 
-  /** Whether to come back after a loss. */
+  /** Whether to reconnect after the connection is lost. */
   get shouldConnect(): boolean {
     return this.#connection.state.wanted
   }
 
-  /** Setting it to false leaves an open connection open. */
+  /** Setting it to false keeps an open connection. */
   set shouldConnect(wanted: boolean) {
     this.#connection.dispatch({ type: 'want', wanted })
   }
 
-  /** Whether everything here is on disk at the server. Undefined if the server does not say. */
+  /** Whether all changes are on the server's disk. Undefined without acknowledgements. */
   get saved(): boolean | undefined {
     return this.unsaved === undefined ? undefined : this.unsaved === 0
   }
 
-  /** Frames that are not known to be on disk, and changes that are not sent. */
+  /** Unacknowledged frames plus unsent changes. Undefined without acknowledgements. */
   get unsaved(): number | undefined {
     return unsavedOf(this.#connection.state)
   }
 
-  /** The history that the document belongs to: store it beside the document, and give it back. */
+  /** Identifies the document's history. Store it with the document and pass it as an option. */
   get epoch(): string | undefined {
     return this.#connection.state.epoch
   }
 
-  /** What the server said of itself, last. */
+  /** The latest Welcome message. */
   get welcome(): Welcome | undefined {
     return this.#connection.state.welcome
   }
 
-  /** What we may do, if the server has said so. */
+  /** The access that the token grants. Undefined before the first Welcome. */
   get access(): Access | undefined {
     return this.welcome?.access
   }
 
-  /** What the server speaks. Undefined until one has spoken. */
+  /** The protocol of the server. Undefined before its first frame. */
   get dialect(): Dialect | undefined {
     return this.#connection.state.dialect
   }
 
-  /** Everybody who is here, ourselves first. The same array until somebody changes. */
+  /** All users with a name, the local one first. The same array until the list changes. */
   get users(): readonly Participant[] {
     return this.#users
   }
 
-  /** Says who we are to others. The colour follows from the name, unless it is given. */
+  /** Sets the `user` field of the local presence. The default colour is `colorOf(name)`. */
   setUser(fields: UserFields): void {
     const state = this.awareness.getLocalState() ?? {}
     this.awareness.setLocalState({ ...state, user: makeUser(fields) })
   }
 
-  /** Connects, and keeps coming back. Also after a refusal, once its cause is gone. */
+  /** Connects, and reconnects after losses. Also restarts a stopped provider. */
   connect(): void {
     this.#connection.dispatch({ type: 'connect' })
   }
 
-  /** Leaves, and stays away. What is not saved stays in the document. */
+  /** Disconnects until the next `connect`. Unsaved changes stay in the document. */
   disconnect(): void {
     this.#connection.send(presence(this.#replica.presenceRemoval()))
     this.#connection.dispatch({ type: 'disconnect' })
   }
 
-  /** Ends everything that the constructor began. The document stays yours. */
+  /** Disconnects and removes all listeners and timers. Leaves the document intact. */
   override destroy(): void {
     this.disconnect()
     this.#connection.dispatch({ type: 'destroy' })
@@ -259,19 +259,19 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /**
-   * Resolves once the server's state is here.
+   * Resolves when the server's state has been received.
    *
-   * @throws SynclineError if the provider stopped for good or was destroyed.
+   * @throws SynclineError if the provider stopped or was destroyed.
    */
   whenSynced(options: { signal?: AbortSignal } = {}): Promise<void> {
     return this.#waitUntil(() => this.synced, options.signal)
   }
 
   /**
-   * Resolves once everything that was changed until then is on disk at the server.
+   * Resolves when all changes are on the server's disk.
    *
-   * @throws SynclineError if the provider stopped for good or was destroyed, or if the server does
-   *   not say what it saved.
+   * @throws SynclineError if the provider stopped or was destroyed, or if the server sends no
+   *   acknowledgements.
    */
   whenSaved(options: { signal?: AbortSignal } = {}): Promise<void> {
     return this.#waitUntil(() => {
@@ -283,8 +283,8 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 
   /**
-   * A new provider for an empty document, in place of this one, which is destroyed: after
-   * `epoch-mismatch`, when this copy belongs to a history that the server no longer has.
+   * Destroys this provider and returns a connected one for `doc`, which must be empty. For use
+   * after `epoch-mismatch`, when the server has replaced the history of the document.
    */
   restartWith(doc: Doc): SynclineProvider {
     const { awareness: _, epoch: __, ...options } = this.#options
@@ -329,7 +329,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
       this.#tabs.publish(update(bytes))
     }
     const presenceChanged = ({ added, updated, removed }: AwarenessChange): void => {
-      // Everybody speaks for themselves: what others said is not said again.
+      // Send only the local state; the server relays those of other clients.
       if (![...added, ...updated, ...removed].includes(awareness.clientID)) return
       const entries = this.#replica.presence() ?? this.#replica.presenceRemoval()
       this.#connection.send(presence(entries))
@@ -374,7 +374,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     return standard === 'stop' ? 'retry' : standard
   }
 
-  /** Emits what differs. */
+  /** Emits the events for the differences between two states. */
   #emitChanges(before: State, after: State): void {
     this.#updateTabs(before, after)
     if (before.phase === 'open' && after.phase !== 'open') this.#removeRemotePresence()
@@ -399,7 +399,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     else this.#tabs.close()
   }
 
-  /** Nobody tells us any more when they leave. */
+  /** Without a connection, removals by other clients are not received. */
   #removeRemotePresence(): void {
     const { awareness } = this
     const others = [...awareness.getStates().keys()].filter(id => id !== awareness.clientID)
@@ -419,7 +419,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
     }
   }
 
-  /** Resolves when `condition`, and rejects when that can no longer be. */
+  /** Resolves when `condition` holds; rejects when the provider stops or is destroyed. */
   async #waitUntil(condition: () => boolean, signal: AbortSignal | undefined): Promise<void> {
     const isSettled = (): boolean => {
       signal?.throwIfAborted()
@@ -449,7 +449,7 @@ export class SynclineProvider extends ObservableV2<ProviderEvents> {
   }
 }
 
-/** A provider from one object. */
+/** Creates a provider from named arguments. */
 export function createProvider({ url, name, doc, ...options }: CreateOptions): SynclineProvider {
   return new SynclineProvider(url, name, doc, options)
 }
@@ -459,5 +459,5 @@ function statusOf({ phase }: State): Status {
   return phase === 'authorizing' || phase === 'connecting' ? 'connecting' : 'disconnected'
 }
 
-/** Whether the other tabs are talked with: as long as a server would be. */
+/** Whether to exchange updates with other tabs: while connected or reconnecting. */
 const usesTabs = (state: State): boolean => state.wanted || isLive(state)

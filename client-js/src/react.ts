@@ -18,22 +18,21 @@ import {
 import { isServer } from './socket.ts'
 import type { Problem } from './state.ts'
 
-/** A provider that components share, and how many of them are mounted. */
+/** A shared provider and its number of mounted components. */
 interface Shared {
   readonly provider: SynclineProvider
   mounted: number
 }
 
-/** By document, address and name. A render that React throws away leaves nothing but an entry. */
+/** Keyed by document, then by URL and name. A discarded render leaves only an entry here. */
 const shared = new WeakMap<Doc, Map<string, Shared>>()
 
 /**
- * A provider for `doc`, which components with the same `url`, `name` and `doc` share. It connects
- * when the first of them is mounted and is destroyed one tick after the last has gone, so that
- * StrictMode's second mount finds it alive. Other options are read when it is made; `token` and
- * `user` may change.
+ * A provider shared by all components with the same `url`, `name` and `doc`. Connects when the
+ * first one mounts. Destroyed one tick after the last one unmounts, so that it survives StrictMode's
+ * second mount. Changes of `token` and `user` take effect; other options are read once.
  *
- * `doc` must stay the same between renders: `const [doc] = useState(() => new Y.Doc())`.
+ * `doc` must be stable between renders: `const [doc] = useState(() => new Y.Doc())`.
  */
 export function useProvider(options: CreateOptions): SynclineProvider {
   const latest = useRef(options)
@@ -46,7 +45,7 @@ export function useProvider(options: CreateOptions): SynclineProvider {
   })
   useEffect(() => {
     const entry = entryFor(latest.current, latest)
-    // The effects ran again without a render, after the provider was destroyed.
+    // The effect reran without a render, after the provider was destroyed.
     if (entry.provider !== provider) return forceRender()
     entry.mounted += 1
     if (connect) provider.connect()
@@ -82,7 +81,7 @@ function entryFor(options: CreateOptions, latest: { readonly current: CreateOpti
   provider.once('destroy', () => byAddress.delete(address))
   const entry = { provider, mounted: 0 }
   byAddress.set(address, entry)
-  // On a server no effect ever runs, and nothing may be left behind.
+  // Effects do not run on a server, so release the provider here.
   if (isServer()) provider.destroy()
   return entry
 }
@@ -91,7 +90,7 @@ function destroyIfUnused({ provider, mounted }: Shared): void {
   if (mounted === 0) provider.destroy()
 }
 
-/** What `read` returns, read again at each of `events`. It must be the same until they come. */
+/** The result of `read`, refreshed on `events`. It must be stable between them. */
 function useProviderValue<Value>(
   provider: SynclineProvider,
   events: readonly (keyof ProviderEvents & string)[],
@@ -110,29 +109,29 @@ function useProviderValue<Value>(
   return useSyncExternalStore(subscribe, read, () => serverValue)
 }
 
-// One array each: a new one at every render would mean to subscribe anew.
+// Constant arrays: a new array on each render would resubscribe.
 const STATUS = ['status'] as const
 const SYNC = ['sync'] as const
 const SAVED = ['saved'] as const
 const USERS = ['users'] as const
 
-/** Whether there is a connection. */
+/** Connection status. */
 export const useStatus = (provider: SynclineProvider): Status =>
   useProviderValue(provider, STATUS, () => provider.status, 'disconnected')
 
-/** What is in the way, if something is: for example `store_unavailable`. */
+/** The current problem, for example `store_unavailable`. */
 export const useDetail = (provider: SynclineProvider): Problem | undefined =>
   useProviderValue(provider, STATUS, () => provider.detail, undefined)
 
-/** Whether the server's state has arrived. */
+/** Whether the server's state was received. */
 export const useSynced = (provider: SynclineProvider): boolean =>
   useProviderValue(provider, SYNC, () => provider.synced, false)
 
-/** Whether everything changed here is on disk. Undefined if the server does not say. */
+/** Whether all changes are on the server's disk. Undefined without acknowledgements. */
 export const useSaved = (provider: SynclineProvider): boolean | undefined =>
   useProviderValue(provider, SAVED, () => provider.saved, undefined)
 
-/** How much of what was changed here is not known to be on disk. */
+/** Unacknowledged frames plus unsent changes. Undefined without acknowledgements. */
 export const useUnsaved = (provider: SynclineProvider): number | undefined =>
   useProviderValue(provider, SAVED, () => provider.unsaved, undefined)
 

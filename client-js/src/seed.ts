@@ -2,34 +2,33 @@ import { applyUpdate, Doc, encodeStateAsUpdate } from 'yjs'
 import { isUntouched } from './doc-replica.ts'
 import type { SynclineProvider } from './provider.ts'
 
-/** When to seed. */
+/** Options of {@link seed}. */
 export interface SeedOptions {
-  /** Whether `doc` still needs the content. By default: nothing was ever written to it. */
+  /** Whether `doc` needs the content. Default: {@link isUntouched}. */
   readonly when?: (doc: Doc) => boolean
-  /** Gives up waiting. */
+  /** Aborts waiting for the sync. */
   readonly signal?: AbortSignal
 }
 
-/** The origin of the transaction that seeds: undo managers do not track it. */
+/** The origin of the seeding transaction. Undo managers do not track it. */
 export const SEED_ORIGIN = 'syncline-seed'
 
-/** Yjs draws client ids below this, so no editing client ever has the id of a seed. */
+/** Yjs chooses client IDs below this, so none equals the ID of a seed. */
 const CLIENT_ID_LIMIT = 2 ** 32
-/** Beyond this a number is not exact. */
+/** Integers up to here are exact. */
 const SAFE_INTEGER_LIMIT = 2 ** 53
 
 /**
- * Creates the first content of a document once, though fifty clients try at the same moment.
+ * Creates the initial content of a document exactly once, even if many clients seed concurrently.
  *
- * Waits until the server's state is here, and does nothing if somebody has written already.
- * Otherwise `fill` writes to a scratch document, under a client id made from the content itself and
- * from clock 0 on. Whoever seeds with the same content therefore makes the very same items, and Yjs
- * keeps one of each: merging equal seeds is like receiving one update twice. Another content has
- * another id, so two versions of an application that meet in one empty document show both, as any
- * two concurrent writers would, but never corrupt each other.
+ * Waits for the sync and does nothing if the document was written to. Otherwise runs `fill` on a
+ * scratch document whose client ID is a hash of the content, with clocks from 0. Equal content thus
+ * yields identical items, and Yjs merges equal seeds like one update received twice. Different
+ * content has a different ID: two seeds in one empty document are both kept, as with any concurrent
+ * writers.
  *
- * `fill` must do the same each time: no random values, no dates. It is run three times, and a
- * difference is an error. Bind the editor after seeding: some bindings write an empty paragraph.
+ * `fill` must be deterministic: no random values, no dates. It runs three times, and a difference
+ * between the first two is an error. Bind editors after seeding: some write an empty paragraph.
  *
  * @returns whether this client added the content.
  * @throws if `fill` is not deterministic, or if the provider stops before it has synced.
@@ -45,7 +44,7 @@ export async function seed(
   return true
 }
 
-/** The update that {@link seed} applies: equal bytes for equal content, wherever it is made. */
+/** The update that {@link seed} applies. Equal content yields equal bytes on every client. */
 export function makeSeed(fill: (doc: Doc) => void): Uint8Array {
   const draft = encodeFill(fill, CLIENT_ID_LIMIT)
   const repeat = encodeFill(fill, CLIENT_ID_LIMIT)
@@ -67,7 +66,7 @@ function encodeFill(fill: (doc: Doc) => void, clientID: number): Uint8Array {
   return update
 }
 
-/** 53 bits of two 32-bit hashes (cyrb53). Not against an attacker: one who may write needs no seed. */
+/** cyrb53: 53 bits from two 32-bit hashes. Not collision-resistant against attackers. */
 function hash53(bytes: Uint8Array): number {
   let a = 0xdeadbeef
   let b = 0x41c6ce57

@@ -1,5 +1,5 @@
 /**
- * Tokens for Syncline, made in Node by the application that knows its users.
+ * Creates Syncline tokens in a Node backend.
  *
  * @module server
  */
@@ -9,21 +9,21 @@ import type { Access } from './wire.ts'
 
 export type { Access } from './wire.ts'
 
-/** A length of time: seconds, or a number with `s`, `m`, `h` or `d`. */
+/** A duration: seconds, or a number with the unit `s`, `m`, `h` or `d`. */
 export type Duration = number | `${number}${'s' | 'm' | 'h' | 'd'}`
 
-/** Who may do what, and for how long. */
+/** Claims and lifetime of a token. */
 export interface TokenOptions {
   /**
-   * Rights by document: an exact name, a prefix (`team/*`), or everything (`*`). The exact name
-   * beats the longest prefix.
+   * Access by document: an exact name, a prefix (`team/*`), or all documents (`*`). An exact name
+   * takes precedence over the longest prefix, which takes precedence over `*`.
    */
   readonly access: Readonly<Record<string, Access>>
-  /** Who it is: an id that stays the same. History is kept under it. */
+  /** A stable user ID. The history attributes changes to it. */
   readonly sub?: string
-  /** What they are called. */
+  /** Display name. */
   readonly name?: string
-  /** How long the token is good for. By default ten minutes: the provider asks for the next one. */
+  /** Lifetime. Default: ten minutes; the provider renews tokens automatically. */
   readonly ttl?: Duration
 }
 
@@ -31,9 +31,9 @@ const SECRET_BYTES_MIN = 32
 const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const
 
 /**
- * A token, signed with HS256 and the secret that the server verifies with.
+ * Creates a token signed with HS256. `secret` is the server's, at least 32 bytes.
  *
- * @throws if the secret is shorter than the server takes, or the duration is none.
+ * @throws RangeError if the secret is too short or the duration is invalid.
  */
 export function mintToken(secret: string | Uint8Array, options: TokenOptions): string {
   const key = Buffer.from(secret as string)

@@ -1,39 +1,39 @@
-/** Where sockets come from: the platform's WebSocket, a given class, or the package `ws`. */
+/** WebSocket implementations: the platform's, a supplied class, or the package `ws`. */
 
-// biome-ignore lint/suspicious/noExplicitAny: each platform has event types of its own.
+// biome-ignore lint/suspicious/noExplicitAny: event types differ between platforms.
 type Listener = ((event: any) => void) | null
 
-/** What is used of a WebSocket. The browser's fits, and so does that of the package `ws`. */
+/** The subset of WebSocket that the provider uses. Implemented by browsers and `ws`. */
 export interface Socket {
   /** Set to `arraybuffer`. */
   binaryType: string
-  /** 1 while it takes frames. */
+  /** 1 while open. */
   readonly readyState: number
   /** The subprotocol that the server selected. */
   readonly protocol: string
-  /** The handshake is done. */
+  /** Called after the handshake. */
   onopen: Listener
-  /** A frame has come. */
+  /** Called for each frame. */
   onmessage: Listener
-  /** It is closed, with `code` and `reason`. */
+  /** Called after closing, with `code` and `reason`. */
   onclose: Listener
-  /** It failed; `onclose` follows. */
+  /** Called on failure; `onclose` follows. */
   onerror: Listener
   /** Sends a frame. */
   send(data: Uint8Array<ArrayBuffer>): void
-  /** Ends it, in whatever state it is. */
+  /** Closes the socket. Valid in every state. */
   close(code?: number, reason?: string): void
 }
 
-/** A constructor of sockets. */
+/** A WebSocket constructor. */
 export type SocketClass = new (url: string, protocols?: string[]) => Socket
 
-/** `readyState` of a socket that takes frames. */
+/** `readyState` of an open socket. */
 export const OPEN = 1
 
 /**
- * The platform's WebSocket. Node 20 has none: there the package `ws` is loaded, an optional peer.
- * Bundlers do not see the import, so pages need not have it.
+ * The platform's WebSocket. In Node 20, which has none, the optional peer dependency `ws`. The
+ * import is hidden from bundlers, so pages do not need the package.
  */
 export function platformSocket(): SocketClass | Promise<SocketClass> {
   if (typeof WebSocket !== 'undefined') return WebSocket
@@ -47,7 +47,7 @@ export function platformSocket(): SocketClass | Promise<SocketClass> {
   )
 }
 
-/** Whether this is a server: nobody is there to edit, so nothing connects without being asked. */
+/** Whether this is Node outside a page or worker, where providers do not connect by default. */
 export function isServer(): boolean {
   const isPage = typeof window !== 'undefined'
   const isWorker = 'WorkerGlobalScope' in globalThis

@@ -1,12 +1,12 @@
-/** What the machine remembers, what can happen to it, and what it can ask for. */
+/** States, events and commands of the state machine. */
 
 import type { Reaction } from './close-code.ts'
 import * as ledger from './ledger.ts'
 import type { Message, Welcome } from './wire.ts'
 
 /**
- * Where a connection is. `idle`: not wanted. `authorizing`: a token is being fetched. `open`: frames
- * flow. `waiting`: until the next attempt. `stopped`: trying again is pointless.
+ * Phase of a connection. `idle`: not requested. `authorizing`: fetching a token. `open`: exchanging
+ * frames. `waiting`: for the next attempt. `stopped`: after a permanent refusal.
  */
 export type Phase =
   | 'idle'
@@ -17,83 +17,82 @@ export type Phase =
   | 'stopped'
   | 'destroyed'
 
-/** What the server speaks: with or without acknowledgements. */
+/** The server's protocol: with or without acknowledgements. */
 export type Dialect = 'syncline.v1' | 'y-websocket'
 
-/** Why something does not work at the moment, though it is being tried. */
+/** An error code and its explanation. */
 export interface Problem {
-  /** One word, as in docs/errors.md. */
+  /** An identifier of docs/errors.md. */
   readonly code: string
-  /** What the server said about it. */
+  /** The server's explanation. */
   readonly text: string
 }
 
-/** A frame that the server does not take. */
+/** Argument of the `refused` event. */
 export interface Refusal extends Problem {
-  /** What to do about it. Empty if nothing is to be done. */
+  /** The remedy. Empty if the code has none. */
   readonly hint: string
-  /** The number of the update frame on its connection; 0 or undefined if it is about no frame. */
+  /** The update frame's number on its connection; 0 or undefined if no frame is concerned. */
   readonly frame: number | undefined
 }
 
-/** Why the provider stopped: trying again would end in the same way. */
+/** Argument of the `closed` event: a permanent refusal. */
 export interface Closed {
   /** The close code. */
   readonly code: number
-  /** The reason, as the server gave it: `word: text`. */
+  /** The server's reason: `code: text`. */
   readonly reason: string
 }
 
-/** Two histories of one document that must not be merged. */
+/** Argument of the `epoch-mismatch` event: two histories that must not be merged. */
 export interface EpochMismatch {
-  /** The history that this copy belongs to. */
+  /** The epoch of the local document. */
   readonly held: string
-  /** The history that the server has, if it said so. */
+  /** The epoch of the server, if the server sent it. */
   readonly offered: string | undefined
 }
 
-/** Everything that the machine remembers. */
+/** The state of the machine. */
 export interface State {
   readonly phase: Phase
-  /** Whether the user wants to be connected. */
+  /** Whether to connect and reconnect. */
   readonly wanted: boolean
-  /** The longest pause between attempts, in milliseconds. */
+  /** Maximum delay between attempts, in milliseconds. */
   readonly backoffMax: number
   /** The number of the latest attempt. */
   readonly attempt: number
-  /** Attempts in a row that did not sync. */
+  /** Consecutive attempts without a sync. */
   readonly failures: number
   /** The token of the latest attempt. */
   readonly token: string | undefined
-  /** The refusal of a token, until another one has proved itself. */
+  /** The latest refused token, until a sync with another one. */
   readonly rejected: { readonly token: string | undefined; readonly closed: Closed } | undefined
-  /** What the last server spoke. Undefined until one has spoken. */
+  /** The latest server's protocol. Undefined before its first frame. */
   readonly dialect: Dialect | undefined
-  /** Whether the server has selected our subprotocol on this connection. */
+  /** Whether the server selected `syncline.v1` on this connection. */
   readonly extended: boolean
-  /** Whether a frame has arrived on this connection. */
   readonly receivedFirstFrame: boolean
-  /** Whether the server's state has arrived on this connection. */
+  /** Whether the server's state was received on this connection. */
   readonly synced: boolean
-  /** Whether changes are sent as they happen: the server's question for older ones is settled. */
+  /** Whether changes are sent at once. False until the server's SyncStep1 is answered. */
   readonly streaming: boolean
-  /** What the server said of itself, last. */
+  /** The latest Welcome message. */
   readonly welcome: Welcome | undefined
-  /** The history that this copy belongs to. */
+  /** Identifies the history of the local document. */
   readonly epoch: string | undefined
   readonly problem: Problem | undefined
   readonly ledger: ledger.Ledger
 }
 
-/** What happens to a connection. `attempt` says which one it happened to. */
+/** Input of the machine. `attempt` is the attempt that the event belongs to. */
 export type Event =
   | { readonly type: 'connect' }
   | { readonly type: 'disconnect' }
   | { readonly type: 'destroy' }
-  /** Whether to come back after the next loss. If not, what is open stays open. */
+  /** Sets whether to reconnect. An open connection stays open. */
   | { readonly type: 'want'; readonly wanted: boolean }
   | { readonly type: 'token'; readonly attempt: number; readonly token: string | undefined }
-  /** No token could be had, the bytes made no sense, or nothing was heard for too long. */
+  /** A failed token request, an undecodable frame, or a receive timeout. */
   | { readonly type: 'failed'; readonly attempt: number }
   | { readonly type: 'opened'; readonly attempt: number; readonly protocol: string }
   | {
@@ -101,20 +100,20 @@ export type Event =
       readonly attempt: number
       readonly code: number
       readonly reason: string
-      /** What the application wants instead of what the code asks for. */
+      /** Overrides the default for the close code. */
       readonly reaction?: Reaction | undefined
     }
   | { readonly type: 'retry'; readonly attempt: number }
-  /** The network is back. */
+  /** The browser reports a network connection. */
   | { readonly type: 'online' }
   | { readonly type: 'changed'; readonly update: Uint8Array; readonly local: boolean }
   | { readonly type: 'received'; readonly attempt: number; readonly message: Message }
-  /** Another tab told which history it shares with us. */
+  /** Content of this epoch was received from another tab. */
   | { readonly type: 'epochLearned'; readonly epoch: string }
 
-/** What the driver has to do. */
+/** Output of the machine, executed by connection.ts. */
 export type Command =
-  /** Get a token, and say `token` or `failed`. */
+  /** Fetch a token; dispatch `token` or `failed`. */
   | { readonly do: 'authorize'; readonly attempt: number }
   | {
       readonly do: 'open'
@@ -123,11 +122,11 @@ export type Command =
       readonly epoch: string | undefined
     }
   | { readonly do: 'close'; readonly code?: number }
-  /** Say `retry` after a random part of `ceiling` milliseconds. */
+  /** Dispatch `retry` after a random delay below `ceiling` milliseconds. */
   | { readonly do: 'wait'; readonly attempt: number; readonly ceiling: number }
-  /** Ask for what is new, and say who is here. */
+  /** Send SyncStep1 and the local presence. */
   | { readonly do: 'startSync' }
-  /** Send, as one SyncStep2, everything that the state vector lacks. */
+  /** Send the difference to the state vector as one SyncStep2. */
   | { readonly do: 'sendDiff'; readonly stateVector: Uint8Array }
   | { readonly do: 'sendUpdate'; readonly update: Uint8Array }
   | { readonly do: 'sendToken'; readonly token: string }
@@ -136,26 +135,25 @@ export type Command =
   | { readonly do: 'sendPresence' }
   | { readonly do: 'emit'; readonly notice: Notice }
 
-/** What the application is told beside the state. */
+/** Events for the application that are not derived from state changes. */
 export type Notice =
   | { readonly event: 'welcome'; readonly welcome: Welcome }
   | { readonly event: 'refused'; readonly refusal: Refusal }
   | { readonly event: 'closed'; readonly closed: Closed }
   | { readonly event: 'epoch-mismatch'; readonly mismatch: EpochMismatch }
 
-/** The next state, and what to do, in this order. */
+/** The next state and the commands, in order of execution. */
 export type Step = readonly [state: State, commands: readonly Command[]]
 
-/** What can be chosen at the beginning. */
+/** Arguments of {@link initialState}. */
 export interface InitialOptions {
-  /** The history that the copy belongs to, if that is known. */
+  /** The document's epoch, if known. */
   readonly epoch: string | undefined
-  /** Whether the copy has content already. */
+  /** Whether the document already has content. */
   readonly untracked: boolean
   readonly backoffMax: number
 }
 
-/** The state before anything happened. */
 export const initialState = ({ epoch, untracked, backoffMax }: InitialOptions): State => ({
   phase: 'idle',
   wanted: false,

@@ -1,26 +1,26 @@
-/** What tabs of one origin tell each other over a BroadcastChannel, with or without a server. */
+/** Synchronization between tabs of one origin over a BroadcastChannel. Needs no server. */
 
 import type { DocReplica } from './doc-replica.ts'
 import { decode, type Message, presence, queryPresence, syncStep1, syncStep2 } from './wire.ts'
 
-/** What travels: one frame, and which history its sender's copy belongs to. */
+/** A message: one frame and the epoch of the sender's document. */
 interface Envelope {
   readonly frame: Uint8Array
   readonly epoch: string | undefined
-  /** A tab has just come, and wants to know what the others have. */
+  /** The sender has just opened the channel and needs the others' state. */
   readonly isNew: boolean
 }
 
-/** What the tabs need to know of the history that our copy belongs to. */
+/** Callbacks of a {@link TabChannel} into its provider. */
 export interface TabsHost {
   epoch(): string | undefined
-  /** Whether this history was given up. */
+  /** Whether `restartWith` replaced this epoch. */
   isRejected(epoch: string): boolean
-  /** Our copy now holds content of this history. */
+  /** The document received content of this epoch. */
   epochLearned(epoch: string): void
 }
 
-/** The other tabs that show the same document of the same server. */
+/** The channel of one document on one server. */
 export class TabChannel {
   readonly #name: string
   readonly #replica: DocReplica
@@ -33,26 +33,26 @@ export class TabChannel {
     this.#host = host
   }
 
-  /** Begins to listen, and asks. Idempotent. */
+  /** Opens the channel and requests the others' state. Idempotent. */
   open(): void {
     if (this.#channel !== undefined || typeof BroadcastChannel === 'undefined') return
     this.#channel = new BroadcastChannel(`syncline:${this.#name}`)
     this.#channel.onmessage = ({ data }: MessageEvent<Envelope>) => this.#receive(data)
-    // In Node a channel would keep the process alive.
+    // In Node an open channel keeps the process running.
     ;(this.#channel as { unref?: () => void }).unref?.()
     this.publish(syncStep1(this.#replica.stateVector()), true)
     this.publish(queryPresence())
     this.#publishPresence()
   }
 
-  /** Says goodbye and stops to listen. Idempotent. */
+  /** Removes the local presence from other tabs and closes the channel. Idempotent. */
   close(): void {
     this.publish(presence(this.#replica.presenceRemoval()))
     this.#channel?.close()
     this.#channel = undefined
   }
 
-  /** Tells every other tab. */
+  /** Sends a frame to all other tabs. No effect while closed. */
   publish(frame: Uint8Array, isNew = false): void {
     const envelope: Envelope = { frame, epoch: this.#host.epoch(), isNew }
     this.#channel?.postMessage(envelope)
@@ -60,7 +60,7 @@ export class TabChannel {
 
   #receive({ frame, epoch, isNew }: Envelope): void {
     const own = this.#host.epoch()
-    // A tab that was left behind by a replaced history must not bring it back through us.
+    // A tab with a replaced history must not reintroduce it.
     if (epoch !== undefined && (this.#host.isRejected(epoch) || (own ?? epoch) !== epoch)) return
     this.#answer(decode(frame), epoch, isNew)
   }

@@ -1,6 +1,6 @@
-/** lib0's integers, buffers and strings: seven bits a byte, low first; a length, then the bytes. */
+/** lib0 encoding: integers with 7 bits per byte, low first; length-prefixed buffers and strings. */
 
-/** Reads a frame from its beginning, and never beyond its end. */
+/** Reads values of a frame in order. Methods throw at its end. */
 export class Reader {
   readonly #bytes: Uint8Array
   #position = 0
@@ -9,7 +9,7 @@ export class Reader {
     this.#bytes = bytes
   }
 
-  /** Whether bytes are left. */
+  /** Whether unread bytes remain. */
   get hasMore(): boolean {
     return this.#position < this.#bytes.length
   }
@@ -26,7 +26,7 @@ export class Reader {
     }
   }
 
-  /** Bytes behind their length: a view of the frame. */
+  /** Length-prefixed bytes, as a view of the frame. */
   buffer(): Uint8Array {
     const end = this.uint() + this.#position
     if (end > this.#bytes.length) throw new Error('truncated frame')
@@ -35,13 +35,13 @@ export class Reader {
     return bytes
   }
 
-  /** UTF-8 behind its length. */
+  /** A length-prefixed UTF-8 string. */
   string(): string {
     return new TextDecoder().decode(this.buffer())
   }
 }
 
-/** A frame of integers and, at its end, a buffer behind its length. */
+/** Encodes integers, followed by an optional length-prefixed buffer. */
 export function frame(integers: readonly number[], buffer?: Uint8Array): Uint8Array {
   const head: number[] = []
   for (let rest of buffer ? [...integers, buffer.length] : integers) {

@@ -1,49 +1,49 @@
 /**
- * Frames to messages and back: the y-websocket dialect and `syncline.v1`, one message per frame.
- * The grammar is docs/protocol.md, the vectors are tests/vectors/, and the twin is
- * protocol/src/wire.rs. What is inside an update or a presence message stays opaque here.
+ * Codec of the y-websocket protocol and of `syncline.v1`, one message per frame. The grammar is in
+ * docs/protocol.md, the test vectors in tests/vectors/, the Rust codec in protocol/src/wire.rs.
+ * Updates and presence entries are opaque bytes here.
  */
 
 import { frame, Reader } from './varint.ts'
 
-/** The subprotocol by which a client asks for the messages from 64 up. */
+/** The subprotocol that enables messages of type 64 and above. */
 export const SUBPROTOCOL = 'syncline.v1'
 
-/** What a token allows on a document. */
+/** Access to a document. */
 export type Access = 'read' | 'write' | 'admin'
 
-/** What the server's "saved" stands for: memory only, given to the system, or synced to disk. */
+/** Guarantee of an acknowledgement: in memory, passed to the OS, or synced to disk. */
 export type Durability = 'memory' | 'os' | 'fsync'
 
-/** The sizes that the server takes, in bytes. */
+/** The server's size limits, in bytes. */
 export interface Limits {
-  /** A frame. */
+  /** One frame. */
   readonly message: number
-  /** An update that is sent while connected. */
+  /** One update frame, except the initial diff. */
   readonly update: number
   /** One presence state. */
   readonly presence: number
 }
 
-/** What the server says first on a `syncline.v1` connection. */
+/** The server's first message on a `syncline.v1` connection, repeated when the access changes. */
 export interface Welcome {
-  /** The server's number for this connection. */
+  /** The connection's ID on the server. */
   readonly session: number
-  /** The identity of the document's history, 16 hex digits. Undefined if the server keeps none. */
+  /** Identifies the document's history, 16 hex digits. Undefined if the server stores none. */
   readonly epoch: string | undefined
-  /** What this connection may do. */
+  /** Access of this connection. */
   readonly access: Access
-  /** What "saved" stands for. */
+  /** Guarantee of acknowledgements. */
   readonly durability: Durability
-  /** Nobody can write for now: the document is quarantined. */
+  /** Whether the document is quarantined, which makes it read-only for all clients. */
   readonly quarantined: boolean
-  /** The sizes that the server takes. */
+  /** Size limits. */
   readonly limits: Limits
-  /** The server's clock, in milliseconds since 1970. */
+  /** The server's clock, in milliseconds since the Unix epoch. */
   readonly serverTime: number
 }
 
-/** A message, from the server or from another tab. */
+/** A decoded message from the server or another tab. */
 export type Message =
   | { readonly kind: 'syncStep1'; readonly stateVector: Uint8Array }
   | { readonly kind: 'syncStep2'; readonly update: Uint8Array }
@@ -66,7 +66,7 @@ const SYNC = 0
 const PRESENCE = 1
 const AUTH = 2
 const QUERY_PRESENCE = 3
-/** The first type of the extensions. */
+/** The first message type of `syncline.v1`. */
 const EXTENSIONS = 64
 const WELCOME = 64
 const SAVED = 65
@@ -83,10 +83,10 @@ const DURABILITY: readonly Durability[] = ['memory', 'os', 'fsync']
 const FLAG_QUARANTINED = 1
 
 /**
- * The message in a frame. Types of the extensions that are not known are `unknown`, and bytes after
- * their known fields are left alone: a newer server may say more.
+ * Decodes a frame. For compatibility with newer servers, extensions of an unknown type are
+ * `unknown`, and bytes after the known fields of an extension are ignored.
  *
- * @throws if the bytes are not one message.
+ * @throws if the bytes are not exactly one message.
  */
 export function decode(bytes: Uint8Array): Message {
   const reader = new Reader(bytes)
@@ -160,21 +160,21 @@ function enumValue<Name>(names: readonly Name[], index: number): Name {
   return name
 }
 
-/** Asks for what the state vector lacks. */
+/** Requests the difference to a state vector. */
 export const syncStep1 = (stateVector: Uint8Array): Uint8Array =>
   frame([SYNC, SYNC_STEP_1], stateVector)
 
-/** Answers a SyncStep1. An update frame: it is counted. */
+/** Answers a SyncStep1. Counts as an update frame. */
 export const syncStep2 = (update: Uint8Array): Uint8Array => frame([SYNC, SYNC_STEP_2], update)
 
-/** A change as it happens. An update frame: it is counted. */
+/** A live change. Counts as an update frame. */
 export const update = (update: Uint8Array): Uint8Array => frame([SYNC, UPDATE], update)
 
 /** Presence states, as y-protocols encodes them. */
 export const presence = (entries: Uint8Array): Uint8Array => frame([PRESENCE], entries)
 
-/** Asks who is here. */
+/** Requests all presence states. */
 export const queryPresence = (): Uint8Array => frame([QUERY_PRESENCE])
 
-/** A fresh token for this connection. */
+/** A new token for this connection. */
 export const token = (jwt: string): Uint8Array => frame([TOKEN], new TextEncoder().encode(jwt))
