@@ -1,5 +1,5 @@
-// The machine in a world that does anything in any order. The world checks after every step that
-// there is one socket at most, that something will come next, and that "saved" is true.
+// Property tests of the state machine in a simulated environment. After each step the simulation
+// checks that there is at most one socket, that an event is pending, and that "saved" is correct.
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -10,7 +10,7 @@ import { type Move, World } from './support/world.ts'
 
 const CODES = [1000, 1001, 1005, 1006, 1011, 1012, 4400, 4401, 4403, 4404, 4409, 4413, 4503]
 
-/** Moves by how often they come: often enough for a refusal and a careless server to meet. */
+/** Weighted moves, so that a refusal often coincides with a premature acknowledgement. */
 const often = (weight: number, ...moves: Move[]) => ({
   weight,
   arbitrary: fc.constantFrom(...moves),
@@ -28,7 +28,7 @@ const schedule = fc.array(anyMove, { maxLength: 120, size: 'max' })
 
 const RUNS = { numRuns: 3_000 }
 
-/** Runs a schedule; a failure tells what happened. */
+/** Runs a schedule; errors contain the log. */
 function live(world: World, moves: readonly Move[]): World {
   try {
     for (const move of moves) world.move(move)
@@ -38,7 +38,7 @@ function live(world: World, moves: readonly Move[]): World {
   return world
 }
 
-test('provider_1_one_socket_at_most_and_never_stuck_and_saved_is_true_in_any_order', () => {
+test('provider_1_single_socket_no_deadlock_and_correct_saved', () => {
   fc.assert(
     fc.property(schedule, fc.boolean(), (moves, extended) => {
       live(new World(extended), moves)
@@ -47,11 +47,11 @@ test('provider_1_one_socket_at_most_and_never_stuck_and_saved_is_true_in_any_ord
   )
 })
 
-test('provider_2_from_anywhere_a_calm_world_leads_to_synced_and_saved', () => {
+test('provider_2_any_state_recovers_to_synced_and_saved', () => {
   fc.assert(
     fc.property(schedule, moves => {
       const world = live(new World(), moves)
-      // What an earlier session refused is not refused for ever, and a stopped one is started again.
+      // Drop refusals of the earlier session and restart a stopped machine.
       world.move({ do: 'close', code: 1006 })
       world.move({ do: 'connect' })
       world.calm()
@@ -64,7 +64,7 @@ test('provider_2_from_anywhere_a_calm_world_leads_to_synced_and_saved', () => {
   )
 })
 
-test('provider_3_destroyed_is_the_end_of_everything', () => {
+test('provider_3_destroyed_is_final', () => {
   fc.assert(
     fc.property(schedule, schedule, (before, after) => {
       const world = live(new World(), before)
@@ -79,7 +79,7 @@ test('provider_3_destroyed_is_the_end_of_everything', () => {
   )
 })
 
-test('a state is never changed in place', () => {
+test('states are immutable', () => {
   const frozen = (state: State): State =>
     Object.freeze({ ...state, ledger: Object.freeze({ ...state.ledger }) })
   fc.assert(
@@ -94,7 +94,7 @@ test('a state is never changed in place', () => {
   )
 })
 
-/** A machine that is fed by hand. */
+/** A machine with events dispatched by the test. */
 class Hand {
   state: State
   commands: readonly Command[] = []
@@ -103,7 +103,7 @@ class Hand {
     this.state = initialState({ epoch: options.epoch, untracked: false, backoffMax: 60_000 })
   }
 
-  /** The commands of the last of `events`; attempts are the current one's. */
+  /** Dispatches `events` and keeps the commands of the last one. */
   on(...events: Event[]): this {
     for (const event of events) {
       const [state, commands] = step(this.state, event)
@@ -161,7 +161,7 @@ describe('sending', () => {
     expect(hand.on(EDIT).did).toEqual(['sendUpdate'])
   })
 
-  test('a reader that is not asked sends its changes once it is synced, to be told', () => {
+  test('a reader sends changes after sync even without SyncStep1', () => {
     const hand = new Hand()
       .opened()
       .receives({ kind: 'welcome', welcome: { ...WELCOME, access: 'read' } }, STEP_2)
@@ -174,7 +174,7 @@ describe('sending', () => {
     expect(hand.state.problem).toBeUndefined()
   })
 
-  test('a store that fails for a while is a trouble, until what was refused is saved', () => {
+  test('a store failure is reported until refused changes are saved', () => {
     const hand = new Hand().opened().receives({ kind: 'welcome', welcome: WELCOME }, STEP_1, STEP_2)
     hand
       .on(EDIT)
@@ -188,7 +188,7 @@ describe('sending', () => {
   })
 })
 
-test('what is not wanted any more is not come back to, and not closed', () => {
+test('shouldConnect = false keeps the socket but not reconnecting', () => {
   const away: Event = { type: 'want', wanted: false }
   const hand = new Hand().opened().on(away)
   expect([hand.state.phase, hand.did]).toEqual(['open', []])
@@ -196,7 +196,7 @@ test('what is not wanted any more is not come back to, and not closed', () => {
   expect(new Hand().opened().closes(1006).on(away).state.phase).toBe('idle')
 })
 
-test('a stall is one trouble, however many frames are refused', () => {
+test('repeated transient refusals are one problem', () => {
   const hand = new Hand()
     .opened()
     .receives({ kind: 'welcome', welcome: WELCOME }, STEP_1)
@@ -207,17 +207,17 @@ test('a stall is one trouble, however many frames are refused', () => {
   expect(hand.did).toEqual(['emit'])
 })
 
-test('whoever leaves by themselves has no trouble', () => {
+test('disconnect clears the problem', () => {
   const hand = new Hand().opened().closes(4503, 'overloaded: too many documents')
   expect(hand.state.problem).toEqual({ code: 'overloaded', text: 'too many documents' })
   expect(hand.on({ type: 'disconnect' }).state).toMatchObject({ phase: 'idle', problem: undefined })
 })
 
-describe('coming back', () => {
+describe('reconnecting', () => {
   const ceilingOf = (hand: Hand): number =>
     hand.commands.flatMap(c => (c.do === 'wait' ? [c.ceiling] : []))[0] ?? -1
 
-  test('provider_5_pauses_double_up_to_a_cap_and_begin_anew_after_a_sync', () => {
+  test('provider_5_backoff_doubles_up_to_a_cap_and_resets_on_sync', () => {
     const hand = new Hand().opened()
     const ceilings: number[] = []
     for (let i = 0; i < 12; i++) {
@@ -231,17 +231,17 @@ describe('coming back', () => {
     expect(ceilingOf(hand.closes(1006))).toBe(200)
   })
 
-  test('a restart of the server spreads out', () => {
+  test('a server restart raises the backoff ceiling to 5 s', () => {
     expect(ceilingOf(new Hand().opened().receives(STEP_2).closes(1012, 'draining: restart'))).toBe(
       5_000,
     )
   })
 
-  test('the network that is back ends the pause', () => {
+  test('the online event ends the backoff', () => {
     expect(new Hand().opened().closes(1006).on({ type: 'online' }).did).toEqual(['authorize'])
   })
 
-  test.each([4400, 4403, 4404, 4413, 4499])('provider_6_after_%i_nothing_is_tried_again', code => {
+  test.each([4400, 4403, 4404, 4413, 4499])('provider_6_no_retry_after_%i', code => {
     const hand = new Hand().opened().closes(code, 'word: why')
     expect(hand.did).toEqual(['emit'])
     expect(hand.state.phase).toBe('stopped')
@@ -264,25 +264,25 @@ describe('tokens', () => {
     ])
   })
 
-  test('the same token is not tried again', () => {
+  test('a refused token is not retried', () => {
     const hand = new Hand().opened('old').closes(4401, 'token_invalid: no').retries('old')
     expect(hand.state.phase).toBe('stopped')
     expect(hand.commands).toMatchObject([{ notice: { closed: { code: 4401 } } }])
   })
 
-  test('a failure on the way does not make a new token an old one', () => {
+  test('a connection failure does not count as a token refusal', () => {
     const hand = new Hand().opened('old').closes(4401).retries('new').closes(1006).retries('new')
     expect(hand.did).toEqual(['open'])
   })
 
-  test('a token that has proved itself may expire', () => {
+  test('a token that synced may be refused later', () => {
     const hand = new Hand().opened('one').closes(4401).retries('two')
     const { attempt } = hand.state
     hand.on({ type: 'opened', attempt, protocol: 'syncline.v1' }).receives(STEP_2).closes(4401)
     expect(hand.retries('three').did).toEqual(['open'])
   })
 
-  test('provider_8_a_token_that_is_asked_for_is_sent_if_it_is_another', () => {
+  test('provider_8_requested_token_is_sent_if_it_differs', () => {
     const hand = new Hand().opened('one').receives({ kind: 'tokenWanted', secondsLeft: 30 })
     expect(hand.did).toEqual(['authorize'])
     const { attempt } = hand.state
@@ -298,7 +298,7 @@ describe('epochs', () => {
   const held = '00000000000000aa'
   const other = '00000000000000bb'
 
-  test('provider_9_the_epoch_of_the_first_welcome_is_sent_with_every_later_attempt', () => {
+  test('provider_9_first_epoch_is_sent_with_later_attempts', () => {
     const hand = new Hand()
       .opened()
       .receives({ kind: 'welcome', welcome: { ...WELCOME, epoch: held } })
@@ -306,7 +306,7 @@ describe('epochs', () => {
     expect(hand.commands).toMatchObject([{ do: 'open', epoch: held }])
   })
 
-  test('provider_10_a_mismatch_stops_and_tells_both_epochs', () => {
+  test('provider_10_mismatch_stops_and_reports_both_epochs', () => {
     const hand = new Hand({ epoch: held })
       .opened()
       .closes(4409, `epoch_mismatch: it is ${other} now, not ${held}`)
@@ -317,7 +317,7 @@ describe('epochs', () => {
     expect(hand.state.phase).toBe('stopped')
   })
 
-  test('provider_10_a_server_that_does_not_compare_is_left_before_anything_is_merged', () => {
+  test('provider_10_client_detects_mismatch_before_any_merge', () => {
     const hand = new Hand({ epoch: held })
       .opened()
       .receives({ kind: 'welcome', welcome: { ...WELCOME, epoch: other } })
@@ -326,7 +326,7 @@ describe('epochs', () => {
     expect(hand.receives(STEP_1, STEP_2).did).toEqual([])
   })
 
-  test('a server that keeps no identity is not compared with', () => {
+  test('a server without an epoch is not compared', () => {
     const hand = new Hand({ epoch: held }).opened().receives({ kind: 'welcome', welcome: WELCOME })
     expect(hand.state.epoch).toBe(held)
     expect(hand.state.phase).toBe('open')
@@ -334,7 +334,7 @@ describe('epochs', () => {
 })
 
 describe('dialects', () => {
-  test('provider_11_without_our_subprotocol_nothing_is_said_of_saving', () => {
+  test('provider_11_saved_is_undefined_without_the_subprotocol', () => {
     const hand = new Hand()
       .opened(undefined, '')
       .receives(STEP_1, STEP_2, { kind: 'saved', frames: 1 })
@@ -342,7 +342,7 @@ describe('dialects', () => {
     expect(unsavedOf(hand.state)).toBeUndefined()
   })
 
-  test('provider_11_a_server_that_selects_anything_is_known_by_its_first_frame', () => {
+  test('provider_11_dialect_is_detected_by_the_first_frame', () => {
     const hand = new Hand().opened().receives(STEP_1)
     expect(hand.state.dialect).toBe('y-websocket')
     expect(

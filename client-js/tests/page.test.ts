@@ -1,6 +1,5 @@
 // @vitest-environment jsdom
-// In a page: the cursor leaves with it, a real binding takes the provider, and a local database
-// keeps the document.
+// The provider in a page: presence on unload, the CodeMirror binding, y-indexeddb.
 
 import 'fake-indexeddb/auto'
 import { EditorState } from '@codemirror/state'
@@ -15,7 +14,7 @@ import { FakeServer } from './support/fake-server.ts'
 
 const EPOCH = '00000000000000aa'
 
-test('provider_27_the_cursor_leaves_with_the_page_and_comes_back_with_it', async () => {
+test('provider_27_presence_follows_pagehide_and_pageshow', async () => {
   const server = await FakeServer.start()
   const a = await new Client({ url: server.url, user: { name: 'Ada' } }).synced()
   const events: object[] = []
@@ -27,7 +26,7 @@ test('provider_27_the_cursor_leaves_with_the_page_and_comes_back_with_it', async
   expect(events).toEqual([[], ['Ada']])
 })
 
-test('a page that is not left after all keeps its cursor', () => {
+test('cancelling beforeunload restores the presence', () => {
   vi.useFakeTimers()
   const doc = new Y.Doc()
   const provider = createProvider({
@@ -47,7 +46,7 @@ test('a page that is not left after all keeps its cursor', () => {
   vi.useRealTimers()
 })
 
-test('provider_14_codemirror_takes_the_provider_as_it_takes_y_websocket', async () => {
+test('provider_14_codemirror_binding_accepts_the_provider', async () => {
   const server = await FakeServer.start()
   const editors = ['Ada', 'Bob'].map(name => {
     const client = new Client({ url: server.url, user: { name } })
@@ -70,7 +69,7 @@ test('provider_14_codemirror_takes_the_provider_as_it_takes_y_websocket', async 
   for (const { view } of editors) view.destroy()
 })
 
-test('provider_28_a_local_database_keeps_the_document_and_its_epoch', async () => {
+test('provider_28_local_database_restores_document_and_epoch', async () => {
   const server = await FakeServer.start({ welcome: { epoch: EPOCH } })
   const first = new Client({ url: server.url, connect: false })
   const kept = new IndexeddbPersistence('notes', first.doc)

@@ -1,4 +1,4 @@
-// The provider against a server whose every word is the test's.
+// The provider against the fake server.
 
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
@@ -14,8 +14,8 @@ import { hex } from './support/frames.ts'
 
 const HELD = '00000000000000aa'
 
-describe('the first words', () => {
-  test('provider_12_first_what_we_have_then_who_we_are', async () => {
+describe('first frames', () => {
+  test('provider_12_first_syncstep1_then_presence', async () => {
     const server = await FakeServer.start()
     const client = new Client({ url: server.url, user: { name: 'Ada' } })
     client.text.insert(0, 'made offline')
@@ -28,7 +28,7 @@ describe('the first words', () => {
     expect(server.doc.getText('text').toString()).toBe('made offline')
   })
 
-  test('provider_13_a_token_is_in_no_address', async () => {
+  test('provider_13_token_is_not_in_the_url', async () => {
     const server = await FakeServer.start()
     const client = new Client({
       url: server.url,
@@ -42,7 +42,7 @@ describe('the first words', () => {
     expect(client.sockets[0]?.protocol).toBe('syncline.v1')
   })
 
-  test('a token that does not fit into a header, and one for a plain server, go into the query', async () => {
+  test('non-header tokens and plain-server tokens go into the query', async () => {
     const server = await FakeServer.start()
     await new Client({ url: server.url, token: 'a token' }).synced()
     expect([server.last.offers, server.last.query.get('token')]).toEqual([
@@ -58,15 +58,15 @@ describe('the first words', () => {
     ['what?#', '/ws/what%3F%23'],
     ['a%2Fb', '/ws/a%2Fb'],
     ['100%', '/ws/100%25'],
-  ])('the name %s is asked for as %s', async (name, path) => {
+  ])('name %s is requested as %s', async (name, path) => {
     const server = await FakeServer.start()
     await new Client({ url: `${server.url}//`, name }).synced()
     expect(server.last.request.url).toBe(path)
   })
 })
 
-describe('the shape of y-websocket', () => {
-  test('provider_14_the_names_that_bindings_use', async () => {
+describe('y-websocket compatibility', () => {
+  test('provider_14_properties_and_events_of_y_websocket', async () => {
     const server = await FakeServer.start()
     const doc = new Y.Doc()
     const provider = new SynclineProvider(`${server.url}/`, 'notes/today', doc, {
@@ -116,7 +116,7 @@ describe('the shape of y-websocket', () => {
     provider.destroy()
   })
 
-  test('remote changes have the provider as their origin, and params are read at every connect', async () => {
+  test('remote updates have origin provider; connect rereads params', async () => {
     const server = await FakeServer.start()
     server.doc.getText('text').insert(0, 'there')
     const client = new Client({ url: server.url, connect: false })
@@ -149,7 +149,7 @@ describe('the shape of y-websocket', () => {
     await fc.assert(anyOrder, { numRuns: 100 })
   })
 
-  test('a listener that throws stops nobody else', async () => {
+  test('a throwing listener does not affect others', async () => {
     const server = await FakeServer.start()
     const client = new Client({ url: server.url, connect: false })
     const thrown: unknown[] = []
@@ -170,7 +170,7 @@ describe('the shape of y-websocket', () => {
     expect(thrown).toContainEqual(new Error('mine'))
   })
 
-  test('a listener may connect again at once', async () => {
+  test('a listener may reconnect synchronously', async () => {
     const server = await FakeServer.start({ verdict: () => [4403, 'forbidden_document: no'] })
     const client = new Client({ url: server.url, connect: false })
     client.provider.once('closed', () => {
@@ -183,7 +183,7 @@ describe('the shape of y-websocket', () => {
 })
 
 describe('presence', () => {
-  test('provider_19_users_have_stable_colours_and_leave_with_their_connection', async () => {
+  test('provider_19_stable_colours_and_removal_on_disconnect', async () => {
     const server = await FakeServer.start()
     const a = await new Client({ url: server.url, user: { name: 'Ada' } }).synced()
     const b = await new Client({ url: server.url }).synced()
@@ -202,7 +202,7 @@ describe('presence', () => {
     expect(b.provider.users).toHaveLength(1)
   })
 
-  test('what is heard of others is not repeated', async () => {
+  test('remote presence is not sent back', async () => {
     const server = await FakeServer.start()
     const a = await new Client({ url: server.url }).synced()
     const b = await new Client({ url: server.url, user: { name: 'B' } }).synced()
@@ -215,26 +215,26 @@ describe('presence', () => {
   })
 })
 
-test('provider_20_on_a_server_nothing_connects_without_being_asked', async () => {
+test('provider_20_no_automatic_connect_in_node', async () => {
   const doc = new Y.Doc()
   const provider = new SynclineProvider('ws://127.0.0.1:1', 'x', doc, { disableBc: true })
   expect([provider.status, provider.shouldConnect]).toEqual(['disconnected', false])
-  // Node 20 has no WebSocket: the package `ws` is found.
+  // Node 20 has no WebSocket; `ws` is used.
   const server = await FakeServer.start()
   const asked = new SynclineProvider(server.url, 'x', doc, { disableBc: true, connect: true })
   await asked.whenSynced()
   doc.destroy()
 })
 
-test('resyncInterval asks again', async () => {
+test('resyncInterval sends SyncStep1 periodically', async () => {
   const server = await FakeServer.start()
   const client = await new Client({ url: server.url, resyncInterval: 20 }).synced()
-  // Somebody wrote, and the update was lost on the way to us.
+  // A remote change whose update frame was lost.
   server.doc.getText('text').insert(0, 'missed')
   await client.reads('missed')
 })
 
-test('an update that is ours comes back without harm', async () => {
+test('receiving an own update has no effect', async () => {
   const server = await FakeServer.start()
   const client = await new Client({ url: server.url }).synced()
   client.text.insert(0, 'once')

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-// The hooks under StrictMode, which mounts everything twice.
+// The hooks under StrictMode, which mounts components twice.
 
 import { createElement as h, StrictMode, useState } from 'react'
 import { createRoot, type Root } from 'react-dom/client'
@@ -34,7 +34,7 @@ afterEach(() => {
   page.remove()
 })
 
-/** Shows what the hooks say, one word each. */
+/** Renders the values of all hooks, separated by spaces. */
 function Badge(options: CreateOptions) {
   const provider = useProvider(options)
   seen.push(provider)
@@ -77,7 +77,7 @@ const optionsFor = (
   ...more,
 })
 
-test('provider_26_strict_mode_makes_one_provider_and_one_connection', async () => {
+test('provider_26_strict_mode_creates_one_connection', async () => {
   const server = await FakeServer.start({ acknowledges: false })
   const doc = newDoc()
   render(h(Badge, optionsFor(server, doc, { user: { name: 'Ada' } })))
@@ -95,7 +95,7 @@ test('provider_26_strict_mode_makes_one_provider_and_one_connection', async () =
   expect(server.sessions).toHaveLength(1)
 })
 
-test('provider_26_the_last_unmount_ends_the_provider_and_another_name_makes_another', async () => {
+test('provider_26_last_unmount_destroys_and_new_name_creates', async () => {
   const server = await FakeServer.start()
   const doc = newDoc()
   const other = newDoc()
@@ -117,13 +117,13 @@ test('provider_26_the_last_unmount_ends_the_provider_and_another_name_makes_anot
   ])
   render(null)
   await soon(() => !seen.at(-1)?.shouldConnect, 'ended')
-  // The same document again: a new provider, because the old one is destroyed.
+  // The same document gets a new provider, because the old one is destroyed.
   render(h(Badge, optionsFor(server, doc)))
   await soon(() => seen.at(-1)?.synced, 'synced again')
   expect(seen.at(-1)).not.toBe(first)
 })
 
-test('a token function may be another one at every render', async () => {
+test('the token function may change on each render', async () => {
   const server = await FakeServer.start()
   const doc = newDoc()
   render(h(Badge, optionsFor(server, doc, { token: () => 'first' })))
@@ -136,14 +136,14 @@ test('a token function may be another one at every render', async () => {
   expect(server.sessions.map(session => session.token)).toEqual(['first', 'second'])
 })
 
-/** An application that makes its document in state. */
+/** Creates its document in useState. */
 function App({ server, docs }: { server: FakeServer; docs: Set<Y.Doc> }) {
   const [doc] = useState(() => new Y.Doc())
   docs.add(doc)
   return h(Badge, optionsFor(server, doc))
 }
 
-test('a document made in state is enough', async () => {
+test('a document created in useState works', async () => {
   const server = await FakeServer.start()
   const docs = new Set<Y.Doc>()
   render(h(App, { server, docs }))

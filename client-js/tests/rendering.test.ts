@@ -1,4 +1,4 @@
-// Rendering on a server: there is no window, nobody edits, and nothing may be left behind.
+// Server-side rendering: no window, no connection, no remaining timers.
 
 import { createElement as h } from 'react'
 import { renderToString } from 'react-dom/server'
@@ -15,7 +15,7 @@ function Badge({ doc }: { doc: Y.Doc }) {
   )
 }
 
-test('provider_20_rendering_on_a_server_connects_to_nothing_and_leaves_nothing', () => {
+test('provider_20_server_rendering_opens_no_connection_or_timer', () => {
   vi.useFakeTimers()
   expect(typeof window).toBe('undefined')
   expect(renderToString(h(Badge, { doc: new Y.Doc() }))).toBe('<p>disconnected undefined 0</p>')

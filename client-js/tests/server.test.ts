@@ -1,4 +1,4 @@
-// Tokens, judged by another implementation of JWT. The binary judges them in tests/e2e.
+// mintToken, verified by jose. tests/e2e verifies tokens with the server.
 
 import { jwtVerify } from 'jose'
 import { expect, test } from 'vitest'
@@ -8,7 +8,7 @@ const SECRET = 'a secret of at least 32 bytes, here'
 const verify = (token: string) =>
   jwtVerify(token, new TextEncoder().encode(SECRET), { algorithms: ['HS256'] })
 
-test('provider_24_a_token_says_who_may_do_what_for_how_long', async () => {
+test('provider_24_minted_token_has_all_claims', async () => {
   const access = { 'notes/today': 'write', 'team/*': 'read' } as const
   const before = Math.floor(Date.now() / 1_000)
   const { payload, protectedHeader } = await verify(
@@ -17,7 +17,7 @@ test('provider_24_a_token_says_who_may_do_what_for_how_long', async () => {
   expect(protectedHeader).toEqual({ alg: 'HS256', typ: 'JWT' })
   expect(payload).toEqual({ exp: payload.exp, iat: payload.iat, sub: 'ada', name: 'Ada', access })
   expect((payload.exp ?? 0) - before - 3_600).toBeOneOf([0, 1])
-  // A revocation spares what was made after it.
+  // Revocations compare `iat`.
   expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(3_600)
 })
 
@@ -27,7 +27,7 @@ test.each([
   ['45s', 45],
   ['10m', 600],
   ['2d', 172_800],
-] as const)('a duration of %s is %i seconds', async (ttl, seconds) => {
+] as const)('duration %s is %i seconds', async (ttl, seconds) => {
   const before = Math.floor(Date.now() / 1_000)
   const { payload } = await verify(
     mintToken(Buffer.from(SECRET), { access: {}, ...(ttl === undefined ? {} : { ttl }) }),
@@ -36,7 +36,7 @@ test.each([
   expect(Object.keys(payload)).toEqual(['exp', 'iat', 'access'])
 })
 
-test('a short secret and a strange duration are errors', () => {
+test('a short secret and an invalid duration throw', () => {
   expect(() => mintToken('short', { access: {} })).toThrow(
     'the secret has 5 bytes, use at least 32',
   )

@@ -1,4 +1,4 @@
-// Changes that are larger than the server takes.
+// Changes above the server's size limits.
 
 import { expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
@@ -7,7 +7,7 @@ import { FakeServer } from './support/fake-server.ts'
 
 const limits = { message: 4_096, update: 1_024, presence: 1_024 }
 
-test('provider_29_a_large_change_goes_with_the_next_diff', async () => {
+test('provider_29_oversize_update_is_sent_with_the_next_diff', async () => {
   const server = await FakeServer.start({ welcome: { limits } })
   const client = new Client({ url: server.url })
   await client.synced()
@@ -20,7 +20,7 @@ test('provider_29_a_large_change_goes_with_the_next_diff', async () => {
   expect(server.doc.getText('text').toString()).toBe(client.text.toString())
 })
 
-test('provider_29_what_is_too_large_for_a_diff_is_not_sent_and_told_once', async () => {
+test('provider_29_oversize_diff_is_not_sent_and_reported_once', async () => {
   const server = await FakeServer.start({ welcome: { limits } })
   const client = new Client({ url: server.url })
   const closed = vi.fn()
@@ -34,7 +34,7 @@ test('provider_29_what_is_too_large_for_a_diff_is_not_sent_and_told_once', async
   expect(client.provider.saved).toBe(false)
   expect(Y.encodeStateVector(server.doc)).toEqual(Y.encodeStateVector(new Y.Doc()))
 
-  // The application has taken it back, and tries again.
+  // The application deletes the text and reconnects.
   client.text.delete(0, 5_000)
   client.provider.connect()
   await client.provider.whenSaved()

@@ -1,4 +1,4 @@
-// Tabs of one origin, with the BroadcastChannel that Node has too.
+// Tabs of one origin, with the BroadcastChannel of Node.
 
 import { expect, onTestFinished, test } from 'vitest'
 import * as Y from 'yjs'
@@ -10,17 +10,17 @@ import { FakeServer } from './support/fake-server.ts'
 const HELD = '00000000000000aa'
 const OTHER = '00000000000000bb'
 
-/** Nobody answers there. */
+/** A port without a listener. */
 const NOWHERE = 'ws://127.0.0.1:9'
 
 let documents = 0
-/** A document that no other test talks about. */
+/** A document name used by one test only. */
 const unheard = (): string => `tabs/${++documents}`
 
 const tab = (name: string, options: Partial<ClientOptions> = {}): Client =>
   new Client({ url: NOWHERE, name, disableBc: false, ...options })
 
-test('provider_25_tabs_share_their_work_without_a_server', async () => {
+test('provider_25_tabs_sync_without_a_server', async () => {
   const name = unheard()
   const a = tab(name, { user: { name: 'Ada' } })
   a.text.insert(0, 'a')
@@ -34,13 +34,13 @@ test('provider_25_tabs_share_their_work_without_a_server', async () => {
   await soon(() => b.provider.users.length === 1, 'a is gone')
   await never(() => b.text.toString() !== 'ab', {
     during: 200,
-    what: 'a tab that has left was heard',
+    what: 'a disconnected tab sent an update',
   })
   a.provider.connect()
   await b.reads('ab!')
 })
 
-test('what one tab had before the other came goes both ways', async () => {
+test('existing content of two tabs is exchanged both ways', async () => {
   const name = unheard()
   const a = tab(name)
   const b = tab(name, { connect: false })
@@ -52,7 +52,7 @@ test('what one tab had before the other came goes both ways', async () => {
   }
 })
 
-test('other documents, and tabs that do not want to, hear nothing', async () => {
+test('other documents and disableBc tabs receive nothing', async () => {
   const name = unheard()
   const others = [tab(unheard()), tab(name, { disableBc: true })]
   const a = tab(name)
@@ -62,7 +62,7 @@ test('other documents, and tabs that do not want to, hear nothing', async () => 
   expect(others.map(other => other.text.toString())).toEqual(['', ''])
 })
 
-test('provider_10_a_tab_of_another_history_is_not_listened_to', async () => {
+test('provider_10_updates_from_a_tab_of_another_epoch_are_ignored', async () => {
   const name = unheard()
   const stale = tab(name, { epoch: HELD })
   const fresh = tab(name, { epoch: OTHER })
@@ -74,12 +74,12 @@ test('provider_10_a_tab_of_another_history_is_not_listened_to', async () => {
   expect(stale.text.toString()).toBe('stale')
 })
 
-test('a tab that took content of a history belongs to it', async () => {
+test('a tab adopts the epoch of the content it receives', async () => {
   const name = unheard()
   const stale = tab(name, { epoch: HELD })
   stale.text.insert(0, 'stale')
   const server = await FakeServer.start({ welcome: { epoch: OTHER } })
-  // It shares the tabs' channel only if it names the same server.
+  // Connects to another server URL, so it does not share a channel with `stale`.
   const innocent = tab(name)
   await innocent.reads('stale')
   expect(innocent.provider.epoch).toBe(HELD)
@@ -91,19 +91,19 @@ test('a tab that took content of a history belongs to it', async () => {
   await never(() => connected.text.toString() !== '', { during: 200, what: 'histories merged' })
 })
 
-/** What a tab of the history `HELD` says when it writes. */
+/** An update message of a tab with the epoch `HELD`. */
 function staleUpdate(): object {
   const doc = new Y.Doc()
   doc.getText('text').insert(0, 'stale')
   return { frame: update(Y.encodeStateAsUpdate(doc)), epoch: HELD, isNew: false }
 }
 
-test('provider_10_who_starts_afresh_does_not_take_the_old_history_from_a_tab', async () => {
+test('provider_10_restart_ignores_the_old_epoch_of_other_tabs', async () => {
   const name = unheard()
   const server = await FakeServer.start({ welcome: { epoch: OTHER } })
   const client = tab(name, { url: server.url, epoch: HELD })
   await soon(() => client.closed.length === 1, 'stopped')
-  // A tab that has not heard yet answers everybody who comes.
+  // A tab that still has the old epoch and answers every message.
   const channel = new BroadcastChannel(`syncline:${server.url}/${name}`)
   let answers = 0
   channel.onmessage = () => {

@@ -1,4 +1,4 @@
-// The codec, against the vectors that the Rust codec is tested against.
+// The codec against the test vectors, which the Rust codec shares.
 
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
@@ -7,7 +7,7 @@ import { frame, Reader } from '../src/varint.ts'
 import * as wire from '../src/wire.ts'
 import { bytes, hex, welcomeFrame } from './support/frames.ts'
 
-// biome-ignore lint/suspicious/noExplicitAny: a vector has the fields of its kind.
+// biome-ignore lint/suspicious/noExplicitAny: the fields depend on the kind.
 type Vector = Record<string, any> & { hex: string; kind: string }
 
 const read = (name: string): Record<string, Vector[]> =>
@@ -33,12 +33,12 @@ test.each([...named(plain.client), ...named(extended.client)])(
   },
 )
 
-/** What the vector says, in the words of the codec. */
+/** The vector as a decoded message. */
 function expected(vector: Vector): object {
   const { hex: frame, kind, note: _, ...fields } = vector
   const rest = bytes(frame).subarray(2)
   switch (kind) {
-    // The vectors tell what is inside, which stays opaque here.
+    // Vectors list decoded contents; the codec returns opaque bytes.
     case 'syncStep1':
       return { kind, stateVector: rest.subarray(1) }
     case 'syncStep2':
@@ -74,7 +74,7 @@ test.each([...named(plain.server), ...named(extended.server)])(
   },
 )
 
-test('reads every field of Welcome, and leaves alone what a newer server adds', () => {
+test('decodes all Welcome fields and ignores trailing bytes', () => {
   const said: wire.Welcome = {
     session: 300,
     epoch: '00c0ffee00c0ffee',
@@ -94,7 +94,7 @@ test('reads every field of Welcome, and leaves alone what a newer server adds', 
   expect(wire.decode(nameless)).toMatchObject({ welcome: { epoch: undefined, quarantined: false } })
 })
 
-test('reads TokenWanted, and takes an extension that it does not know for one', () => {
+test('decodes TokenWanted and unknown extensions', () => {
   expect(wire.decode(bytes('433c'))).toEqual({ kind: 'tokenWanted', secondsLeft: 60 })
   expect(wire.decode(bytes('4a0102'))).toEqual({ kind: 'unknown', type: 74 })
   expect(hex(wire.token('a.b'))).toBe('4403612e62')
@@ -110,11 +110,11 @@ test.each([
   '0000010000',
   '0201',
   '4203',
-])('refuses %s', frame => {
+])('rejects %s', frame => {
   expect(() => wire.decode(bytes(frame))).toThrow()
 })
 
-test('every integer and buffer comes back as it was', () => {
+test('integers and buffers round-trip', () => {
   const integers = fc.array(fc.maxSafeNat(), { maxLength: 5 })
   const everything = fc.property(integers, fc.uint8Array(), (numbers, buffer) => {
     const reader = new Reader(frame(numbers, buffer))
@@ -125,7 +125,7 @@ test('every integer and buffer comes back as it was', () => {
   fc.assert(everything)
 })
 
-test('no bytes make the codec do anything but return or throw', () => {
+test('arbitrary bytes decode or throw an Error', () => {
   const anything = fc.property(fc.uint8Array({ maxLength: 40 }), garbage => {
     try {
       wire.decode(garbage)

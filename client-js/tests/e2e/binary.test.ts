@@ -1,4 +1,4 @@
-// The provider against the real server: what it promises must be so.
+// The provider against the real server.
 
 import { describe, expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
@@ -11,7 +11,7 @@ const NAME = 'notes/today'
 const join = (server: RealServer, options: Partial<ClientOptions> = {}): Promise<Client> =>
   new Client({ url: server.wsUrl, name: NAME, token: () => tokenFor(NAME), ...options }).synced()
 
-test('provider_21_clients_converge_and_what_is_saved_survives_kill_9', async () => {
+test('provider_21_clients_converge_and_saved_data_survives_kill_9', async () => {
   const server = await startServer()
   const a = await join(server)
   const b = await join(server)
@@ -28,7 +28,7 @@ test('provider_21_clients_converge_and_what_is_saved_survives_kill_9', async () 
   await (await join(server)).reads(before)
 })
 
-test('provider_16_saved_is_true_whenever_it_is_claimed', async () => {
+test('provider_16_saved_data_is_on_disk', async () => {
   const server = await startServer()
   const doc = new Y.Doc()
   for (let round = 0; round < 3; round++) {
@@ -37,7 +37,7 @@ test('provider_16_saved_is_true_whenever_it_is_claimed', async () => {
     client.text.insert(0, mark)
     expect(client.provider.saved).toBe(false)
     await soon(() => client.provider.saved, 'saved')
-    // At once: nothing that happens after the claim may be needed for it.
+    // At once: `saved` must not depend on anything after it.
     await server.kill9()
     client.provider.destroy()
     await server.start()
@@ -47,7 +47,7 @@ test('provider_16_saved_is_true_whenever_it_is_claimed', async () => {
   }
 })
 
-test('provider_4_offline_work_of_both_sides_merges', async () => {
+test('provider_4_offline_changes_of_both_sides_merge', async () => {
   const server = await startServer()
   const a = await join(server)
   const b = await join(server)
@@ -70,7 +70,7 @@ test('provider_4_offline_work_of_both_sides_merges', async () => {
 })
 
 test.each(['stop', 'kill9'] as const)(
-  'what was written while the server was away (%s) arrives',
+  'changes made during a server outage (%s) arrive',
   async how => {
     const server = await startServer()
     const a = await join(server)
@@ -87,7 +87,7 @@ test.each(['stop', 'kill9'] as const)(
 )
 
 describe('rights', () => {
-  test('provider_22_a_reader_is_told_of_every_frame_that_is_refused', async () => {
+  test('provider_22_each_refused_frame_of_a_reader_is_reported', async () => {
     const server = await startServer()
     const writer = await join(server)
     const reader = await join(server, { token: tokenFor(NAME, 'read') })
@@ -107,7 +107,7 @@ describe('rights', () => {
     })
   })
 
-  test('provider_6_who_may_not_come_in_tries_once', async () => {
+  test('provider_6_forbidden_client_connects_once', async () => {
     const server = await startServer()
     const client = new Client({ url: server.wsUrl, name: NAME, token: () => tokenFor('another') })
     await soon(() => client.closed.length === 1, 'stopped')
@@ -115,9 +115,9 @@ describe('rights', () => {
     await never(() => client.sockets.length > 1, { during: 1_500, what: 'another attempt' })
   })
 
-  test('provider_7_an_expired_token_is_renewed_at_the_next_connect', async () => {
+  test('provider_7_expired_token_is_renewed_on_reconnect', async () => {
     const server = await startServer()
-    // What a backend that caches would hand out: minted an hour ago, for half an hour.
+    // A stale token from a caching backend: issued an hour ago for 30 minutes.
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 3_600_000 })
     const expired = tokenFor(NAME, 'write', '30m')
     vi.useRealTimers()
@@ -136,7 +136,7 @@ describe('rights', () => {
     await client.saved()
   })
 
-  test('without a token the server says what is missing', async () => {
+  test('connecting without a token stops with token_missing', async () => {
     const server = await startServer()
     const client = new Client({ url: server.wsUrl, name: NAME })
     await soon(() => client.closed.length === 1, 'stopped')
@@ -144,7 +144,7 @@ describe('rights', () => {
   })
 })
 
-test('provider_19_presence_reaches_the_others_and_ends_with_its_owner', async () => {
+test('provider_19_presence_is_relayed_and_removed_on_destroy', async () => {
   const server = await startServer()
   const a = await join(server, { user: { name: 'Ada' } })
   const b = await join(server, { user: { name: 'Bob' } })
@@ -157,13 +157,10 @@ test('provider_19_presence_reaches_the_others_and_ends_with_its_owner', async ()
   await soon(() => !names(a).includes('Bob'), 'gone')
 })
 
-test.each([`a b/ü?#`, 'plain', 'x'.repeat(255)])(
-  'the document %s is found under its name',
-  async name => {
-    const server = await startServer()
-    const a = await join(server, { name, token: tokenFor(name) })
-    a.text.insert(0, 'here')
-    await a.saved()
-    await (await join(server, { name, token: tokenFor(name) })).reads('here')
-  },
-)
+test.each([`a b/ü?#`, 'plain', 'x'.repeat(255)])('document %s is found by its name', async name => {
+  const server = await startServer()
+  const a = await join(server, { name, token: tokenFor(name) })
+  a.text.insert(0, 'here')
+  await a.saved()
+  await (await join(server, { name, token: tokenFor(name) })).reads('here')
+})

@@ -1,4 +1,4 @@
-// Welcome and epochs, as the real server gives them. A binary whose store keeps no epoch is not asked.
+// Welcome and epochs of the real server. Skipped if its store has no epochs.
 
 import { expect, test } from 'vitest'
 import * as Y from 'yjs'
@@ -8,11 +8,9 @@ import { startServer, tokenFor } from '../support/real-server.ts'
 
 const NAME = 'notes/today'
 const OTHER = '00000000000000bb'
-const NO_EPOCH = 'the store of this binary keeps no epoch'
+const NO_EPOCH = 'the store of this server has no epochs'
 
-test('provider_9_the_server_names_the_history_and_its_limits_and_keeps_the_name', async ({
-  skip,
-}) => {
+test('provider_9_welcome_has_limits_and_a_stable_epoch', async ({ skip }) => {
   const server = await startServer()
   const client = new Client({
     url: server.wsUrl,
@@ -40,7 +38,7 @@ test('provider_9_the_server_names_the_history_and_its_limits_and_keeps_the_name'
   await client.saved()
 })
 
-test('provider_10_a_copy_of_another_history_takes_and_gives_nothing', async ({ skip }) => {
+test('provider_10_no_exchange_with_a_different_epoch', async ({ skip }) => {
   const server = await startServer()
   const token = tokenFor(NAME)
   const writer = await new Client({ url: server.wsUrl, name: NAME, token }).synced()
@@ -81,13 +79,13 @@ test('provider_10_a_copy_of_another_history_takes_and_gives_nothing', async ({ s
   fresh.destroy()
 })
 
-test('provider_22_a_reader_owes_nothing_until_it_writes', async () => {
+test('provider_22_reader_has_nothing_unsaved_before_writing', async () => {
   const server = await startServer()
   const token = tokenFor(NAME)
   const writer = await new Client({ url: server.wsUrl, name: NAME, token }).synced()
   writer.text.insert(0, 'one')
   await writer.saved()
-  // A copy that was kept from an earlier visit: the server has all of it.
+  // A stored document without changes unknown to the server.
   const doc = new Y.Doc()
   Y.applyUpdate(doc, Y.encodeStateAsUpdate(writer.doc))
   const reader = new Client({ url: server.wsUrl, name: NAME, doc, token: tokenFor(NAME, 'read') })
@@ -98,7 +96,7 @@ test('provider_22_a_reader_owes_nothing_until_it_writes', async () => {
     0,
     true,
   ])
-  // What it wrote while it was away is refused as soon as it is back.
+  // Offline changes of a reader are refused on reconnect.
   reader.provider.disconnect()
   reader.text.insert(0, 'mine ')
   reader.provider.connect()

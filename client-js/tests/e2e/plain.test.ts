@@ -1,4 +1,4 @@
-// A stock y-websocket server, which knows nothing of our subprotocol: y-websocket 2 brought one.
+// The stock server of y-websocket 2, which does not implement `syncline.v1`.
 
 import { spawn } from 'node:child_process'
 import { createServer } from 'node:net'
@@ -35,7 +35,7 @@ async function stockServer(): Promise<string> {
 }
 
 test.each([undefined, 'y-websocket'] as const)(
-  'provider_11_a_stock_server_is_spoken_to_as_y_websocket_would_(%s)',
+  'provider_11_fallback_to_a_stock_server_(%s)',
   async dialect => {
     const url = await stockServer()
     const options = { url, token: 'aa.bb.cc', ...(dialect ? { dialect } : {}) }

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-// Every snippet of the README runs, against the binary.
+// Runs each snippet of the README against the server.
 
 import 'fake-indexeddb/auto'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -49,7 +49,7 @@ describe('the README', () => {
       'fetch',
       async (path: string) => new Response(tokenFor(path.split('doc=')[1] ?? '')),
     )
-    // That of jsdom does not open in Node 20.
+    // The WebSocket of jsdom does not connect in Node 20.
     vi.stubGlobal('WebSocket', WebSocket)
     vi.stubEnv('SYNCLINE_JWT_SECRET', SECRET)
     const said = vi.spyOn(console, 'log').mockReturnValue()

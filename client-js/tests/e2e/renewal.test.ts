@@ -1,5 +1,5 @@
-// Tokens that end while connected, by the real server. Most of its 30 s of leeway is over when they
-// are made, so that a connection with such a token ends soon.
+// Token expiry during a connection to the real server. Tokens are issued with `exp` in the past,
+// inside the server's 30 s of leeway, so that they end within seconds.
 
 import { expect, test } from 'vitest'
 import { token as sign } from '../../../tests/npm/support/server.mjs'
@@ -12,7 +12,7 @@ const LEEWAY_S = 30
 const endingIn = (seconds: number, access = 'write'): Promise<string> =>
   sign({ [NAME]: access as 'write' }, { expires: seconds - LEEWAY_S })
 
-test('provider_31_a_token_is_renewed_again_and_again_while_typing_goes_on', async () => {
+test('provider_31_tokens_are_renewed_repeatedly_while_typing', async () => {
   const server = await startServer()
   const url = server.wsUrl
   let tokens = 0
@@ -34,17 +34,17 @@ test('provider_31_a_token_is_renewed_again_and_again_while_typing_goes_on', asyn
   expect([client.closes, client.closed, client.refusals]).toEqual([[], [], []])
 })
 
-test('provider_32_rights_follow_the_token_without_a_new_connection', async () => {
+test('provider_32_renewed_token_changes_access_in_place', async () => {
   const server = await startServer()
   const url = server.wsUrl
-  // The second is good for long enough that something is refused before it is followed.
+  // The read token lasts long enough for a refusal before its renewal.
   const tokens = [endingIn(4), endingIn(LEEWAY_S + 4, 'read'), tokenFor(NAME)]
   const seen: string[] = []
   const token = async (): Promise<string> => tokens.shift() ?? tokenFor(NAME)
   const client = new Client({ url, name: NAME, token, connect: false })
   client.provider.on('welcome', welcome => {
     seen.push(welcome.access)
-    // In both states it writes; what was refused is taken with the right.
+    // Writes on each change; the refused update is accepted once access is `write` again.
     client.text.insert(0, `${welcome.access}.`)
   })
   client.provider.connect()

@@ -1,4 +1,4 @@
-// Content that is created once, however many try.
+// Seeding by concurrent clients.
 
 import { describe, expect, test } from 'vitest'
 import * as Y from 'yjs'
@@ -27,7 +27,7 @@ const contentOf = (doc: Y.Doc) => ({
 })
 
 describe('makeSeed', () => {
-  test('equal content is equal bytes, and another content has another client', () => {
+  test('equal content has equal bytes, other content another client', () => {
     expect(makeSeed(welcome)).toEqual(makeSeed(welcome))
     const clientOf = (update: Uint8Array) => [
       ...Y.decodeStateVector(Y.encodeStateVectorFromUpdate(update)).keys(),
@@ -39,7 +39,7 @@ describe('makeSeed', () => {
     expect(other).not.toBe(id)
   })
 
-  test('merged in any order, with edits between, it is there once', () => {
+  test('seeds merge once in any order, also with edits between', () => {
     const docs = Array.from({ length: 5 }, () => new Y.Doc())
     for (const doc of docs) Y.applyUpdate(doc, makeSeed(welcome))
     docs[0]?.getText('text').delete(0, 4)
@@ -53,14 +53,14 @@ describe('makeSeed', () => {
     }
   })
 
-  test('what is not the same each time is an error', () => {
+  test('a non-deterministic seed throws', () => {
     expect(() => makeSeed(doc => doc.getMap('meta').set('at', Math.random()))).toThrow(
       /differs between runs/,
     )
   })
 })
 
-test('provider_23_fifty_clients_seed_at_the_same_moment_and_the_content_is_there_once', async () => {
+test('provider_23_concurrent_seeds_of_fifty_clients_merge_into_one', async () => {
   const server = await startServer()
   const token = tokenFor(NAME)
   const clients = Array.from(
@@ -69,7 +69,7 @@ test('provider_23_fifty_clients_seed_at_the_same_moment_and_the_content_is_there
   )
   const seeded = clients.map(client => seed(client.provider, welcome))
   for (const client of clients) client.provider.connect()
-  // Some have synced before anybody wrote, and cannot know of each other.
+  // Some synced before the first seed, so they all add one.
   expect((await Promise.all(seeded)).filter(Boolean).length).toBeGreaterThan(0)
   for (const client of clients) {
     await soon(() => contentOf(client.doc).version === 1, 'arrived')
@@ -83,8 +83,8 @@ test('provider_23_fifty_clients_seed_at_the_same_moment_and_the_content_is_there
   expect(await seed(late.provider, welcome)).toBe(false)
 })
 
-test('fifty clients that all saw nothing make the same items', async () => {
-  // Nobody hears of another before all have seeded.
+test('fifty isolated clients create identical items', async () => {
+  // The server relays nothing, so all clients seed.
   const server = await FakeServer.start({ acknowledges: false })
   const clients = Array.from({ length: CLIENTS }, () => new Client({ url: server.url, name: NAME }))
   expect(await Promise.all(clients.map(client => seed(client.provider, welcome)))).not.toContain(
@@ -97,7 +97,7 @@ test('fifty clients that all saw nothing make the same items', async () => {
   expect(first.store.clients.size).toBe(1)
 })
 
-test('a document that was emptied is not filled again, and a reader seeds nothing', async () => {
+test('emptied documents and read-only clients are not seeded', async () => {
   const server = await startServer()
   const writer = await new Client({ url: server.wsUrl, name: NAME, token: tokenFor(NAME) }).synced()
   expect(await seed(writer.provider, doc => doc.getText('text').insert(0, 'x'))).toBe(true)

@@ -1,4 +1,4 @@
-// Providers whose sockets are on record, and that are gone when their test ends.
+// Providers with recorded sockets and events, destroyed at the end of the test.
 
 import { onTestFinished } from 'vitest'
 import WebSocket from 'ws'
@@ -13,21 +13,20 @@ import {
   type SynclineProvider,
 } from '../../src/index.ts'
 
-/** Soon enough on a busy machine; a test waits for it only if something is broken. */
+/** Timeout of conditions, in milliseconds. Long, for busy machines; reached only on failure. */
 export const SOON_MS = 15_000
 
-/** Waits until `predicate` holds. */
 export const soon = (predicate: () => unknown, what: string | (() => string)): Promise<unknown> =>
   until(predicate, { within: SOON_MS, what })
 
-/** What is asked of a client, beside the options of its provider. */
+/** Options of {@link Client}. */
 export interface ClientOptions extends ProviderOptions {
   readonly url: string
   readonly name?: string
   readonly doc?: Y.Doc
 }
 
-/** A document, its provider, and everything that the provider said. */
+/** A document, its provider, and the recorded events. */
 export class Client {
   readonly doc: Y.Doc
   readonly provider: SynclineProvider
@@ -102,7 +101,7 @@ export class Client {
     )
   }
 
-  /** The socket breaks. */
+  /** Terminates the socket without a close handshake. */
   drop(): void {
     this.sockets.at(-1)?.terminate()
   }

@@ -1,5 +1,5 @@
-// A server whose every word is the test's, with a Yjs document behind it. It stands for what the
-// real one does by the contract, and for what no good server does.
+// A scripted server with a Yjs document. Follows the protocol by default; tests can send any frame,
+// including ones that a correct server never sends.
 
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -17,16 +17,16 @@ import {
 } from '../../src/wire.ts'
 import { savedFrame, WELCOME, welcomeFrame } from './frames.ts'
 
-/** One client's connection. */
+/** A client's connection. */
 export class FakeSession {
   readonly socket: WebSocket
   readonly request: IncomingMessage
   readonly offers: readonly string[]
   readonly received: Message[] = []
   readonly raw: Uint8Array[] = []
-  /** Who this one is, as it said last. */
+  /** The latest presence entries of this client. */
   presence: Uint8Array | undefined
-  /** Update frames so far. */
+  /** The number of update frames received. */
   frames = 0
 
   constructor(socket: WebSocket, request: IncomingMessage) {
@@ -54,15 +54,15 @@ export class FakeSession {
   }
 }
 
-/** How the server behaves; what is left out is done by the contract. */
+/** Deviations from the protocol. */
 export interface FakeOptions {
-  /** False: selects whatever is offered first, as `ws` does, and knows only y-websocket. */
+  /** False: selects the first offered subprotocol, like `ws`, but implements only y-websocket. */
   readonly extended?: boolean
-  /** Without it no Welcome is said. */
+  /** Overrides fields of the Welcome. */
   readonly welcome?: Partial<Welcome>
-  /** Refuses instead of serving: the close code and reason, or undefined to serve. */
+  /** Returns the close code and reason of a refusal, or undefined to accept. */
   readonly verdict?: (session: FakeSession) => readonly [code: number, reason: string] | undefined
-  /** Whether update frames are acknowledged as they come. */
+  /** False: does not store or acknowledge update frames. */
   readonly acknowledges?: boolean
 }
 
@@ -98,7 +98,7 @@ export class FakeServer {
 
   get last(): FakeSession {
     const session = this.sessions.at(-1)
-    if (session === undefined) throw new Error('nobody has connected')
+    if (session === undefined) throw new Error('no client has connected')
     return session
   }
 

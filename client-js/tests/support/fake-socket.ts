@@ -1,6 +1,4 @@
-// Sockets that never open, for tests with fake timers.
-
-/** A socket that never opens. */
+/** A socket that never opens, for tests with fake timers. */
 export class FakeSocket {
   binaryType = ''
   protocol = ''
@@ -15,7 +13,7 @@ export class FakeSocket {
   }
 }
 
-/** A class of them that puts each into `made`. */
+/** A socket class that records its instances in `made`. */
 export const fakeSocket = (made: FakeSocket[]) =>
   class extends FakeSocket {
     constructor() {

@@ -1,4 +1,4 @@
-// Frames as a server makes them, and bytes as hex.
+// Encoders of server frames, and hex conversion.
 
 import { frame } from '../../src/varint.ts'
 import type { Welcome } from '../../src/wire.ts'
@@ -9,7 +9,7 @@ export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('h
 const text = (string: string): Uint8Array => new TextEncoder().encode(string)
 const joined = (...frames: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(frames))
 
-/** A Welcome that says nothing special. */
+/** Default fields of a Welcome. */
 export const WELCOME: Welcome = {
   session: 1,
   epoch: undefined,

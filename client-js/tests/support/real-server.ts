@@ -1,11 +1,11 @@
-// The binary under test, as tests/npm starts it, and tokens for it that this package mints.
+// The server binary, started by tests/npm, and tokens for it.
 
 import { onTestFinished } from 'vitest'
 import { SECRET, startServer as start } from '../../../tests/npm/support/server.mjs'
 import { type Duration, mintToken } from '../../src/server.ts'
 import type { Access } from '../../src/wire.ts'
 
-/** A running binary: `stop`, `kill9`, `start` and `restart` keep its port and its data. */
+/** A running server. `stop`, `kill9`, `start` and `restart` keep the port and the data. */
 export interface RealServer {
   readonly wsUrl: string
   start(): Promise<void>
@@ -14,10 +14,10 @@ export interface RealServer {
   restart(how?: 'stop' | 'kill9'): Promise<void>
 }
 
-/** Runs the binary until the test ends. */
+/** Runs a server until the test ends. */
 export const startServer = (): Promise<RealServer> =>
   start({ after: onTestFinished }) as Promise<RealServer>
 
-/** A token that the binary takes. */
+/** A valid token for one document. */
 export const tokenFor = (name: string, access: Access = 'write', ttl: Duration = '1h'): string =>
   mintToken(SECRET, { access: { [name]: access }, sub: 'tester', name: 'Tester', ttl })

@@ -1,12 +1,12 @@
-// A world for the machine: a server with a disk, a network that may do anything, and no clock.
-// It does what the machine's commands ask for, and checks that they may be asked for.
+// A simulated environment of the machine: a server with a disk, an unreliable network, no clock.
+// Executes the machine's commands and checks its invariants.
 
 import { step, unsavedOf } from '../../src/machine.ts'
 import { type Command, type Event, initialState, type State } from '../../src/state.ts'
 import type { Message } from '../../src/wire.ts'
 import { WELCOME } from './frames.ts'
 
-/** What the network and the user can do next; `pick` chooses among what is under way. */
+/** Actions of the network, the server and the user. */
 export type Move =
   | { readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'noToken' }
   | { readonly do: 'open' | 'retry' | 'silence' | 'ask' | 'answer' | 'store' | 'acknowledge' }
@@ -15,39 +15,39 @@ export type Move =
   | { readonly do: 'overpromise' | 'stale' }
   | { readonly do: 'close'; readonly code: number }
 
-/** A change, as a number; a frame holds some. */
+/** A change, identified by a number. */
 type Change = number
 
 interface Frame {
   readonly changes: readonly Change[]
   refused: boolean
-  /** It builds on nothing that is missing: it is a diff, or everything before it was taken. */
+  /** Whether it is a diff, which depends on no earlier frame. */
   readonly isDiff: boolean
 }
 
-/** One connection, as the server sees it. */
+/** The server's state of one connection. */
 interface Session {
   readonly attempt: number
-  /** Whether the socket has opened. */
+  /** Whether the socket is open. */
   open: boolean
   readonly frames: Frame[]
-  /** The first so many frames are acknowledged. */
+  /** The number of acknowledged frames. */
   acknowledged: number
   asked: boolean
 }
 
 export class World {
   state: State
-  /** Sockets that exist: the machine has opened them and neither side has closed them. */
+  /** Sockets opened by the machine and closed by neither side. */
   readonly sockets = new Set<number>()
-  /** Tokens that are being fetched, by attempt. */
+  /** Pending token requests, by attempt. */
   readonly fetching = new Set<number>()
-  /** The pause under way. */
+  /** The attempt of the pending backoff timer. */
   waiting: number | undefined
   session: Session | undefined
-  /** What is on the server's disk. */
+  /** Changes on the server's disk. */
   readonly disk = new Set<Change>()
-  /** What our copy holds. */
+  /** Changes in the local document. */
   readonly copy = new Set<Change>()
   readonly log: string[] = []
   attempts = 0
@@ -91,7 +91,7 @@ export class World {
         this.waiting = command.attempt
         return
       case 'sendDiff': {
-        // The diff holds what the server lacks of our copy now.
+        // The diff contains all local changes.
         this.session?.frames.push({ changes: [...this.copy], refused: false, isDiff: true })
         return
       }
@@ -108,13 +108,13 @@ export class World {
   #check(): void {
     const { state, sockets, fetching, waiting } = this
     if (sockets.size > 1) throw new Error(`two sockets: ${[...sockets]}`)
-    // A destroyed machine listens to nothing, and says what it knew.
+    // A destroyed machine ignores events, so its state is outdated.
     if (state.phase === 'destroyed') return
     if (unsavedOf(state) === 0 && state.dialect === 'syncline.v1') {
       const lacking = [...this.copy].filter(change => !this.disk.has(change))
-      if (lacking.length > 0) throw new Error(`saved is claimed, and ${lacking} are not on disk`)
+      if (lacking.length > 0) throw new Error(`unsaved is 0, but ${lacking} are not on disk`)
     }
-    // Whoever wants to be connected always waits for something that will come.
+    // Each phase has a pending event unless the machine is not wanted.
     const { phase, wanted, attempt } = state
     const hasNext = {
       idle: !wanted,
@@ -124,12 +124,12 @@ export class World {
       waiting: waiting === attempt,
       stopped: !wanted,
     }[phase]
-    if (!hasNext) throw new Error(`stuck in ${phase}`)
+    if (!hasNext) throw new Error(`no pending event in ${phase}`)
     const isConnected = phase === 'connecting' || phase === 'open'
-    if (!isConnected && sockets.size > 0) throw new Error(`a socket without an owner in ${phase}`)
+    if (!isConnected && sockets.size > 0) throw new Error(`leaked socket in ${phase}`)
   }
 
-  /** Does what can be done; a move that does not apply does nothing. */
+  /** Performs a move. No effect if it does not apply. */
   move(move: Move): void {
     const { attempt } = this.state
     const session = this.session
@@ -183,7 +183,7 @@ export class World {
         if (isOpen) this.#say({ kind: 'syncStep2', update: new Uint8Array([0, 0]) })
         return
       case 'store':
-        // The disk takes what it may: the frames before the first that was refused, and any diff.
+        // Stores the frames before the first refused one, and later diffs.
         for (const frame of this.#takeable())
           for (const change of frame.changes) this.disk.add(change)
         return
@@ -197,7 +197,7 @@ export class World {
         return
       }
       case 'overpromise':
-        // A frame behind a refused one that added nothing: a careless server counts it.
+        // A faulty server acknowledges a refused frame together with later known ones.
         if (session === undefined || !isOpen || !session.frames.some(frame => frame.refused)) return
         if (session.frames.every(frame => frame.refused || this.#isStored(frame))) {
           this.#say({ kind: 'saved', frames: session.frames.length })
@@ -236,10 +236,10 @@ export class World {
     }
   }
 
-  /** A network, a server and a disk that work, until nothing is left to do. */
+  /** Runs a reliable network, server and disk until no event is pending. */
   calm(): void {
     for (let round = 0; round < 4; round++) {
-      // Old attempts may have left many fetches under way; every one of them ends.
+      // Complete the token requests of earlier attempts.
       while (this.fetching.size > 1) this.move({ do: 'token' })
       for (const name of [
         'retry',
@@ -273,7 +273,7 @@ export class World {
     })
   }
 
-  /** A true watermark: everything up to it is on disk. */
+  /** The highest watermark whose frames are all on disk. */
   #watermark(): number {
     const frames = this.session?.frames ?? []
     const missing = frames.findIndex(frame => !this.#isStored(frame))

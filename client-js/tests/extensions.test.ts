@@ -1,4 +1,4 @@
-// What the provider adds to y-websocket: refusals, saving, tokens and histories.
+// Additions to y-websocket: refusals, saving, tokens and epochs.
 
 import { describe, expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
@@ -26,7 +26,7 @@ describe('refusals', () => {
     [4403, 'forbidden_document: no'],
     [4409, 'epoch_mismatch: no'],
     [4413, 'document_too_large: no'],
-  ])('provider_6_a_refusal_with_%i_makes_one_connection_in_a_minute', (code, reason) => {
+  ])('provider_6_close_%i_causes_no_retry_within_a_minute', (code, reason) => {
     vi.useFakeTimers()
     const sockets: FakeSocket[] = []
     const doc = new Y.Doc()
@@ -48,7 +48,7 @@ describe('refusals', () => {
     vi.useRealTimers()
   })
 
-  test('a connection on which nothing is heard is given up after half a minute', () => {
+  test('a connection without frames is closed after 30 s', () => {
     vi.useFakeTimers()
     const sockets: FakeSocket[] = []
     const doc = new Y.Doc()
@@ -65,7 +65,7 @@ describe('refusals', () => {
     vi.useRealTimers()
   })
 
-  test('whoever waits is told why it is in vain', async () => {
+  test('pending promises reject with the reason', async () => {
     const server = await FakeServer.start({
       verdict: () => [4403, 'forbidden_document: it is for others'],
     })
@@ -89,7 +89,7 @@ describe('refusals', () => {
     expect(await aborted).toBe('AbortError')
   })
 
-  test('shouldReconnect has the last word, but for another history', async () => {
+  test('shouldReconnect overrides all closes but epoch mismatch', async () => {
     const server = await FakeServer.start({ verdict: () => [4403, 'forbidden_document: no'] })
     const client = new Client({
       url: server.url,
@@ -101,7 +101,7 @@ describe('refusals', () => {
     expect(client.closed[0]?.code).toBe(4409)
   })
 
-  test('frames that make no sense end the connection, and it comes back', async () => {
+  test('an undecodable frame causes a reconnect', async () => {
     const server = await FakeServer.start()
     const client = await new Client({ url: server.url }).synced()
     server.last.say(new Uint8Array([0, 2, 255]))
@@ -129,7 +129,7 @@ describe('saving', () => {
     expect(client.saves.at(-1)).toEqual({ saved: true, unsaved: 0 })
   })
 
-  test('provider_17_a_store_that_fails_for_a_while_shows_in_the_status', async () => {
+  test('provider_17_status_reports_a_transient_store_failure', async () => {
     const server = await FakeServer.start({ acknowledges: false })
     const client = await new Client({ url: server.url }).synced()
     const events: StatusEvent[] = []
@@ -157,13 +157,13 @@ describe('saving', () => {
     expect(client.provider.wsconnected).toBe(true)
   })
 
-  test('a quarantined document says so at once', async () => {
+  test('a quarantined document is reported on connect', async () => {
     const server = await FakeServer.start({ welcome: { quarantined: true } })
     const client = await new Client({ url: server.url }).synced()
     expect(client.provider.detail?.code).toBe('document_quarantined')
   })
 
-  test('provider_11_a_plain_server_makes_no_promises', async () => {
+  test('provider_11_saved_is_undefined_on_a_plain_server', async () => {
     const server = await FakeServer.start({ extended: false })
     const client = new Client({ url: server.url })
     client.text.insert(0, 'a')
@@ -188,7 +188,7 @@ describe('saving', () => {
 })
 
 describe('tokens', () => {
-  test('provider_18_a_function_is_asked_before_every_connect', async () => {
+  test('provider_18_token_function_is_called_before_each_connect', async () => {
     const server = await FakeServer.start()
     let calls = 0
     const client = await new Client({
@@ -215,7 +215,7 @@ describe('tokens', () => {
     expect(stubborn.sockets).toHaveLength(1)
   })
 
-  test('a token that cannot be had is tried for again', async () => {
+  test('a failed token request is retried', async () => {
     const server = await FakeServer.start()
     let calls = 0
     const client = new Client({
@@ -234,7 +234,7 @@ describe('tokens', () => {
     expect(client.sockets).toHaveLength(1)
   })
 
-  test('provider_8_a_server_that_asks_gets_the_next_token_in_band', async () => {
+  test('provider_8_requested_token_is_sent_in_band', async () => {
     const server = await FakeServer.start()
     const tokens = ['one', 'two', 'two']
     const client = await new Client({ url: server.url, token: async () => tokens.shift() }).synced()
@@ -242,7 +242,7 @@ describe('tokens', () => {
     const sent = () => server.last.raw.map(hex).filter(frame => frame.startsWith('44'))
     await soon(() => sent().length === 1, 'a token')
     expect(sent()).toEqual([`4403${Buffer.from('two').toString('hex')}`])
-    // The same again is not sent again.
+    // An unchanged token is not sent.
     server.last.say(tokenWantedFrame(10))
     await soon(() => tokens.length === 0, 'asked')
     client.text.insert(0, 'x')
@@ -253,7 +253,7 @@ describe('tokens', () => {
 })
 
 describe('epochs', () => {
-  test('provider_9_the_epoch_is_learnt_and_given_back', async () => {
+  test('provider_9_received_epoch_is_sent_on_reconnect', async () => {
     const server = await FakeServer.start({ welcome: { epoch: HELD } })
     const welcomes: Welcome[] = []
     const client = new Client({ url: server.url, connect: false })
@@ -271,9 +271,9 @@ describe('epochs', () => {
   })
 
   test.each([
-    ['by its close', { verdict: () => [4409, `epoch_mismatch: it is ${OTHER}`] as const }],
-    ['by its Welcome', { welcome: { epoch: OTHER } }],
-  ])('provider_10_another_history_is_never_merged_when_told_%s', async (_, options) => {
+    ['close', { verdict: () => [4409, `epoch_mismatch: it is ${OTHER}`] as const }],
+    ['Welcome', { welcome: { epoch: OTHER } }],
+  ])('provider_10_another_epoch_is_never_merged_(%s)', async (_, options) => {
     const server = await FakeServer.start(options)
     server.doc.getText('text').insert(0, 'new history')
     const doc = new Y.Doc()
