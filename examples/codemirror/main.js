@@ -5,7 +5,7 @@ import * as Y from 'yjs'
 
 const name = new URLSearchParams(location.search).get('doc') ?? 'demo'
 const status = document.getElementById('status')
-const form = document.getElementById('enter')
+const form = document.getElementById('token-form')
 
 form.addEventListener('submit', event => {
   event.preventDefault()
