@@ -8,13 +8,13 @@ export default defineConfig({
     include: ['tests/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 30_000,
-    // The tests say themselves what they run against what; two cores need no more.
+    // Sufficient for two cores; most tests wait for I/O.
     maxWorkers: 3,
     env: { SYNCLINE_BIN: process.env.SYNCLINE_BIN ?? here('../target/debug/syncline') },
   },
   resolve: {
     alias: {
-      // The launcher of tests/npm mints its tokens with jose; here it finds ours.
+      // tests/npm/support/server.mjs imports jose; resolve it from this package.
       jose: here('node_modules/jose/dist/webapi/index.js'),
       '@syncline/client/react': here('src/react.ts'),
       '@syncline/client/server': here('src/server.ts'),

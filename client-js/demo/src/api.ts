@@ -1,8 +1,8 @@
-/** The part of the REST API that the inspector reads. */
+/** The REST API calls of the inspector. */
 
 import { TokenError } from './session.ts'
 
-/** A document that is stored, live, or both. */
+/** A stored or live document. */
 export interface DocumentInfo {
   readonly name: string
   readonly live: boolean
@@ -12,7 +12,7 @@ export interface DocumentInfo {
   readonly epoch: string
 }
 
-/** A connection. */
+/** A connection to a document. Times are `since` in milliseconds and `expires_at` in seconds. */
 export interface SessionInfo {
   readonly id: number
   readonly sub: string
@@ -33,7 +33,7 @@ export interface Documents {
   readonly more: boolean
 }
 
-/** Asks with a token, and once more with a new one after a refusal. */
+/** An API client. After a 401 it renews the token and retries once. */
 export class Api {
   #token: string
   readonly #renew: () => Promise<string>

@@ -1,4 +1,4 @@
-/** What the badge says: the state of a provider in two words, and never more than is true. */
+/** The badge: a short description of the provider's state. */
 
 import type { Closed, Problem, Status } from '../../src/index.ts'
 
@@ -16,22 +16,22 @@ export interface Badge {
   readonly text: string
 }
 
-/** What the badge is derived from. */
+/** Input of {@link badgeOf}. */
 export interface ProviderState {
   readonly status: Status
   readonly synced: boolean
   readonly unsaved: number | undefined
   readonly detail: Problem | undefined
   readonly closed: Closed | undefined
-  /** Whether to come back after a loss: it was not switched off here. */
+  /** Whether the provider reconnects: the user has not switched it off. */
   readonly wanted: boolean
-  /** Whether anything was changed here. */
+  /** Whether this window has changed the document. */
   readonly wrote: boolean
 }
 
 const PROBLEMS: Readonly<Record<string, string>> = {
-  store_unavailable: 'Not saving: no room on disk',
-  document_quarantined: 'Not saving: in quarantine',
+  store_unavailable: 'Not saving: store unavailable',
+  document_quarantined: 'Not saving: quarantined',
   forbidden_write: 'Not saved: read only',
 }
 

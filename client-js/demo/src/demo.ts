@@ -1,4 +1,4 @@
-/** The demo: one document, two editors, and everything that a provider knows about it. */
+/** The demo page: one document, two editors, and the provider's state. */
 
 import * as Y from 'yjs'
 import {
@@ -44,7 +44,7 @@ byId('access').hidden = !readOnly
 const nameInput = byId<HTMLInputElement>('name')
 nameInput.value = randomName()
 
-// A token for the same connection is for the same person, whatever they call themselves by then.
+// Renewed tokens keep the initial name, even if the user changes it later.
 const request = { document: name, access, name: nameInput.value }
 const token = async (): Promise<string> => pastedToken.get(name) ?? (await fetchToken(request))
 
@@ -74,12 +74,12 @@ function start(): void {
     nameInput.value = nameInput.value.trim() || randomName()
     provider.setUser({ name: nameInput.value })
   })
-  // The session ended, or the server has another secret by now.
+  // The demo session has expired, or the server's secret has changed.
   provider.on('connection-error', error => {
     if (!(error instanceof TokenError)) return
     provider.disconnect()
     byId('stage').hidden = true
-    // What is not saved yet is in this page only: it stays.
+    // Keep the document: its unsaved changes exist only in this page.
     showGate(name, access, error, () => {
       byId('stage').hidden = false
       provider.connect()
@@ -91,7 +91,7 @@ function start(): void {
   })
   provider.connect()
   if (readOnly) return openEditors(provider)
-  // Bound after the seed: an editor writes an empty paragraph into what is empty.
+  // Bind after seeding: editors write an empty paragraph into an empty document.
   const open = (): void => openEditors(provider)
   seed(provider, fillInitialContent).then(open, error => {
     if (error instanceof Error) open()
@@ -118,7 +118,7 @@ function openEditors(provider: SynclineProvider): void {
     panels.rich.hidden = tab !== 'rich'
     format.hidden = readOnly || tab !== 'rich'
     awareness.setLocalStateField('tab', tab)
-    // What was measured while it was hidden is wrong.
+    // Measurements taken while hidden are invalid.
     if (tab === 'markdown') markdown.requestMeasure()
   }
   useRovingTabIndex(tabs, show)
@@ -170,7 +170,7 @@ function showBadge(provider: SynclineProvider): void {
     // The badge shows transient problems.
     if (isTransient(refusal.code)) return
     denied = refusal
-    showNotice('What is typed here is not saved', refusal.code, refusal.text, refusal.hint)
+    showNotice('Changes in this window are not saved', refusal.code, refusal.text, refusal.hint)
     show()
   })
   byId('notice-retry').addEventListener('click', () => {
@@ -202,7 +202,7 @@ function showNotice(title: string, code: string, text: string, hint: string): vo
 
 function showActions(provider: SynclineProvider): void {
   const open = (right: Access): void => {
-    // Without noopener the new window would begin with a copy of this one's storage.
+    // Without noopener the new window inherits a copy of sessionStorage.
     window.open(pageUrl(right), '_blank', 'noopener,width=1100,height=820')
   }
   const copy = async (right: Access): Promise<void> => {

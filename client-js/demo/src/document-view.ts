@@ -1,4 +1,4 @@
-/** The document that the inspector looks at. */
+/** The selected document in the inspector. */
 
 import * as Y from 'yjs'
 import { createProvider, type SynclineProvider } from '../../src/index.ts'
@@ -10,7 +10,7 @@ import { describe, type TreeNode, treeOf } from './tree.ts'
 const TREE_AFTER_MS = 250
 const UPDATES_MAX = 200
 
-/** A reader that nobody sees. */
+/** A read-only client without presence. */
 export class DocumentView {
   readonly name: string
   readonly #doc = new Y.Doc()
@@ -38,13 +38,15 @@ export class DocumentView {
     byId('selected-name').textContent = name
     for (const id of ['bytes', 'last', 'encoded', 'epoch']) byId(`selected-${id}`).textContent = '–'
     byId('sessions').replaceChildren()
-    byId('updates').replaceChildren(make('li', { class: 'none' }, 'None since you look.'))
+    byId('updates').replaceChildren(
+      make('li', { class: 'none' }, 'None since this page was opened.'),
+    )
     this.#doc.on('update', (update: Uint8Array) => {
       if (this.#isComplete) this.#log(update)
       this.#draw()
     })
     this.#provider.on('sync', synced => {
-      // What comes with a sync was there before.
+      // Updates received during the sync are not new.
       this.#isComplete = synced
       this.#draw()
     })
@@ -81,7 +83,7 @@ export class DocumentView {
     const ids = (list: Iterable<Element>): string =>
       [...list].map(row => (row as HTMLElement).dataset.id).join()
     if (rows.length === 0) {
-      const cell = make('td', { colspan: '7', class: 'none' }, 'Nobody is connected.')
+      const cell = make('td', { colspan: '7', class: 'none' }, 'No connections.')
       body.replaceChildren(make('tr', {}, cell))
     } else if (ids(rows) !== ids(body.children)) body.replaceChildren(...rows)
   }
@@ -114,17 +116,17 @@ export class DocumentView {
       const who = make('div', { class: 'who' }, swatch, this.#nameOf(client))
       return make('li', {}, who, make('code', {}, `${client} ${JSON.stringify(state)}`))
     })
-    const nobody = make('li', { class: 'none' }, 'Nobody shows themselves.')
-    byId('presence').replaceChildren(...(items.length > 0 ? items : [nobody]))
+    const none = make('li', { class: 'none' }, 'No presence states.')
+    byId('presence').replaceChildren(...(items.length > 0 ? items : [none]))
   }
 
-  /** Soon, once for a burst of updates. */
+  /** Redraws the content, at most once per burst of updates. */
   #draw(): void {
     clearTimeout(this.#drawing)
     this.#drawing = setTimeout(() => {
       byId('selected-encoded').textContent = size(Y.encodeStateAsUpdate(this.#doc).length)
       const roots = treeOf(this.#doc).map(node => this.#node(node, node.key, 0))
-      const nothing = this.#provider.synced ? 'Nothing yet.' : 'Loading…'
+      const nothing = this.#provider.synced ? 'Empty.' : 'Loading…'
       byId('tree').replaceChildren(
         ...(roots.length > 0 ? roots : [make('p', { class: 'note' }, nothing)]),
       )
@@ -145,7 +147,7 @@ export class DocumentView {
     )
     if (children.length === 0) return make('div', { class: 'leaf' }, ...parts)
     const details = make('details', {}, make('summary', {}, ...parts))
-    // Two levels are shown; what was opened or closed by hand stays so.
+    // Two levels are open by default; the user's choices are kept.
     const isChanged = this.#open.has(path)
     details.open = depth < 2 !== isChanged
     details.append(...children.map((child, at) => this.#node(child, `${path}/${at}`, depth + 1)))

@@ -1,13 +1,13 @@
-/** The few things that pages do with the DOM. */
+/** Functions on the DOM, and formats of sizes and times. */
 
-/** The element with an id of the page's HTML. */
+/** The element with an ID. Throws if the page has none. */
 export function byId<Kind extends HTMLElement = HTMLElement>(id: string): Kind {
   const element = document.getElementById(id)
   if (element === null) throw new Error(`the page has no #${id}`)
   return element as Kind
 }
 
-/** A new element with attributes and children. */
+/** Creates an element with attributes and children. */
 export function make<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   attributes: Readonly<Record<string, string>> = {},
@@ -19,14 +19,14 @@ export function make<Tag extends keyof HTMLElementTagNameMap>(
   return element
 }
 
-/** What the server put into this page's content security policy: a style sheet has to say it. */
+/** The nonce of the page's content security policy, required for inserted style sheets. */
 export const styleNonce = (): string =>
   document.querySelector<HTMLMetaElement>('meta[name=style-nonce]')?.content ?? ''
 
 const TOAST_MS = 3_000
 let fading: ReturnType<typeof setTimeout> | undefined
 
-/** Says something for a moment. */
+/** Shows a message for 3 s. */
 export function toast(text: string): void {
   const element = byId('toast')
   element.textContent = text
@@ -37,12 +37,12 @@ export function toast(text: string): void {
   }, TOAST_MS)
 }
 
-/** A size as a person reads it. */
+/** A size in B, kB or MB. */
 export function size(bytes: number): string {
   if (bytes < 1_000) return `${bytes} B`
   if (bytes < 1_000_000) return `${(bytes / 1_000).toFixed(1)} kB`
   return `${(bytes / 1_000_000).toFixed(1)} MB`
 }
 
-/** A time of day. */
+/** A time of day, with 24 hours. */
 export const clock = (at: Date): string => at.toLocaleTimeString([], { hour12: false })

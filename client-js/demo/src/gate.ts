@@ -1,4 +1,4 @@
-/** What is shown to a browser that has not been let in, and what to do about it. */
+/** The form for a token, shown without access, with the remedy for each cause. */
 
 import type { Access } from '../../src/index.ts'
 import { byId, make } from './dom.ts'
@@ -7,32 +7,29 @@ import { pastedToken, TokenError } from './session.ts'
 const TEXTS: Readonly<Record<string, readonly [string, string]>> = {
   link_used: [
     'This link has been opened',
-    'A link from the terminal lets one browser in, once, and this one has done that or is too old.',
+    'A link from the terminal works once. This one was used or has expired.',
   ],
   no_session: [
     'Open the link in the terminal',
-    'This browser has not been let in yet. syncline dev prints a link that does it.',
+    'This browser has no access yet. syncline dev prints a link that grants it.',
   ],
   forbidden_document: [
     'Not for this document',
-    'The link that this browser has opened was for another document, or for reading only.',
+    'The link opened in this browser was for another document, or read-only.',
   ],
-  no_secret: [
-    'A token, please',
-    'This server signs no tokens of its own. Paste one that you made.',
-  ],
+  no_secret: ['A token, please', 'This server does not sign tokens. Paste one that you created.'],
 }
 
 const STEPS = [
-  'The browser that opened the link can simply open this page again.',
-  'Or press “Copy link” there, and open what it copied here.',
+  'Open this page again in the browser that opened the link.',
+  'Or press “Copy link” there, and open the copied link here.',
   'Or stop syncline dev and start it again: it prints a fresh link.',
 ]
 
-/** Asks for a token in place of the editors, and goes on with it. */
+/** Shows the form in place of the editors. Calls `goOn` when a token was pasted. */
 export function showGate(name: string, access: Access, error: unknown, goOn: () => void): void {
   const code = error instanceof TokenError ? error.code : 'unreachable'
-  const unreachable = ['The server does not answer', 'Is syncline still running?'] as const
+  const unreachable = ['The server does not respond', 'Is syncline running?'] as const
   const [title, text] = TEXTS[code] ?? unreachable
   byId('gate-title').textContent = title
   byId('gate-text').textContent = text
@@ -42,7 +39,7 @@ export function showGate(name: string, access: Access, error: unknown, goOn: () 
   byId('gate-document').textContent = `“${name}”`
   byId('gate-command').textContent = `syncline token --doc ${name} --access ${access}`
   byId('badge').dataset.state = 'offline'
-  byId('badge-text').textContent = 'Not let in'
+  byId('badge-text').textContent = 'No access'
   byId('gate').hidden = false
   const field = byId<HTMLInputElement>('gate-token')
   byId<HTMLFormElement>('gate-form').onsubmit = event => {

@@ -1,4 +1,4 @@
-/** What a new demo document begins with. It must be the same in every window: see `seed`. */
+/** The initial content of a demo document. Must be deterministic: see `seed`. */
 
 import * as Y from 'yjs'
 
@@ -6,9 +6,9 @@ const MARKDOWN = `# Two windows, one text
 
 Open a second window and type in both. **Every caret has a name.**
 
-- *Saved* means on disk: it is said after the server's \`fdatasync\`.
-- Work offline, type on, come back: both sides are merged.
-- Stop the server and start it again. Nothing is lost, and the badge says what is going on.
+- *Saved* means on disk: it appears after the server's \`fdatasync\`.
+- Work offline, keep typing, reconnect: both sides are merged.
+- Stop the server and start it again. Nothing is lost, and the badge shows the state.
 
 > The other tab is a rich text editor on the same document.
 `

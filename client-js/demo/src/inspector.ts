@@ -1,4 +1,4 @@
-/** The inspector: what is live and stored, who is in it, and what happens there. */
+/** The inspector page: documents, their connections, content and updates. */
 
 import { Api, type Documents, type SessionInfo } from './api.ts'
 import { DocumentView } from './document-view.ts'
@@ -50,12 +50,12 @@ async function start(api: Api): Promise<void> {
       setBadge('live', 'Live')
     } catch (error) {
       if (error instanceof TokenError) throw error
-      setBadge('offline', 'No answer')
+      setBadge('offline', 'No response')
     }
   }
   const disconnect = async ({ id, sub }: SessionInfo): Promise<void> => {
     await api.disconnect(id)
-    toast(`${sub || 'Somebody'} was disconnected.`)
+    toast(`Disconnected ${sub || `connection ${id}`}.`)
     await refresh()
   }
   await refresh()
@@ -82,7 +82,7 @@ function showDocuments(
   byId('totals').textContent =
     `${live} live, ${stored} stored, ${sessions} connections, version ${version}`
   const list = byId('documents')
-  // Taken over where it is the same, or the focus would be lost with every refresh.
+  // Reuse existing items, so that a refresh does not move the focus.
   const old = new Map([...list.children].map(item => [(item as HTMLElement).dataset.name, item]))
   const items = documents.map(info => {
     const item = old.get(info.name) ?? documentItem(info.name, select)
@@ -98,7 +98,7 @@ function showDocuments(
     items.length !== list.children.length || items.some((item, at) => list.children[at] !== item)
   if (moved) list.replaceChildren(...items)
   byId('documents-more').textContent = more
-    ? 'There are more: type how a name begins.'
+    ? 'There are more. Type the beginning of a name.'
     : documents.length === 0
       ? 'None.'
       : ''
@@ -122,12 +122,12 @@ function showGate(error: unknown): void {
   pastedToken.clear(ALL_DOCUMENTS)
   const code = error instanceof TokenError ? error.code : 'unreachable'
   const isFirst = ['no_session', 'no_secret'].includes(code)
-  byId('gate-title').textContent = isFirst ? 'For administrators' : 'Not let in'
+  byId('gate-title').textContent = isFirst ? 'For administrators' : 'No access'
   byId('gate-text').textContent =
     error instanceof TokenError
       ? `${error.message}.`
-      : 'The server does not answer. Is syncline still running?'
-  setBadge('offline', 'Not let in')
+      : 'The server does not respond. Is syncline running?'
+  setBadge('offline', 'No access')
   byId('stage').hidden = true
   byId('gate').hidden = false
   const field = byId<HTMLInputElement>('gate-token')

@@ -1,4 +1,4 @@
-/** CodeMirror 6 on a Y.Text. */
+/** CodeMirror 6, bound to a Y.Text. */
 
 import { defaultKeymap } from '@codemirror/commands'
 import {
@@ -17,7 +17,7 @@ import type { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
 import { styleNonce } from './dom.ts'
 
-// The parser alone: @codemirror/lang-markdown brings the grammars of HTML, CSS and JavaScript.
+// Uses the parser alone: @codemirror/lang-markdown includes HTML, CSS and JavaScript grammars.
 const data = defineLanguageFacet({})
 const document = languageDataProp.add({ Document: data })
 const markdown = new Language(data, parser.configure([GFM, { props: [document] }]), [], 'markdown')
@@ -43,7 +43,7 @@ const theme = EditorView.theme({
     { backgroundColor: 'color-mix(in srgb, var(--accent) 24%, transparent)' },
 })
 
-/** Puts the editor into `parent`. */
+/** Creates the editor in `parent`. */
 export function openMarkdown(
   parent: HTMLElement,
   text: Y.Text,
@@ -61,10 +61,10 @@ export function openMarkdown(
         EditorView.contentAttributes.of({ 'aria-label': 'Markdown', spellcheck: 'true' }),
         EditorState.readOnly.of(readOnly),
         EditorView.editable.of(!readOnly),
-        // A read-only text can be focused all the same, to select and copy.
+        // Keep read-only text focusable, to select and copy.
         EditorView.contentAttributes.of(readOnly ? { tabindex: '0' } : {}),
         drawSelection(),
-        // Tab moves on, as everywhere else on a page.
+        // No binding for Tab, which moves the focus.
         keymap.of([...yUndoManagerKeymap, ...defaultKeymap]),
         placeholder('Write something'),
         markdown,

@@ -1,4 +1,4 @@
-/** Who is here: initials in the bar, dots on the tabs, and a name of our own. */
+/** The list of users: initials in the bar, dots on the tabs, and a random initial name. */
 
 import type { Participant, SynclineProvider } from '../../src/index.ts'
 import { byId, make } from './dom.ts'
@@ -11,10 +11,10 @@ const NAMES = [
   ...['Sophie', 'Tim', 'Tony', 'Vera'],
 ]
 
-/** A name for a new window. */
+/** An initial user name. */
 export const randomName = (): string => NAMES[Math.floor(Math.random() * NAMES.length)] ?? 'Ada'
 
-/** Which editor somebody has in front of them, by the tab's name. */
+/** The visible editor of a user, shared in the presence state. */
 export type EditorTab = 'markdown' | 'rich'
 
 const initials = (name: string): string =>

@@ -1,4 +1,4 @@
-/** Tiptap on a Y.XmlFragment. */
+/** Tiptap, bound to a Y.XmlFragment. */
 
 import { Editor } from '@tiptap/core'
 import Collaboration from '@tiptap/extension-collaboration'
@@ -7,7 +7,7 @@ import StarterKit from '@tiptap/starter-kit'
 import type { SynclineProvider } from '../../src/index.ts'
 import { make, styleNonce } from './dom.ts'
 
-/** Puts the editor into `parent`. */
+/** Creates the editor in `parent`. */
 export function openRichText(
   parent: HTMLElement,
   provider: SynclineProvider,
@@ -19,7 +19,7 @@ export function openRichText(
     injectNonce: styleNonce(),
     editorProps: { attributes: { 'aria-label': 'Rich text', role: 'textbox', tabindex: '0' } },
     extensions: [
-      // Undo is for what was done here, and Yjs knows that.
+      // The undo manager of Yjs undoes local changes only.
       StarterKit.configure({ undoRedo: false, link: { openOnClick: false } }),
       Collaboration.configure({ document: provider.doc, field: 'rich' }),
       CollaborationCaret.configure({
@@ -39,7 +39,7 @@ function caret(name: string, color: string): HTMLElement {
   return caret
 }
 
-/** The format buttons: what each shows, is called and does. */
+/** The format buttons. */
 const FORMATS: readonly {
   readonly sign: string
   readonly name: string
@@ -93,7 +93,7 @@ const FORMATS: readonly {
   },
 ]
 
-/** Fills the toolbar, which arrow keys walk through. */
+/** Adds the format buttons to the toolbar. */
 export function fillToolbar(toolbar: HTMLElement, editor: Editor): void {
   const buttons = FORMATS.map(({ sign, name, style = '', mark, toggle }) => {
     const button = make(
@@ -112,7 +112,7 @@ export function fillToolbar(toolbar: HTMLElement, editor: Editor): void {
   useRovingTabIndex(buttons)
 }
 
-/** One of the buttons is reached by Tab, the others by arrow keys. */
+/** Roving tabindex: Tab focuses one button, the arrow keys move between them. */
 export function useRovingTabIndex(
   buttons: readonly HTMLButtonElement[],
   onSelect?: (index: number) => void,

@@ -1,16 +1,16 @@
-/** How a page gets tokens: by the cookie of a link that was opened, or one that was pasted. */
+/** Tokens of a page: fetched with the cookie of an opened link, or pasted. */
 
 import type { Access } from '../../src/index.ts'
 
-/** What a page wants a token for. */
+/** The claims of a requested token. */
 export interface TokenRequest {
-  /** The document; all of them if it is left out. */
+  /** The document. All documents if undefined. */
   readonly document?: string
   readonly access: Access
   readonly name?: string
 }
 
-/** Why there is no token: a word, and the server's sentence. */
+/** A refusal by the server: its error code, with its text as message. */
 export class TokenError extends Error {
   readonly code: string
 
@@ -31,17 +31,17 @@ async function post(path: string, payload: unknown): Promise<Record<string, unkn
   return body
 }
 
-/** A fresh token. */
+/** Fetches a new token. */
 export async function fetchToken(request: TokenRequest): Promise<string> {
   return String((await post('token', request)).token)
 }
 
-/** The key of a link for another browser. */
+/** Fetches the key of a link for another browser. */
 export async function fetchLinkKey(document: string, access: Access): Promise<string> {
   return String((await post('link', { document, access })).key)
 }
 
-/** Takes the key out of the address bar, so that it is not copied or kept by accident. */
+/** Removes the key from the URL, so that it is not copied or stored in the history. */
 export function takeLinkKey(): string | undefined {
   const key = new URLSearchParams(location.hash.slice(1)).get('key')
   if (key !== null) history.replaceState(null, '', location.pathname + location.search)
@@ -57,9 +57,10 @@ async function open(key: string, request: TokenRequest): Promise<string> {
 }
 
 /**
- * A first token. A browser that was let in before needs no key, and leaves it to another one.
+ * Fetches the first token. A browser with a session tries its cookie first, which leaves the key
+ * unused; others try the key first.
  *
- * @throws TokenError if neither helps.
+ * @throws TokenError if both fail.
  */
 export async function firstToken(request: TokenRequest, key: string | undefined): Promise<string> {
   const hasSession = localStorage.getItem(OPENED) !== null
@@ -72,19 +73,19 @@ export async function firstToken(request: TokenRequest, key: string | undefined)
       return await attempt()
     } catch (error) {
       if (!(error instanceof TokenError)) throw error
-      // That a link was used says more than that nobody is let in without one.
+      // `link_used` is more specific than `no_session`.
       if (reason === undefined || error.code !== 'no_session') reason = error
     }
   }
   throw reason
 }
 
-/** Stands for every document in a token, and for where one that was pasted is kept. */
+/** All documents: in the `access` of a token, and as the key of a pasted one. */
 export const ALL_DOCUMENTS = '*'
 
 const PASTED = 'syncline-token:'
 
-/** A token that was pasted into this window for a document, if one was. */
+/** Pasted tokens of this window, by document, in sessionStorage. */
 export const pastedToken = {
   get: (document: string): string | undefined =>
     sessionStorage.getItem(PASTED + document) ?? undefined,

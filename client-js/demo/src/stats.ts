@@ -1,4 +1,4 @@
-/** The numbers beside the editor. Each is measured, none is made up. */
+/** The measurements next to the editor. */
 
 import * as Y from 'yjs'
 import type { SynclineProvider } from '../../src/index.ts'
@@ -8,12 +8,12 @@ const TRIP_EVERY_MS = 5_000
 const SIZE_AFTER_MS = 300
 
 const DURABILITY = {
-  fsync: 'Saved here means synced to disk: it survives a power cut.',
-  os: 'Saved here means given to the system: it survives the end of the server.',
+  fsync: '“Saved” means synced to disk: it survives a power cut.',
+  os: '“Saved” means passed to the OS: it survives a crash of the server.',
   memory: 'This server keeps documents in memory only.',
 } as const
 
-/** Shows them for as long as the page lives. */
+/** Shows the measurements until the page is closed. */
 export function showStats(provider: SynclineProvider): void {
   const { doc } = provider
   const set = (id: string, text: string): void => {

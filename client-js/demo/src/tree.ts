@@ -1,13 +1,13 @@
-/** What a Yjs document holds, as a tree: read from its items, so that no root has to be named. */
+/** The content of a Yjs document as a tree. Read from its items, so roots need no type. */
 
 import * as Y from 'yjs'
 
-/** A branch or a leaf. */
+/** A shared type or a value. */
 export interface TreeNode {
-  /** Where it is: a key, or a place in a list. Empty in a text. */
+  /** A map key or a list index. Empty in a text. */
   readonly key: string
   readonly kind: string
-  /** What a leaf holds, or what there is to say of a branch. */
+  /** The value of a leaf, or the tag of an element. */
   readonly value: string
   readonly children: readonly TreeNode[]
 }
@@ -15,7 +15,7 @@ export interface TreeNode {
 const CHILDREN_MAX = 200
 const TEXT_MAX = 2_000
 
-/** Every root. */
+/** One tree for each root. */
 export function treeOf(doc: Y.Doc): TreeNode[] {
   return [...doc.share].map(([name, type]) => branch(name, type))
 }
@@ -32,7 +32,7 @@ const KINDS = new Map<unknown, string>([
   [Y.XmlHook, 'Hook'],
 ])
 
-/** A root that nobody has named here does not say what it is; what it holds does. */
+/** Infers the type of a root without a local definition from its first item. */
 function guess(type: AnyType): string {
   const first = type._start?.content
   if (first === undefined) return type._map.size > 0 ? 'Map' : 'root'
@@ -96,7 +96,7 @@ function show(value: unknown): string {
   return text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}…` : text
 }
 
-/** What an update adds and deletes, in words. */
+/** The lengths that an update adds, by client, and deletes. */
 export function describe(update: Uint8Array, nameOf: (client: number) => string): string {
   const { structs, ds } = Y.decodeUpdate(update)
   const added = new Map<number, number>()
