@@ -104,7 +104,7 @@ describe('refusals', () => {
   test('an undecodable frame causes a reconnect', async () => {
     const server = await FakeServer.start()
     const client = await new Client({ url: server.url }).synced()
-    server.last.say(new Uint8Array([0, 2, 255]))
+    server.last.send(new Uint8Array([0, 2, 255]))
     await soon(() => server.sessions.length === 2 && client.provider.synced, 'it is back')
     expect(client.errors).toHaveLength(1)
   })
@@ -121,10 +121,10 @@ describe('saving', () => {
     client.text.insert(0, 'b')
     await soon(() => server.last.frames === 2, 'the update')
     expect(client.provider.unsaved).toBe(2)
-    server.last.say(savedFrame(1))
+    server.last.send(savedFrame(1))
     await soon(() => client.provider.unsaved === 1, 'one left')
     const saved = client.provider.whenSaved()
-    server.last.say(savedFrame(2))
+    server.last.send(savedFrame(2))
     await saved
     expect(client.saves.at(-1)).toEqual({ saved: true, unsaved: 0 })
   })
@@ -135,10 +135,10 @@ describe('saving', () => {
     const events: StatusEvent[] = []
     client.provider.on('status', event => events.push(event))
     await soon(() => server.last.frames === 1, 'the diff')
-    server.last.say(savedFrame(1))
+    server.last.send(savedFrame(1))
     client.text.insert(0, 'a')
     await soon(() => server.last.frames === 2, 'the update')
-    server.last.say(refusedFrame(2, 'store_unavailable', 'the disk is full'))
+    server.last.send(refusedFrame(2, 'store_unavailable', 'the disk is full'))
     await soon(() => client.refusals.length === 1, 'refused')
     expect(client.refusals[0]).toMatchObject({
       code: 'store_unavailable',
@@ -148,10 +148,10 @@ describe('saving', () => {
     expect(events).toEqual([
       { status: 'connected', detail: { code: 'store_unavailable', text: 'the disk is full' } },
     ])
-    server.last.say(syncStep1(Y.encodeStateVector(server.doc)))
+    server.last.send(syncStep1(Y.encodeStateVector(server.doc)))
     await soon(() => server.last.frames === 3, 'sent again')
     expect(client.provider.saved).toBe(false)
-    server.last.say(savedFrame(3))
+    server.last.send(savedFrame(3))
     await client.saved()
     expect(events.at(-1)).toEqual({ status: 'connected' })
     expect(client.provider.wsconnected).toBe(true)
@@ -177,7 +177,7 @@ describe('saving', () => {
     ])
     expect(client.saves.at(-1)).toEqual({ saved: undefined, unsaved: undefined })
     await expect(provider.whenSaved()).rejects.toMatchObject({ code: 'not_supported' })
-    server.last.say(deniedFrame('forbidden_write: you read'))
+    server.last.send(deniedFrame('forbidden_write: you read'))
     await soon(() => client.refusals.length === 1, 'denied')
     expect(client.refusals[0]).toMatchObject({
       code: 'forbidden_write',
@@ -238,12 +238,12 @@ describe('tokens', () => {
     const server = await FakeServer.start()
     const tokens = ['one', 'two', 'two']
     const client = await new Client({ url: server.url, token: async () => tokens.shift() }).synced()
-    server.last.say(tokenWantedFrame(30))
+    server.last.send(tokenWantedFrame(30))
     const sent = () => server.last.raw.map(hex).filter(frame => frame.startsWith('44'))
     await soon(() => sent().length === 1, 'a token')
     expect(sent()).toEqual([`4403${Buffer.from('two').toString('hex')}`])
     // An unchanged token is not sent.
-    server.last.say(tokenWantedFrame(10))
+    server.last.send(tokenWantedFrame(10))
     await soon(() => tokens.length === 0, 'asked')
     client.text.insert(0, 'x')
     await client.saved()

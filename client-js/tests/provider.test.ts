@@ -74,12 +74,12 @@ describe('y-websocket compatibility', () => {
       WebSocketPolyfill: WebSocket,
       disableBc: true,
     })
-    const said: string[] = []
-    provider.on('status', ({ status }) => said.push(status))
-    provider.on('sync', synced => said.push(`sync ${synced}`))
-    provider.on('synced', synced => said.push(`synced ${synced}`))
+    const events: string[] = []
+    provider.on('status', ({ status }) => events.push(status))
+    provider.on('sync', synced => events.push(`sync ${synced}`))
+    provider.on('synced', synced => events.push(`synced ${synced}`))
     provider.on('connection-close', (event, from) =>
-      said.push(`close ${event} ${from === provider}`),
+      events.push(`close ${event} ${from === provider}`),
     )
     expect([provider.wsconnecting, provider.wsconnected, provider.shouldConnect]).toEqual([
       true,
@@ -103,7 +103,7 @@ describe('y-websocket compatibility', () => {
     expect(provider.awareness.doc).toBe(doc)
     expect(provider.ws?.readyState).toBe(WebSocket.OPEN)
     provider.disconnect()
-    expect(said).toEqual([
+    expect(events).toEqual([
       'connected',
       'synced true',
       'sync true',
@@ -208,7 +208,9 @@ describe('presence', () => {
     const b = await new Client({ url: server.url, user: { name: 'B' } }).synced()
     await soon(() => a.provider.awareness.getStates().has(b.doc.clientID), 'a sees b')
     const before = server.sessions[0]?.kinds().filter(kind => kind === 'presence').length
-    server.sessions[0]?.say(presence(encodeAwarenessUpdate(b.provider.awareness, [b.doc.clientID])))
+    server.sessions[0]?.send(
+      presence(encodeAwarenessUpdate(b.provider.awareness, [b.doc.clientID])),
+    )
     a.text.insert(0, 'x')
     await a.saved()
     expect(server.sessions[0]?.kinds().filter(kind => kind === 'presence').length).toBe(before)
@@ -239,7 +241,7 @@ test('receiving an own update has no effect', async () => {
   const client = await new Client({ url: server.url }).synced()
   client.text.insert(0, 'once')
   await client.saved()
-  server.last.say(update(Y.encodeStateAsUpdate(server.doc)))
+  server.last.send(update(Y.encodeStateAsUpdate(server.doc)))
   client.text.insert(4, '!')
   await client.saved()
   expect(client.text.toString()).toBe('once!')

@@ -15,13 +15,13 @@ const NOWHERE = 'ws://127.0.0.1:9'
 
 let documents = 0
 /** A document name used by one test only. */
-const unheard = (): string => `tabs/${++documents}`
+const newDocumentName = (): string => `tabs/${++documents}`
 
 const tab = (name: string, options: Partial<ClientOptions> = {}): Client =>
   new Client({ url: NOWHERE, name, disableBc: false, ...options })
 
 test('provider_25_tabs_sync_without_a_server', async () => {
-  const name = unheard()
+  const name = newDocumentName()
   const a = tab(name, { user: { name: 'Ada' } })
   a.text.insert(0, 'a')
   const b = tab(name, { user: { name: 'Bob' } })
@@ -41,7 +41,7 @@ test('provider_25_tabs_sync_without_a_server', async () => {
 })
 
 test('existing content of two tabs is exchanged both ways', async () => {
-  const name = unheard()
+  const name = newDocumentName()
   const a = tab(name)
   const b = tab(name, { connect: false })
   a.doc.getMap('map').set('a', 1)
@@ -53,8 +53,8 @@ test('existing content of two tabs is exchanged both ways', async () => {
 })
 
 test('other documents and disableBc tabs receive nothing', async () => {
-  const name = unheard()
-  const others = [tab(unheard()), tab(name, { disableBc: true })]
+  const name = newDocumentName()
+  const others = [tab(newDocumentName()), tab(name, { disableBc: true })]
   const a = tab(name)
   const b = tab(name)
   a.text.insert(0, 'a')
@@ -63,7 +63,7 @@ test('other documents and disableBc tabs receive nothing', async () => {
 })
 
 test('provider_10_updates_from_a_tab_of_another_epoch_are_ignored', async () => {
-  const name = unheard()
+  const name = newDocumentName()
   const stale = tab(name, { epoch: HELD })
   const fresh = tab(name, { epoch: OTHER })
   const third = tab(name, { epoch: OTHER })
@@ -75,7 +75,7 @@ test('provider_10_updates_from_a_tab_of_another_epoch_are_ignored', async () => 
 })
 
 test('a tab adopts the epoch of the content it receives', async () => {
-  const name = unheard()
+  const name = newDocumentName()
   const stale = tab(name, { epoch: HELD })
   stale.text.insert(0, 'stale')
   const server = await FakeServer.start({ welcome: { epoch: OTHER } })
@@ -99,7 +99,7 @@ function staleUpdate(): object {
 }
 
 test('provider_10_restart_ignores_the_old_epoch_of_other_tabs', async () => {
-  const name = unheard()
+  const name = newDocumentName()
   const server = await FakeServer.start({ welcome: { epoch: OTHER } })
   const client = tab(name, { url: server.url, epoch: HELD })
   await soon(() => client.closed.length === 1, 'stopped')

@@ -75,7 +75,7 @@ test.each([...named(plain.server), ...named(extended.server)])(
 )
 
 test('decodes all Welcome fields and ignores trailing bytes', () => {
-  const said: wire.Welcome = {
+  const welcome: wire.Welcome = {
     session: 300,
     epoch: '00c0ffee00c0ffee',
     access: 'write',
@@ -84,13 +84,13 @@ test('decodes all Welcome fields and ignores trailing bytes', () => {
     limits: { message: 8_388_608, update: 1_048_576, presence: 8_192 },
     serverTime: 1_795_363_000_123,
   }
-  const bare = welcomeFrame(said)
-  expect(wire.decode(bare)).toEqual({ kind: 'welcome', welcome: said })
+  const bare = welcomeFrame(welcome)
+  expect(wire.decode(bare)).toEqual({ kind: 'welcome', welcome })
   expect(wire.decode(new Uint8Array([...bare, 9, 9, 9]))).toEqual({
     kind: 'welcome',
-    welcome: said,
+    welcome: welcome,
   })
-  const nameless = welcomeFrame({ ...said, epoch: undefined, quarantined: false })
+  const nameless = welcomeFrame({ ...welcome, epoch: undefined, quarantined: false })
   expect(wire.decode(nameless)).toMatchObject({ welcome: { epoch: undefined, quarantined: false } })
 })
 

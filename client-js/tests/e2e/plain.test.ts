@@ -23,13 +23,13 @@ async function stockServer(): Promise<string> {
     env: { ...process.env, HOST: '127.0.0.1', PORT: String(port) },
   })
   onTestFinished(() => void child.kill('SIGKILL'))
-  let said = ''
+  let output = ''
   child.stdout.on('data', data => {
-    said += data
+    output += data
   })
   await soon(
-    () => said.includes('running'),
-    () => `a ready line, not ${said}`,
+    () => output.includes('running'),
+    () => `a ready line, not ${output}`,
   )
   return `ws://127.0.0.1:${port}`
 }

@@ -52,7 +52,7 @@ describe('the README', () => {
     // The WebSocket of jsdom does not connect in Node 20.
     vi.stubGlobal('WebSocket', WebSocket)
     vi.stubEnv('SYNCLINE_JWT_SECRET', SECRET)
-    const said = vi.spyOn(console, 'log').mockReturnValue()
+    const logged = vi.spyOn(console, 'log').mockReturnValue()
     const warned = vi.spyOn(console, 'warn').mockReturnValue()
     onTestFinished(() => {
       for (const { doc } of providers) doc.destroy()
@@ -65,7 +65,7 @@ describe('the README', () => {
     await import(/* @vite-ignore */ file)
 
     const isBackend = heading.startsWith('Tokens')
-    if (isBackend) expect(said).toHaveBeenCalledWith(3)
+    if (isBackend) expect(logged).toHaveBeenCalledWith(3)
     else await soon(() => providers.size === 1, 'a provider')
     for (const provider of providers) {
       await soon(() => provider.synced && provider.saved, 'synced and saved')

@@ -45,7 +45,7 @@ export class FakeSession {
     return this.offers.find(offer => offer.startsWith('bearer.'))?.slice('bearer.'.length)
   }
 
-  say(frame: Uint8Array): void {
+  send(frame: Uint8Array): void {
     this.socket.send(frame)
   }
 
@@ -107,9 +107,9 @@ export class FakeServer {
     const verdict = this.options.verdict?.(session)
     if (verdict !== undefined) return session.socket.close(...verdict)
     if (this.options.extended !== false)
-      session.say(welcomeFrame({ ...WELCOME, ...this.options.welcome }))
+      session.send(welcomeFrame({ ...WELCOME, ...this.options.welcome }))
     const access = this.options.welcome?.access ?? 'write'
-    if (access !== 'read') session.say(syncStep1(Y.encodeStateVector(this.doc)))
+    if (access !== 'read') session.send(syncStep1(Y.encodeStateVector(this.doc)))
     session.socket.on('message', (data: Buffer) => this.#receive(session, new Uint8Array(data)))
   }
 
@@ -119,16 +119,16 @@ export class FakeServer {
     session.received.push(message)
     switch (message.kind) {
       case 'syncStep1':
-        return session.say(syncStep2(Y.encodeStateAsUpdate(this.doc, message.stateVector)))
+        return session.send(syncStep2(Y.encodeStateAsUpdate(this.doc, message.stateVector)))
       case 'syncStep2':
       case 'update': {
         session.frames += 1
         if (this.options.acknowledges === false || this.options.welcome?.access === 'read') return
         Y.applyUpdate(this.doc, message.update)
         for (const other of this.sessions) {
-          if (other !== session && other.socket.readyState === 1) other.say(update(message.update))
+          if (other !== session && other.socket.readyState === 1) other.send(update(message.update))
         }
-        if (this.options.extended !== false) session.say(savedFrame(session.frames))
+        if (this.options.extended !== false) session.send(savedFrame(session.frames))
         return
       }
       case 'presence': {
@@ -136,10 +136,10 @@ export class FakeServer {
           other => other !== session && other.socket.readyState === 1,
         )
         if (session.presence === undefined) {
-          for (const { presence: entries } of others) if (entries) session.say(presence(entries))
+          for (const { presence: entries } of others) if (entries) session.send(presence(entries))
         }
         session.presence = message.entries
-        for (const other of [session, ...others]) other.say(presence(message.entries))
+        for (const other of [session, ...others]) other.send(presence(message.entries))
       }
     }
   }

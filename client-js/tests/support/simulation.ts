@@ -8,11 +8,13 @@ import { WELCOME } from './frames.ts'
 
 /** Actions of the network, the server and the user. */
 export type Move =
-  | { readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'noToken' }
-  | { readonly do: 'open' | 'retry' | 'silence' | 'ask' | 'answer' | 'store' | 'acknowledge' }
+  | {
+      readonly do: 'connect' | 'disconnect' | 'online' | 'edit' | 'load' | 'token' | 'tokenFailure'
+    }
+  | { readonly do: 'open' | 'retry' | 'timeout' | 'ask' | 'answer' | 'store' | 'acknowledge' }
   | { readonly do: 'refuse'; readonly code: string }
   | { readonly do: 'want'; readonly wanted: boolean }
-  | { readonly do: 'overpromise' | 'stale' }
+  | { readonly do: 'acknowledgeRefused' | 'stale' }
   | { readonly do: 'close'; readonly code: number }
 
 /** A change, identified by a number. */
@@ -36,7 +38,7 @@ interface Session {
   asked: boolean
 }
 
-export class World {
+export class Simulation {
   state: State
   /** Sockets opened by the machine and closed by neither side. */
   readonly sockets = new Set<number>()
@@ -48,7 +50,7 @@ export class World {
   /** Changes on the server's disk. */
   readonly disk = new Set<Change>()
   /** Changes in the local document. */
-  readonly copy = new Set<Change>()
+  readonly local = new Set<Change>()
   readonly log: string[] = []
   attempts = 0
 
@@ -92,7 +94,7 @@ export class World {
         return
       case 'sendDiff': {
         // The diff contains all local changes.
-        this.session?.frames.push({ changes: [...this.copy], refused: false, isDiff: true })
+        this.session?.frames.push({ changes: [...this.local], refused: false, isDiff: true })
         return
       }
       case 'sendUpdate':
@@ -111,7 +113,7 @@ export class World {
     // A destroyed machine ignores events, so its state is outdated.
     if (state.phase === 'destroyed') return
     if (unsavedOf(state) === 0 && state.dialect === 'syncline.v1') {
-      const lacking = [...this.copy].filter(change => !this.disk.has(change))
+      const lacking = [...this.local].filter(change => !this.disk.has(change))
       if (lacking.length > 0) throw new Error(`unsaved is 0, but ${lacking} are not on disk`)
     }
     // Each phase has a pending event unless the machine is not wanted.
@@ -143,8 +145,8 @@ export class World {
         return this.dispatch({ type: 'want', wanted: move.wanted })
       case 'edit':
       case 'load': {
-        const change = this.copy.size + 1
-        this.copy.add(change)
+        const change = this.local.size + 1
+        this.local.add(change)
         return this.dispatch({
           type: 'changed',
           update: new Uint8Array([change]),
@@ -152,11 +154,11 @@ export class World {
         })
       }
       case 'token':
-      case 'noToken': {
+      case 'tokenFailure': {
         const [fetched] = this.fetching
         if (fetched === undefined) return
         this.fetching.delete(fetched)
-        if (move.do === 'noToken') return this.dispatch({ type: 'failed', attempt: fetched })
+        if (move.do === 'tokenFailure') return this.dispatch({ type: 'failed', attempt: fetched })
         return this.dispatch({ type: 'token', attempt: fetched, token: `token ${fetched}` })
       }
       case 'open':
@@ -167,20 +169,20 @@ export class World {
           attempt: session.attempt,
           protocol: this.extended ? 'syncline.v1' : '',
         })
-        if (this.extended) this.#say({ kind: 'welcome', welcome: WELCOME })
+        if (this.extended) this.#deliver({ kind: 'welcome', welcome: WELCOME })
         return
       case 'retry':
         if (this.waiting === undefined) return
         this.dispatch({ type: 'retry', attempt: this.waiting })
         return
-      case 'silence':
+      case 'timeout':
         return this.dispatch({ type: 'failed', attempt })
       case 'ask':
         if (!isOpen || session === undefined) return
         session.asked = true
-        return this.#say({ kind: 'syncStep1', stateVector: new Uint8Array([0]) })
+        return this.#deliver({ kind: 'syncStep1', stateVector: new Uint8Array([0]) })
       case 'answer':
-        if (isOpen) this.#say({ kind: 'syncStep2', update: new Uint8Array([0, 0]) })
+        if (isOpen) this.#deliver({ kind: 'syncStep2', update: new Uint8Array([0, 0]) })
         return
       case 'store':
         // Stores the frames before the first refused one, and later diffs.
@@ -192,15 +194,15 @@ export class World {
         const frames = this.#watermark()
         if (frames > session.acknowledged) {
           session.acknowledged = frames
-          this.#say({ kind: 'saved', frames })
+          this.#deliver({ kind: 'saved', frames })
         }
         return
       }
-      case 'overpromise':
+      case 'acknowledgeRefused':
         // A faulty server acknowledges a refused frame together with later known ones.
         if (session === undefined || !isOpen || !session.frames.some(frame => frame.refused)) return
         if (session.frames.every(frame => frame.refused || this.#isStored(frame))) {
-          this.#say({ kind: 'saved', frames: session.frames.length })
+          this.#deliver({ kind: 'saved', frames: session.frames.length })
         }
         return
       case 'refuse': {
@@ -211,7 +213,7 @@ export class World {
         const frame = session.frames[index]
         if (frame === undefined) return
         frame.refused = true
-        return this.#say({ kind: 'refused', frame: index + 1, code: move.code, text: 'no' })
+        return this.#deliver({ kind: 'refused', frame: index + 1, code: move.code, text: 'no' })
       }
       case 'close': {
         if (session === undefined) return
@@ -237,7 +239,7 @@ export class World {
   }
 
   /** Runs a reliable network, server and disk until no event is pending. */
-  calm(): void {
+  settle(): void {
     for (let round = 0; round < 4; round++) {
       // Complete the token requests of earlier attempts.
       while (this.fetching.size > 1) this.move({ do: 'token' })
@@ -255,7 +257,7 @@ export class World {
     }
   }
 
-  #say(message: Message): void {
+  #deliver(message: Message): void {
     const attempt = this.session?.attempt
     if (attempt !== undefined) this.dispatch({ type: 'received', attempt, message })
   }
