@@ -9,46 +9,43 @@ use crate::audit::Audit;
 use crate::auth::demo_login::Demo;
 use crate::auth::revocation::Revocations;
 use crate::auth::tickets::Tickets;
-use crate::auth::{Claims, Verifier};
+use crate::auth::{Claims, Rights, Verifier};
 use crate::config::limits::LOGIN;
 use crate::config::{MetricsFor, Mode};
 use crate::document::hub::Hub;
 use crate::metrics::expose::Exposition;
 use crate::net::origin::Origins;
 use crate::net::proxy::Proxies;
-use crate::session::quota::Quotas;
-use crate::session::registry::Rights;
+use crate::net::quota::Quotas;
+use crate::services::Services;
+use crate::session::registry::Sessions;
 
 /// State shared by every request and connection.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) services: Arc<Services>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) verifier: Verifier,
     pub(crate) origins: Origins,
     pub(crate) tickets: Tickets,
-    pub(crate) revoked: Revocations,
+    pub(crate) revocations: Revocations,
     pub(crate) mode: Mode,
-    /// Whether the embedded pages are served, and to whom.
+    /// The login of the embedded pages, if those are served.
     pub(crate) demo: Option<Demo>,
     pub(crate) proxies: Proxies,
-    pub(crate) places: Quotas,
+    pub(crate) quotas: Quotas,
     pub(crate) metrics: Exposition,
     pub(crate) metrics_for: MetricsFor,
     pub(crate) audit: Audit,
 }
 
 impl App {
-    /// What a token allows in a document.
-    pub(crate) async fn admit(
-        &self,
-        token: &str,
-        document: &DocumentName,
-    ) -> Result<Rights, Close> {
-        self.held(&self.verified(token).await?, document)
-    }
-
-    /// What a token says, if it is good.
-    pub(crate) async fn verified(&self, token: &str) -> Result<Claims, Close> {
+    /// The claims of a token.
+    ///
+    /// # Errors
+    /// The first check of the token that fails, or a key set that is not fetched within [`LOGIN`].
+    pub(crate) async fn verify(&self, token: &str) -> Result<Claims, Close> {
         let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
         let claims = claims.map_err(|_| {
             let text = "the keys for this token did not come in time; try again";
@@ -57,9 +54,9 @@ impl App {
         claims.map_err(|error| error.close())
     }
 
-    /// What verified claims allow in a document.
-    pub(crate) fn held(&self, claims: &Claims, document: &DocumentName) -> Result<Rights, Close> {
+    /// The rights of verified claims in a document: the grant of the claims, less what was revoked.
+    pub(crate) fn rights(&self, claims: &Claims, document: &DocumentName) -> Result<Rights, Close> {
         let grant = claims.grant(document).map_err(|error| error.close())?;
-        self.revoked.limit(document, Rights { grant, issued_at: claims.iat.unwrap_or(0) })
+        self.revocations.limit(document, Rights { grant, issued_at: claims.iat.unwrap_or(0) })
     }
 }

@@ -8,6 +8,7 @@ mod error;
 mod jwks;
 mod keys;
 pub mod revocation;
+mod rights;
 mod secret;
 mod selftest;
 pub(crate) mod tickets;
@@ -26,9 +27,10 @@ pub use self::claims::{Claims, PresenceClaim};
 pub use self::error::TokenError;
 pub use self::jwks::{AddressError, Jwks, JwksError, LeftOut, SetError};
 pub use self::keys::{Key, KeyError, KeyFileError};
-pub use self::secret::{SECRET_BYTES_MIN, Secret, SecretError};
+pub(crate) use self::rights::Rights;
+pub(crate) use self::secret::random_hex;
+pub use self::secret::{RandomError, SECRET_BYTES_MIN, Secret, SecretError};
 pub use self::selftest::{BackendError, test_backend};
-pub use self::token::TOKEN_BYTES_MAX;
 
 /// How far clocks may differ.
 pub const LEEWAY: Duration = Duration::from_millis(access::LEEWAY.0);
@@ -100,7 +102,7 @@ impl Verifier {
         self.verify(token)
     }
 
-    /// The key set, which somebody has to [`keep`](Jwks::keep) up to date.
+    /// The key set, which somebody has to [`keep_fresh`](Jwks::keep_fresh).
     pub(crate) fn jwks(&self) -> Option<&Jwks> {
         self.jwks.as_ref()
     }

@@ -162,7 +162,7 @@ fn serve(config: Config) -> Result<(), CliError> {
             .await
             .map_err(|source| CliError::Listen { listen: config.listen, source })?;
         let address = listener.local_addr().map_err(CliError::Runtime)?;
-        let (store, trouble, revoked) = open_store(&config)?;
+        let (store, recovery, revocations) = open_store(&config)?;
         let audit = config.audit_log.as_deref().map(Audit::open).transpose()?.unwrap_or_default();
         reopen_at_hangup(&audit).map_err(CliError::Runtime)?;
         let stop = stop_signal().map_err(CliError::Runtime)?;
@@ -174,10 +174,10 @@ fn serve(config: Config) -> Result<(), CliError> {
         let parts = Parts {
             listener,
             store,
-            trouble,
+            recovery,
             verifier: Verifier::new(config.auth.keys, config.auth.jwks, config.auth.expected),
             origins: config.auth.origins,
-            revoked,
+            revocations,
             limits: within_descriptors(config.limits.clone()),
             mode: config.mode,
             stamping: config.stamping,
@@ -220,8 +220,8 @@ fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Recovery, Revocations)
         EmbeddedOptions { durability: config.durability, ..EmbeddedOptions::new(&config.data) };
     let store = Embedded::open(options)?;
     // After the folder is held: the notes are this process's from here on.
-    let trouble = Recovery::open(&config.data, config.file.as_deref());
-    Ok((Arc::new(store), trouble, Revocations::open(&config.data)?))
+    let recovery = Recovery::open(&config.data, config.file.as_deref());
+    Ok((Arc::new(store), recovery, Revocations::open(&config.data)?))
 }
 
 /// The embedded pages, and in `dev` the key of the link that opens them.
@@ -231,7 +231,8 @@ fn open_demo(config: &Config) -> Result<(Option<Demo>, Option<String>), ConfigEr
             let signer = config.auth.signer.clone();
             let signs = signer.is_some();
             let demo = Demo::new(signer);
-            let key = signs.then(|| demo.invite()).transpose()?;
+            let key = signs.then(|| demo.invite()).transpose();
+            let key = key.map_err(|error| ConfigError::Randomness { reason: error.to_string() })?;
             Ok((Some(demo), key))
         }
         // Who may do what is for tokens to say.

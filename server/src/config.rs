@@ -13,7 +13,7 @@ use syncline_protocol::Durability;
 use syncline_protocol::document::Stamping;
 use thiserror::Error;
 
-pub(crate) use self::auth::random_hex;
+use self::auth::random_hex;
 use self::auth::{FileAuth, OneOrMore};
 use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::cli::args::{DataArgs, DevArgs, ServeArgs};

@@ -1,7 +1,9 @@
-//! The network edge: sockets accepted, frames written, and the addresses and web pages allowed to connect.
+//! The network edge: sockets, frames on their way to them, and the addresses and web pages that may
+//! connect. `server::listener` accepts the sockets.
 
-pub(crate) mod listener;
 pub mod origin;
+pub(crate) mod peer;
 pub mod proxy;
+pub(crate) mod quota;
 pub(crate) mod send_queue;
 pub(crate) mod transport;

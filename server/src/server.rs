@@ -1,4 +1,6 @@
-//! Puts the parts together: one function that serves until it is told to stop.
+//! Composition root: [`run`] builds the server from its parts and serves until it is stopped.
+
+mod listener;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,46 +22,46 @@ use crate::config::{MetricsFor, Mode};
 use crate::document::hub::Hub;
 use crate::document::scrubber;
 use crate::metrics::expose::Exposition;
-use crate::net::listener;
 use crate::net::origin::Origins;
 use crate::net::proxy::Proxies;
+use crate::net::quota::Quotas;
 use crate::quarantine::recovery::Recovery;
-use crate::session::quota::Quotas;
+use crate::services::Services;
 use crate::store::writer::{StoreState, StoreWriter, Unstored, WriterLimits};
 use crate::store::{AppendError, Store};
 
-/// Everything a server needs that its caller owns.
+/// Everything that a server is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where it listens, already bound.
+    /// A bound listener.
     pub listener: TcpListener,
-    /// Where documents rest, already open.
+    /// An open store.
     pub store: Arc<dyn Store>,
-    /// What is known of documents in trouble.
-    pub trouble: Recovery,
-    /// Who checks tokens.
+    /// Quarantine and crash markers.
+    pub recovery: Recovery,
+    /// Verifies tokens.
     pub verifier: Verifier,
-    /// Which web pages may connect.
+    /// Web pages that may connect.
     pub origins: Origins,
-    /// Whose tokens are not taken.
-    pub revoked: Revocations,
-    /// Its bounds.
+    /// Revoked tokens.
+    pub revocations: Revocations,
+    /// Bounds on everything that a client can make the server hold.
     pub limits: Limits,
-    /// How it presents itself.
+    /// `serve` or `dev`.
     pub mode: Mode,
-    /// What presence states are given.
+    /// Whether presence states are stamped with the verified identity.
     pub stamping: Stamping,
-    /// The embedded pages, if they are served.
+    /// The login of the embedded pages; `None` if those are not served.
     pub demo: Option<Demo>,
-    /// The proxies that are believed.
+    /// Trusted proxies.
     pub proxies: Proxies,
     /// Who may read the metrics.
     pub metrics: MetricsFor,
-    /// Where it is recorded who does what.
+    /// The audit log.
     pub audit: Audit,
 }
 
-/// How a stop went wrong.
+/// Why a stop was not clean.
 #[derive(Debug, Error)]
 pub enum StopError {
     /// Documents did not finish in time.
@@ -68,79 +70,68 @@ pub enum StopError {
         .waited.as_secs()
     )]
     Unfinished {
-        /// How many.
+        /// Unfinished tasks.
         tasks: usize,
-        /// How long they were given.
+        /// Time that they were given.
         waited: Duration,
     },
-    /// The store took no more, and what was accepted since is not on disk. Nobody was told that it
-    /// is, and whoever wrote it still holds it.
+    /// The store rejected updates. None of those was acknowledged, so their authors still hold them.
     #[error("not everything is on disk; nothing of that was acknowledged")]
     Unstored(#[from] Unstored),
-    /// The store could not be brought to rest.
+    /// The store failed to close.
     #[error("the store could not be closed; what was acknowledged is on disk")]
     Close(#[source] AppendError),
 }
 
-/// Serves until `stop` completes, then drains: no new connections, every session told to come
-/// back, every accepted update on disk.
+/// Serves until `stop` completes, then drains: accepts no connection, closes every session with
+/// `draining`, and writes every accepted update to disk.
 ///
 /// # Errors
 /// If documents do not finish in time, or the store does not take what was accepted.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), StopError> {
-    let Parts {
-        listener,
-        store,
-        trouble,
-        verifier,
-        origins,
-        revoked,
-        limits,
-        mode,
-        stamping,
-        demo,
-        proxies,
-        metrics,
-        audit,
-    } = parts;
+    let (listener, store) = (parts.listener, parts.store);
     let (writer, writer_thread) = StoreWriter::start(Arc::clone(&store), WriterLimits::DEFAULT);
     let mut store_state = writer.state();
-    let check_every = Duration::from_secs(limits.check_seconds);
-    let places = Quotas::new(&limits);
-    let hub = Arc::new(Hub::new(Arc::clone(&store), writer, trouble, limits, stamping));
+    let quotas = Quotas::new(&parts.limits);
+    let check_every = Duration::from_secs(parts.limits.check_seconds);
+    let services = Arc::new(Services::new(
+        Arc::clone(&store),
+        writer,
+        parts.recovery,
+        parts.limits,
+        parts.stamping,
+    ));
     let app = Arc::new(App {
-        hub: Arc::clone(&hub),
-        verifier,
-        origins,
+        services: Arc::clone(&services),
+        hub: Arc::new(Hub::new(Arc::clone(&services))),
+        sessions: Arc::default(),
+        verifier: parts.verifier,
+        origins: parts.origins,
         tickets: Tickets::default(),
-        revoked,
-        mode,
-        demo,
-        proxies,
-        places,
+        revocations: parts.revocations,
+        mode: parts.mode,
+        demo: parts.demo,
+        proxies: parts.proxies,
+        quotas,
         metrics: Exposition::default(),
-        metrics_for: metrics,
-        audit,
+        metrics_for: parts.metrics,
+        audit: parts.audit,
     });
-    if let Some(jwks) = app.verifier.jwks().cloned() {
-        let draining = hub.draining.clone();
-        hub.tasks.spawn(async move { draining.run_until_cancelled_owned(jwks.keep()).await });
-    }
-    hub.tasks.spawn(listener::accept(listener, app));
-    if !check_every.is_zero() {
-        hub.tasks.spawn(scrubber::run(Arc::clone(&hub), check_every));
-    }
+    let (hub, sessions) = (Arc::clone(&app.hub), Arc::clone(&app.sessions));
+    start_tasks(listener, app, hub, check_every);
 
     stop.await;
-    info!(sessions = hub.session_count(), "Stopping.");
-    // Documents wait for what is not on disk yet, in vain if nothing is stored any more.
+    info!(sessions = sessions.count(), "Stopping.");
+    drop(sessions);
+    // Documents wait for the store to take what is not on disk yet. A store that has failed never
+    // takes it, so they are given less time.
     let stores = *store_state.borrow_and_update() == StoreState::Writable;
     let patience = if stores { DRAIN } else { DRAIN_STALLED };
-    hub.draining.cancel();
-    hub.tasks.close();
-    let drained = timeout(patience, hub.tasks.wait()).await;
-    // What is queued by now was accepted before; a disk that hangs must not keep the process.
-    let unfinished = |_| StopError::Unfinished { tasks: hub.tasks.len(), waited: patience };
+    services.draining.cancel();
+    services.tasks.close();
+    let drained = timeout(patience, services.tasks.wait()).await;
+    // Everything in the queue was accepted before the stop; a hanging disk must not keep the process.
+    let unfinished = |_| StopError::Unfinished { tasks: services.tasks.len(), waited: patience };
     timeout(DRAIN, writer_thread.stop()).await.map_err(unfinished)??;
     drained.map_err(unfinished)?;
     let close = timeout(DRAIN, tokio::task::spawn_blocking(move || store.close()));
@@ -150,4 +141,20 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Sto
     }
     info!("Stopped; everything accepted is on disk.");
     Ok(())
+}
+
+/// The tasks that live as long as the server. All of them end when it drains.
+fn start_tasks(listener: TcpListener, app: Arc<App>, hub: Arc<Hub>, check_every: Duration) {
+    let services = Arc::clone(&app.services);
+    let draining = services.draining.clone();
+    if let Some(jwks) = app.verifier.jwks().cloned() {
+        let draining = draining.clone();
+        services
+            .tasks
+            .spawn(async move { draining.run_until_cancelled_owned(jwks.keep_fresh()).await });
+    }
+    services.tasks.spawn(listener::accept(listener, app));
+    if !check_every.is_zero() {
+        services.tasks.spawn(scrubber::run(hub, draining, check_every));
+    }
 }

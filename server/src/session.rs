@@ -1,8 +1,8 @@
-//! Sessions: one participant's connection to one document, and the limits that apply to it.
+//! Sessions: the state of one participant in one document, the list of all of them, and the limits
+//! that apply to each.
 
-pub(crate) mod connection;
 pub(crate) mod cpu_budget;
-pub(crate) mod quota;
+pub(crate) mod live;
 pub(crate) mod rate_limit;
 pub(crate) mod registry;
 pub(crate) mod token_refresh;

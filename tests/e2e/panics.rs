@@ -40,10 +40,10 @@ impl Inside {
         let parts = Parts {
             listener,
             store: Arc::new(store),
-            trouble: Recovery::open(data, None),
+            recovery: Recovery::open(data, None),
             verifier: Verifier::hs256(&Secret::new(SECRET.as_bytes()).unwrap()),
             origins: Origins::parse(&[]).unwrap(),
-            revoked: Revocations::in_memory(),
+            revocations: Revocations::in_memory(),
             limits: Limits::default(),
             mode: Mode::Serve,
             stamping: Stamping::Identity,

@@ -1,14 +1,14 @@
 //! Who may use the embedded pages: links that open once, and the browsers that opened one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use syncline_protocol::Access;
 use thiserror::Error;
 
-use crate::auth::{self, Claims, Secret, Verifier};
-use crate::config;
+use crate::auth::{self, Claims, RandomError, Secret, Verifier};
+use crate::sync::lock;
 
 /// How long a browser that opened a link may come back, and how long a link waits to be opened.
 pub(crate) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
@@ -72,14 +72,14 @@ impl Demo {
     ///
     /// # Errors
     /// If the system gives no randomness.
-    pub fn invite(&self) -> Result<String, config::ConfigError> {
+    pub fn invite(&self) -> Result<String, RandomError> {
         self.link(EVERYTHING.to_owned(), Access::Admin)
     }
 
-    fn link(&self, pattern: String, access: Access) -> Result<String, config::ConfigError> {
-        let key = config::random_hex()?;
+    fn link(&self, pattern: String, access: Access) -> Result<String, RandomError> {
+        let key = auth::random_hex()?;
         let link = Link { access: BTreeMap::from([(pattern, access)]), made: Instant::now() };
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = lock(&self.links);
         if links.len() >= LINKS_MAX {
             let oldest = links.iter().min_by_key(|(_, link)| link.made);
             let oldest = oldest.map(|(key, _)| key.clone()).unwrap_or_default();
@@ -92,7 +92,7 @@ impl Demo {
     /// Opens a link, which is dead after that. Returns what the browser keeps.
     pub(crate) fn open(&self, key: &str) -> Result<Minted, DemoError> {
         // The map hashes with a key of its own, so the time that this takes tells nothing.
-        let link = self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let link = lock(&self.links).remove(key);
         let link = link.filter(|link| link.made.elapsed() < SESSION).ok_or(DemoError::LinkUsed)?;
         self.sign(link.access, None, SESSION)
     }

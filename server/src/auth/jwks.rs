@@ -6,7 +6,7 @@ mod fetch;
 mod set;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -19,6 +19,7 @@ use crate::auth::keys::{self, Key};
 use crate::clock;
 use crate::metrics::METRICS;
 use crate::metrics::labels::Outcome;
+use crate::sync::lock;
 
 pub use self::fetch::AddressError;
 pub use self::set::{LeftOut, SetError};
@@ -153,7 +154,7 @@ impl Jwks {
     }
 
     /// Looks at the set now and then, for ever.
-    pub(crate) async fn keep(self) {
+    pub(crate) async fn keep_fresh(self) {
         loop {
             let looking = Arc::clone(&self.0.looking).lock_owned().await;
             self.0.look(looking).await;
@@ -225,7 +226,7 @@ impl Inner {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // No critical section can leave it half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

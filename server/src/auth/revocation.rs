@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use syncline_protocol::{Access, Close, CloseCode, DocumentName, Grant};
 use thiserror::Error;
 
-use crate::auth::{Claims, covers};
-use crate::session::registry::Rights;
+use crate::auth::{Claims, Rights, covers};
 use crate::store::atomic_file::replace;
+use crate::sync::lock;
 
 const FILE: &str = "revoked.json";
 
@@ -173,7 +173,7 @@ impl Revocations {
 
     /// Writes the list to disk. Blocks.
     pub(crate) fn write(&self) -> Result<(), RevocationError> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = lock(&self.file);
         let Some(path) = &*file else { return Ok(()) };
         let stored = Stored { revoked: self.by_sub().values().flatten().cloned().collect() };
         let written = serde_json::to_vec_pretty(&stored).map_err(io::Error::from);
@@ -183,7 +183,7 @@ impl Revocations {
 
     fn by_sub(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Revocation>>> {
         // Every change is made as a whole.
-        self.by_sub.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_sub)
     }
 }
 

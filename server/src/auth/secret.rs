@@ -10,6 +10,18 @@ use thiserror::Error;
 /// RFC 7518 §3.2: an HS256 key has at least the size of the hash.
 pub const SECRET_BYTES_MIN: usize = 32;
 
+/// The system gave no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the system gave no random bytes")]
+pub struct RandomError;
+
+/// [`SECRET_BYTES_MIN`] random bytes in hexadecimal.
+pub(crate) fn random_hex() -> Result<String, RandomError> {
+    let mut bytes = [0; SECRET_BYTES_MIN];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| RandomError)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// What a secret begins with that is written in base64. Any other is taken byte by byte as it
 /// stands: whoever signs with the text of a base64 string signs with that text.
 const BASE64: &str = "base64:";

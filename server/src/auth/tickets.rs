@@ -2,7 +2,7 @@
 //! put things in a URL and nowhere else, where others may read them later.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Claims, PresenceClaim, TokenError};
 use crate::config::limits::{TICKET, TICKETS, TICKETS_OF_ONE};
+use crate::sync::lock;
 
 /// What every ticket begins with, so that one is known wherever it turns up.
 pub(crate) const PREFIX: &str = "slt_";
@@ -100,7 +101,7 @@ impl Tickets {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No critical section can leave it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -12,9 +12,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::auth::TokenError;
-
-/// Bytes of a token. One that names 100 documents takes about 8 KiB.
-pub const TOKEN_BYTES_MAX: usize = 12 * 1024;
+use crate::config::limits::TOKEN_BYTES_MAX;
 
 /// Bytes of its first part. Parsed, JSON takes up to 30 times its length, and this part is read before
 /// anything is known of its sender.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::auth::{Expected, Jwks, Key, SECRET_BYTES_MIN, Secret, SecretError};
+use crate::auth::{Expected, Jwks, Key, Secret, SecretError};
 use crate::cli::args::{AuthArgs, KeyArgs};
 use crate::config::{ConfigError, FileConfig, data_folder};
 use crate::net::origin::Origins;
@@ -189,9 +189,6 @@ fn dev_secret(data: &Path) -> Result<Secret, ConfigError> {
     checked(&secret)
 }
 
-pub(crate) fn random_hex() -> Result<String, ConfigError> {
-    let mut bytes = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| ConfigError::Randomness { reason: error.to_string() })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+pub(super) fn random_hex() -> Result<String, ConfigError> {
+    crate::auth::random_hex().map_err(|error| ConfigError::Randomness { reason: error.to_string() })
 }

@@ -9,8 +9,6 @@ use syncline_protocol::document::{self, Stamping};
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, Subdocuments};
 
-use crate::auth::TOKEN_BYTES_MAX;
-
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -68,6 +66,9 @@ pub const HEADER_BYTES: usize = 16 * KIB;
 /// What one connection can make the server hold before its token is found to be good, and while it is
 /// told that it was not. What the kernel keeps for a socket comes on top.
 pub const LOGIN_BYTES: usize = 64 * KIB;
+
+/// Bytes of a token. One that names 100 documents takes about 8 KiB.
+pub const TOKEN_BYTES_MAX: usize = 12 * KIB;
 
 /// Of that: the task of a connection, with the routes that it goes through. Measured.
 const CONNECTION_BYTES: usize = 16 * KIB;

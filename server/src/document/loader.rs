@@ -13,9 +13,10 @@ use syncline_protocol::{DocumentName, Snapshot};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
-use crate::document::hub::Hub;
+use crate::log::chain;
 use crate::quarantine::CrashSite;
 use crate::quarantine::recovery::OpenPolicy;
+use crate::services::Services;
 use crate::store::embedded::disk::is_lasting;
 use crate::store::{Generation, LoadError, SnapshotError};
 
@@ -56,41 +57,40 @@ enum OpenError {
 
 /// How a document may be opened. One that ended the process while it was read is read by a process
 /// of its own first: one such document at a time, and nobody else waits for it.
-pub(crate) async fn admit(hub: &Arc<Hub>, name: &DocumentName) -> OpenPolicy {
+pub(crate) async fn admit(services: &Arc<Services>, name: &DocumentName) -> OpenPolicy {
     let admittance = {
-        let (hub, name) = (Arc::clone(hub), name.clone());
-        tokio::task::spawn_blocking(move || hub.trouble.admit(&name)).await
+        let (services, name) = (Arc::clone(services), name.clone());
+        tokio::task::spawn_blocking(move || services.recovery.admit(&name)).await
     };
     let admittance = admittance.unwrap_or_else(|failure| OpenPolicy::Closed(failure.to_string()));
     if admittance != OpenPolicy::Watched(CrashSite::Load) {
         return admittance;
     }
     // Never closed, so this only ever waits.
-    let _one = hub.suspects.acquire().await;
-    if !hub.trouble.kills_its_reader(name).await {
+    let _one = services.suspects.acquire().await;
+    if !services.recovery.kills_its_reader(name).await {
         return admittance;
     }
     let cause = "reading it ends the process that does";
-    let (hub, name) = (Arc::clone(hub), name.clone());
-    let close = move || hub.trouble.close(&name, cause);
+    let (services, name) = (Arc::clone(services), name.clone());
+    let close = move || services.recovery.close(&name, cause);
     drop(tokio::task::spawn_blocking(close).await);
     OpenPolicy::Closed(cause.to_owned())
 }
 
 /// Reads and replays a document, or as much of it as is good.
-pub(crate) fn open(hub: &Hub, name: &DocumentName, admittance: OpenPolicy) -> JobOutcome {
-    match try_open(hub, name, admittance) {
+pub(crate) fn open(services: &Services, name: &DocumentName, admittance: OpenPolicy) -> JobOutcome {
+    match try_open(services, name, admittance) {
         Ok((loaded, watch)) => JobOutcome { input: Input::Loaded(Box::new(loaded)), watch },
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            error!(document = %name, error, "A document could not be loaded.");
+            error!(document = %name, error = chain(&error), "A document could not be loaded.");
             JobOutcome::nothing(Input::LoadFailed)
         }
     }
 }
 
 fn try_open(
-    hub: &Hub,
+    services: &Services,
     name: &DocumentName,
     admittance: OpenPolicy,
 ) -> Result<(LoadedDocument, RecoveryWatch), OpenError> {
@@ -98,18 +98,18 @@ fn try_open(
         OpenPolicy::Open => None,
         OpenPolicy::Watched(step) => Some(step),
         OpenPolicy::ReadOnly(cause) => {
-            return Ok((salvage(hub, name, &cause)?, RecoveryWatch::Release));
+            return Ok((salvage(services, name, &cause)?, RecoveryWatch::Release));
         }
         OpenPolicy::Closed(cause) => return Err(OpenError::Closed { cause }),
     };
-    let mark = hub.trouble.mark(name, &CrashSite::Load);
-    let loaded = load(hub, name);
+    let mark = services.recovery.mark(name, &CrashSite::Load);
+    let loaded = load(services, name);
     drop(mark);
     match loaded {
         Ok(loaded) => {
             let watch = match suspicion {
                 Some(CrashSite::Load) => {
-                    hub.trouble.clear(name, &CrashSite::Load);
+                    services.recovery.clear(name, &CrashSite::Load);
                     RecoveryWatch::Nothing
                 }
                 Some(step @ CrashSite::FirstSync { .. }) => RecoveryWatch::Suspect(step),
@@ -122,17 +122,17 @@ fn try_open(
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
             };
-            hub.trouble.quarantine(name, &cause);
-            Ok((salvage(hub, name, &cause)?, RecoveryWatch::Release))
+            services.recovery.quarantine(name, &cause);
+            Ok((salvage(services, name, &cause)?, RecoveryWatch::Release))
         }
         // A system that refuses now may answer later.
         Err(error) => Err(error),
     }
 }
 
-fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
-    let limits = hub.limits.for_document();
-    let read = |generation| hub.store.load(name, generation).map_err(OpenError::Read);
+fn load(services: &Services, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
+    let limits = services.limits.for_document();
+    let read = |generation| services.store.load(name, generation).map_err(OpenError::Read);
     let stored = read(Generation::Newest)?;
     LoadedDocument::decode(&stored, &limits).or_else(|error| {
         warn!(document = %name, %error, "The newest snapshot is unusable; trying the one before.");
@@ -144,11 +144,15 @@ fn load(hub: &Hub, name: &DocumentName) -> Result<LoadedDocument, OpenError> {
 }
 
 /// The last good state, to be read and not changed.
-fn salvage(hub: &Hub, name: &DocumentName, cause: &str) -> Result<LoadedDocument, OpenError> {
-    let _mark = hub.trouble.mark(name, &CrashSite::Load);
-    let limits = hub.limits.for_document();
-    let salvaged = hub.store.salvage(name).map_err(OpenError::Read)?;
-    let stored = |generation| hub.store.load(name, generation).ok();
+fn salvage(
+    services: &Services,
+    name: &DocumentName,
+    cause: &str,
+) -> Result<LoadedDocument, OpenError> {
+    let _mark = services.recovery.mark(name, &CrashSite::Load);
+    let limits = services.limits.for_document();
+    let salvaged = services.store.salvage(name).map_err(OpenError::Read)?;
+    let stored = |generation| services.store.load(name, generation).ok();
     // A state that can be read and not decoded hides the one before it from a salvage.
     let logs = [Some(salvaged.log), stored(Generation::Newest), stored(Generation::Previous)];
     let replayed = logs.iter().flatten().map(|log| LoadedDocument::salvage(log, &limits).0);
@@ -182,30 +186,29 @@ fn is_damage(error: &LoadError) -> bool {
 
 /// Reads a snapshot back, compares it, and stores it.
 pub(crate) fn write_snapshot(
-    hub: &Hub,
+    services: &Services,
     name: &DocumentName,
     snapshot: &Snapshot,
     known: &StateVector,
 ) -> SnapshotOutcome {
-    let write = || hub.store.write_snapshot(name, snapshot);
-    write_verified(hub, name, (snapshot, known), write)
+    let write = || services.store.write_snapshot(name, snapshot);
+    write_verified(services, name, (snapshot, known), write)
 }
 
 fn write_verified(
-    hub: &Hub,
+    services: &Services,
     name: &DocumentName,
     (snapshot, known): (&Snapshot, &StateVector),
     write: impl FnOnce() -> Result<(), SnapshotError>,
 ) -> SnapshotOutcome {
-    if let Err(error) = verify_snapshot(snapshot, known, &hub.limits.for_document()) {
+    if let Err(error) = verify_snapshot(snapshot, known, &services.limits.for_document()) {
         error!(document = %name, %error, "A snapshot failed its check and was not kept.");
         return SnapshotOutcome::Failed;
     }
     match write() {
         Ok(()) => SnapshotOutcome::Written,
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            warn!(document = %name, error, "A snapshot could not be written.");
+            warn!(document = %name, error = chain(&error), "A snapshot could not be written.");
             SnapshotOutcome::Failed
         }
     }
@@ -216,47 +219,57 @@ fn write_verified(
 /// A log that has become unreadable under a live document is made whole: what is in memory is what
 /// everybody sees, and a snapshot of it stands for all that cannot be read.
 pub(crate) fn check(
-    hub: &Hub,
+    services: &Services,
     name: &DocumentName,
     live: &Snapshot,
     known: &StateVector,
 ) -> CheckOutcome {
-    let limits = hub.limits.for_document();
-    let newest = match hub.store.load(name, Generation::Newest) {
+    let limits = services.limits.for_document();
+    let newest = match services.store.load(name, Generation::Newest) {
         Ok(stored) => compare(live, known, &stored, &limits),
         Err(error) if is_damage(&error) => {
-            let error = &error as &dyn std::error::Error;
-            error!(document = %name, error, "The log of a live document cannot be read.");
-            return heal(hub, name, live, known);
+            error!(document = %name, error = chain(&error), "The log of a live document cannot be read.");
+            return heal(services, name, live, known);
         }
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            warn!(document = %name, error, "A live document was not compared with its log.");
+            warn!(document = %name, error = chain(&error), "A live document was not compared with its log.");
             return CheckOutcome::Unknown;
         }
     };
     match newest {
         Ok(()) => CheckOutcome::Same,
-        Err(CompareError::Unreadable(error)) if previous_agrees(hub, name, live, known) => {
+        Err(CompareError::Unreadable(error)) if previous_agrees(services, name, live, known) => {
             error!(document = %name, %error, "The newest snapshot of a live document is unusable.");
-            heal(hub, name, live, known)
+            heal(services, name, live, known)
         }
         Err(error) => {
-            hub.trouble.quarantine(name, &format!("its live copy and its log differ: {error}"));
+            services
+                .recovery
+                .quarantine(name, &format!("its live copy and its log differ: {error}"));
             CheckOutcome::Different
         }
     }
 }
 
-fn previous_agrees(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> bool {
-    let previous = hub.store.load(name, Generation::Previous);
-    previous.is_ok_and(|log| compare(live, known, &log, &hub.limits.for_document()).is_ok())
+fn previous_agrees(
+    services: &Services,
+    name: &DocumentName,
+    live: &Snapshot,
+    known: &StateVector,
+) -> bool {
+    let previous = services.store.load(name, Generation::Previous);
+    previous.is_ok_and(|log| compare(live, known, &log, &services.limits.for_document()).is_ok())
 }
 
 /// Writes the live state in the place of a log that cannot be read.
-fn heal(hub: &Hub, name: &DocumentName, live: &Snapshot, known: &StateVector) -> CheckOutcome {
-    let write = || hub.store.replace_log(name, live);
-    match write_verified(hub, name, (live, known), write) {
+fn heal(
+    services: &Services,
+    name: &DocumentName,
+    live: &Snapshot,
+    known: &StateVector,
+) -> CheckOutcome {
+    let write = || services.store.replace_log(name, live);
+    match write_verified(services, name, (live, known), write) {
         SnapshotOutcome::Written => {
             info!(document = %name, "A snapshot of the live document made its log whole.");
             CheckOutcome::Same

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::config::limits::MAILBOX_LEN;
 use crate::metrics::METRICS;
-use crate::session::registry::LiveSession;
+use crate::session::live::LiveSession;
 
 /// What a session sends to its document.
 #[derive(Debug)]

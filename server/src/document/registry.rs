@@ -1,4 +1,4 @@
-//! Which documents are live, and which of them nobody is in.
+//! The map of live documents, and the order in which idle ones give up their place.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,29 +8,29 @@ use crate::document::mailbox::Mailbox;
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    documents: HashMap<DocumentName, Entry>,
-    /// Those that nobody is in, the one left longest ago first. Who is asked to make room is not
-    /// one of them any more.
-    unused: BTreeMap<u64, DocumentName>,
-    /// Counts up with each document that is left.
-    left: u64,
+    documents: HashMap<DocumentName, LiveDocument>,
+    /// Documents without a session, the one idle for longest first. A document that was asked to
+    /// end is no longer among them.
+    idle: BTreeMap<u64, DocumentName>,
+    /// Counts up each time that a document becomes idle.
+    idle_since: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LiveDocument {
     mailbox: Mailbox,
-    /// Its key in `unused`.
-    left: Option<u64>,
+    /// Its key in `idle`.
+    idle_since: Option<u64>,
 }
 
 impl Registry {
     pub(super) fn get(&self, name: &DocumentName) -> Option<&Mailbox> {
-        self.documents.get(name).map(|entry| &entry.mailbox)
+        self.documents.get(name).map(|document| &document.mailbox)
     }
 
-    /// Adds a document that somebody is about to join.
+    /// Adds a document that a session is about to join.
     pub(super) fn insert(&mut self, name: DocumentName, mailbox: Mailbox) {
-        self.documents.insert(name, Entry { mailbox, left: None });
+        self.documents.insert(name, LiveDocument { mailbox, idle_since: None });
     }
 
     pub(super) fn remove(&mut self, name: &DocumentName) {
@@ -46,40 +46,41 @@ impl Registry {
         self.documents.len()
     }
 
-    pub(super) fn unused(&self) -> usize {
-        self.unused.len()
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
     }
 
-    /// Documents that somebody is in, or that are ending.
+    /// Documents that have a session, or that are ending.
     pub(super) fn in_use(&self) -> usize {
-        self.len() - self.unused()
+        self.len() - self.idle()
     }
 
-    /// Somebody is in it.
+    /// Takes a document out of the idle ones.
     pub(super) fn joined(&mut self, name: &DocumentName) {
-        if let Some(left) = self.documents.get_mut(name).and_then(|entry| entry.left.take()) {
-            self.unused.remove(&left);
+        let document = self.documents.get_mut(name);
+        if let Some(since) = document.and_then(|document| document.idle_since.take()) {
+            self.idle.remove(&since);
         }
     }
 
-    /// Nobody is in it any more.
+    /// Makes a document the most recent of the idle ones, unless it is idle already.
     pub(super) fn left(&mut self, name: &DocumentName) {
-        let Some(entry) = self.documents.get_mut(name) else { return };
-        if entry.left.is_none() {
-            entry.left = Some(self.left);
-            self.unused.insert(self.left, name.clone());
-            self.left += 1;
+        let Some(document) = self.documents.get_mut(name) else { return };
+        if document.idle_since.is_none() {
+            document.idle_since = Some(self.idle_since);
+            self.idle.insert(self.idle_since, name.clone());
+            self.idle_since += 1;
         }
     }
 
-    /// Asks those that were left longest ago to make room, until at most so many are unused.
-    pub(super) fn make_room(&mut self, unused_max: usize) {
-        while self.unused.len() > unused_max {
-            let Some((_, name)) = self.unused.pop_first() else { return };
-            let Some(entry) = self.documents.get_mut(&name) else { continue };
-            entry.left = None;
-            // Not by a clone, which would look as if somebody were on the way in.
-            entry.mailbox.make_room();
+    /// Asks the documents that are idle for longest to end, until at most `idle_max` are idle.
+    pub(super) fn make_room(&mut self, idle_max: usize) {
+        while self.idle.len() > idle_max {
+            let Some((_, name)) = self.idle.pop_first() else { return };
+            let Some(document) = self.documents.get_mut(&name) else { continue };
+            document.idle_since = None;
+            // Without a clone of the mailbox, which would look like a session about to join.
+            document.mailbox.make_room();
         }
     }
 }
@@ -91,16 +92,16 @@ mod tests {
     use super::*;
     use crate::document::mailbox::DocumentCommand;
 
-    /// Documents that have been left in this order.
+    /// Documents that became idle in this order.
     fn left(names: &[&str]) -> (Registry, BTreeMap<DocumentName, mpsc::Receiver<DocumentCommand>>) {
         let mut registry = Registry::default();
         let mut received = BTreeMap::new();
         for name in names {
             let name: DocumentName = name.parse().unwrap();
-            let (mailbox, mail) = Mailbox::new(1024);
+            let (mailbox, commands) = Mailbox::new(1024);
             registry.insert(name.clone(), mailbox);
             registry.left(&name);
-            received.insert(name, mail);
+            received.insert(name, commands);
         }
         (registry, received)
     }
@@ -108,23 +109,26 @@ mod tests {
     fn asked(
         received: &mut BTreeMap<DocumentName, mpsc::Receiver<DocumentCommand>>,
     ) -> Vec<String> {
-        let has_mail = |mail: &mut mpsc::Receiver<DocumentCommand>| mail.try_recv().is_ok();
-        let asked = received.iter_mut().filter_map(|(name, mail)| has_mail(mail).then_some(name));
+        let has_command =
+            |commands: &mut mpsc::Receiver<DocumentCommand>| commands.try_recv().is_ok();
+        let asked = received
+            .iter_mut()
+            .filter_map(|(name, commands)| has_command(commands).then_some(name));
         asked.map(ToString::to_string).collect()
     }
 
     #[test]
-    fn edge_14_the_document_left_longest_ago_makes_room_first() {
+    fn edge_14_the_longest_idle_document_makes_room_first() {
         let (mut registry, mut received) = left(&["c", "a", "b", "d"]);
         registry.make_room(2);
         assert_eq!(asked(&mut received), ["a", "c"]);
-        assert_eq!((registry.unused(), registry.in_use()), (2, 2), "two are ending");
+        assert_eq!((registry.idle(), registry.in_use()), (2, 2), "two are ending");
         registry.make_room(2);
-        assert_eq!(asked(&mut received), [""; 0], "nobody is asked twice");
+        assert_eq!(asked(&mut received), [""; 0], "none is asked twice");
     }
 
     #[test]
-    fn edge_14_somebody_who_comes_back_keeps_a_document() {
+    fn edge_14_a_rejoined_document_is_no_longer_idle() {
         let (mut registry, mut received) = left(&["a", "b"]);
         registry.joined(&"a".parse().unwrap());
         registry.left(&"a".parse().unwrap());
@@ -135,6 +139,6 @@ mod tests {
         registry.make_room(0);
         assert_eq!(asked(&mut received), ["a"]);
         registry.remove(&"b".parse().unwrap());
-        assert_eq!((registry.unused(), registry.in_use()), (0, 1));
+        assert_eq!((registry.idle(), registry.in_use()), (0, 1));
     }
 }

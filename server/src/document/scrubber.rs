@@ -1,5 +1,5 @@
-//! Compares live documents with what is stored of them, one at a time, for as long as the server
-//! runs. Nobody waits for it, and it takes a twentieth of one core at most.
+//! Background scrub: compares live documents with their logs, one at a time, for as long as the server
+//! runs. It takes at most a twentieth of one core.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use syncline_protocol::DocumentName;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::document::hub::Hub;
@@ -15,18 +16,18 @@ use crate::document::mailbox::DocumentCommand;
 /// A comparison is followed by a pause of this many times its length.
 const PAUSE_FACTOR: u32 = 20;
 
-/// For one comparison. A document that is written to without end is never settled, and the next
-/// one is looked at.
+/// For one comparison. A document that is written to without end never settles; after this time the
+/// next document is compared.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Compares until the server stops. `every` is the shortest time between two comparisons.
-pub(crate) async fn run(hub: Arc<Hub>, every: Duration) {
+/// Compares until the server drains. `every` is the shortest time between two comparisons.
+pub(crate) async fn run(hub: Arc<Hub>, draining: CancellationToken, every: Duration) {
     let mut last: Option<DocumentName> = None;
     let mut pause = every;
     loop {
         tokio::select! {
             () = sleep(pause) => {}
-            () = hub.draining.cancelled() => return,
+            () = draining.cancelled() => return,
         }
         let began = Instant::now();
         let next = hub.live_after(last.as_ref());
@@ -38,7 +39,7 @@ pub(crate) async fn run(hub: Arc<Hub>, every: Duration) {
                 debug!(%document, ?outcome, "Compared a document with its log.");
             }
         }
-        // At the end it begins again with the first.
+        // Past the last document the scrub starts again with the first.
         last = next.map(|(document, _)| document);
         pause = every.max(began.elapsed() * PAUSE_FACTOR);
     }

@@ -32,8 +32,9 @@ use crate::document::loader::{JobOutcome, RecoveryWatch};
 use crate::document::mailbox::DocumentCommand;
 use crate::metrics::METRICS;
 use crate::net::send_queue::{Pushed, SendQueue};
+use crate::services::Services;
 use crate::session::cpu_budget::Meter;
-use crate::session::registry::LiveSession;
+use crate::session::live::LiveSession;
 use crate::store::Record;
 use crate::store::writer::{
     Durable, Progress, ProgressReceiver, StoreState, Urgency, WriterStopped,
@@ -41,6 +42,7 @@ use crate::store::writer::{
 
 /// The one task that touches a document.
 pub(crate) struct DocumentTask {
+    services: Arc<Services>,
     hub: Arc<Hub>,
     name: DocumentName,
     document: Document,
@@ -107,19 +109,21 @@ enum Event {
 
 impl DocumentTask {
     pub(crate) fn new(
+        services: Arc<Services>,
         hub: Arc<Hub>,
         name: DocumentName,
         mail: mpsc::Receiver<DocumentCommand>,
     ) -> Self {
         let limits = Limits {
-            durability: hub.store.durability(),
-            stamping: hub.stamping,
-            ..hub.limits.for_document()
+            durability: services.store.durability(),
+            stamping: services.stamping,
+            ..services.limits.for_document()
         };
         let document = Document::new(limits);
         let (progress, durable) = Progress::new(Sequence::ZERO);
         let now = Instant::now();
         Self {
+            services,
             hub,
             name,
             document,
@@ -147,7 +151,7 @@ impl DocumentTask {
     /// its connections tell their clients to come back, and they find it in quarantine.
     pub(crate) async fn run(mut self: Box<Self>) {
         if AssertUnwindSafe(self.drive()).catch_unwind().await.is_err() {
-            self.hub.trouble.quarantine(&self.name, "the task that served it panicked");
+            self.services.recovery.quarantine(&self.name, "the task that served it panicked");
             self.hub.forget(&self.name);
         }
     }
@@ -155,8 +159,8 @@ impl DocumentTask {
     async fn drive(&mut self) {
         let mut batch = Vec::new();
         let mut timer = Timer::default();
-        self.await_store(WatchStream::new(self.hub.writer.state()));
-        let draining = self.hub.draining.clone();
+        self.await_store(WatchStream::new(self.services.writer.state()));
+        let draining = self.services.draining.clone();
         self.await_event(draining.cancelled_owned().map(|()| Event::Drain));
         loop {
             timer.set(self.next_deadline());
@@ -207,7 +211,7 @@ impl DocumentTask {
                     return;
                 }
                 Event::Deadline => {
-                    let now = self.hub.clock.at(self.now);
+                    let now = self.services.clock.at(self.now);
                     if self.document.next_deadline().is_some_and(|at| at <= now) {
                         self.handle(Input::Deadline);
                     }
@@ -233,7 +237,7 @@ impl DocumentTask {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let of_document = self.document.next_deadline().map(|at| self.hub.clock.instant(at));
+        let of_document = self.document.next_deadline().map(|at| self.services.clock.instant(at));
         let of_frames = || self.pace.wait_until(self.now).unwrap_or(self.now);
         let of_frames = (!self.unflushed.is_empty()).then(of_frames);
         of_document.into_iter().chain(of_frames).min()
@@ -266,7 +270,7 @@ impl DocumentTask {
         &mut self,
         step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
     ) -> T {
-        let now = self.hub.clock.at(self.now);
+        let now = self.services.clock.at(self.now);
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
         let stepped = step(&mut self.document, now, &mut effects);

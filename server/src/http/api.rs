@@ -100,7 +100,7 @@ async fn claims(authorization: Option<HeaderValue>, app: &App) -> Result<(Claims
         let text = "no token was presented; put one in the header Authorization: Bearer";
         Close::new(CloseCode::TokenMissing, text)
     })?;
-    Ok((app.verified(token).await?, token.to_owned()))
+    Ok((app.verify(token).await?, token.to_owned()))
 }
 
 /// The claims of whoever asks by GET or DELETE, if they may manage every document. Pages of other
@@ -119,7 +119,7 @@ async fn admin(authorization: Option<HeaderValue>, app: &App) -> Result<Claims, 
         let text = "this takes a token whose access for \"*\" is admin";
         return Err(Close::new(CloseCode::ForbiddenDocument, text));
     }
-    if app.revoked.concerns(&claims) {
+    if app.revocations.concerns(&claims) {
         return Err(Close::new(CloseCode::Revocations, "the rights of this token were taken back"));
     }
     Ok(claims)

@@ -26,8 +26,8 @@ pub(crate) fn index(app: &App) -> Reply {
          <li><a href=/healthz>/healthz</a> alive<li><a href=/readyz>/readyz</a> ready</ul>",
         version = env!("CARGO_PKG_VERSION"),
         documents = app.hub.document_count(),
-        sessions = app.hub.session_count(),
-        stored = app.hub.store.documents().len(),
+        sessions = app.sessions.count(),
+        stored = app.services.store.documents().len(),
     );
     reply(StatusCode::OK, "text/html; charset=utf-8", body)
 }
@@ -39,14 +39,14 @@ pub(crate) fn healthz(_: &App) -> Reply {
 
 /// `GET /readyz`: the store takes updates, tokens can be checked, and the server is not stopping.
 pub(crate) fn readyz(app: &App) -> Reply {
-    if app.hub.draining.is_cancelled() {
+    if app.services.draining.is_cancelled() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is stopping");
     }
     if !app.verifier.has_keys() {
         let text = "the keys that tokens are verified with could not be fetched yet";
         return problem(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", text);
     }
-    match app.hub.store.health() {
+    match app.services.store.health() {
         Health::Writable => {
             reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned())
         }

@@ -23,14 +23,14 @@ use crate::app::App;
 use crate::audit::{Entry, Event};
 use crate::auth::{self, TokenError};
 use crate::config::limits::REFUSED_MESSAGE_BYTES;
+use crate::connection::{self, Admission};
 use crate::http::credentials::{
     self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
 };
 use crate::http::{Reply, document_name, problem, refusal, reply};
 use crate::metrics::METRICS;
-use crate::net::listener::Peer;
+use crate::net::peer::Peer;
 use crate::net::transport;
-use crate::session::connection::{self, Admission};
 
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
@@ -55,7 +55,7 @@ impl UpgradeRequest {
     fn count_client(&mut self, app: &App) -> Result<(), Close> {
         let Some(peer) = &mut self.peer else { return Ok(()) };
         if let Some(client) = app.proxies.client(peer.ip(), &self.headers)? {
-            peer.speaks_for(client, app.places.for_address(client)?);
+            peer.set_client(client, app.quotas.for_address(client)?);
         }
         Ok(())
     }
@@ -104,14 +104,14 @@ impl Wish {
     async fn admit(self, app: &App) -> Result<Admission, Refused> {
         let Self { document, credential, epoch, dialect, peer } = self;
         let claims = match credential {
-            Credential::Token(token, _) => app.verified(&token).await,
+            Credential::Token(token, _) => app.verify(&token).await,
             Credential::Ticket(ticket) => {
                 let redeemed = app.tickets.redeem(&ticket, &document, Instant::now());
                 redeemed.and_then(auth::still_current).map_err(|error| error.close())
             }
         };
         let claims = claims.map_err(|close| Refused::at(&document, close))?;
-        let held = app.held(&claims, &document);
+        let held = app.rights(&claims, &document);
         let held =
             held.map_err(|close| Refused { sub: claims.sub, ..Refused::at(&document, close) })?;
         Ok(Admission { document, held, dialect, epoch, peer })
@@ -213,7 +213,7 @@ pub(crate) fn switch(
         return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
     };
     let serve = serve(on_upgrade, verdict, peer, Arc::clone(app));
-    app.hub.tasks.spawn(serve);
+    app.services.tasks.spawn(serve);
 
     let mut switching = reply(StatusCode::SWITCHING_PROTOCOLS, "text/plain", String::new());
     let headers = switching.headers_mut();
@@ -235,7 +235,7 @@ async fn serve(
     app: Arc<App>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let limits = &app.hub.limits;
+    let limits = &app.services.limits;
     let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
     let accepted = transport::accept(upgraded, limits, message_bytes).await;
     let Some((socket, send_queue)) = accepted else { return };

@@ -73,11 +73,10 @@ impl Collector for Gathered {
 }
 
 fn of_people(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
-    let hub = &app.hub;
     to.info("syncline_build", "The version that runs", "version", env!("CARGO_PKG_VERSION"))?;
-    to.gauge("syncline_connections_open", "Sockets", app.places.connections())?;
+    to.gauge("syncline_connections_open", "Sockets", app.quotas.connections())?;
     to.counter("syncline_connections", "Sockets accepted", &metrics.connections)?;
-    let open = hub.sessions.by_dialect();
+    let open = app.sessions.by_dialect();
     to.gauges("syncline_sessions_open", "Participants in documents", &open)?;
     to.counters("syncline_sessions", "Sessions let in", &metrics.sessions)?;
     let help = "Sessions that their clients ended";
@@ -112,7 +111,7 @@ fn of_updates(to: &mut Families<'_>, metrics: &Metrics) -> fmt::Result {
 fn of_documents(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
     let open = app.hub.document_count() as u64;
     to.gauge("syncline_documents_open", "Documents in memory", open)?;
-    let unused = app.hub.unused_count() as u64;
+    let unused = app.hub.idle_count() as u64;
     to.gauge("syncline_documents_unused", "Of those, the ones that nobody is in", unused)?;
     to.counters("syncline_loads", "Documents read from the store", &metrics.loads)?;
     let help = "Time to read and replay a document";
@@ -127,15 +126,15 @@ fn of_documents(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Res
 }
 
 fn of_store(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result {
-    let hub = &app.hub;
-    let state = match &*hub.writer.state().borrow() {
+    let services = &app.services;
+    let state = match &*services.writer.state().borrow() {
         StoreState::Writable => State::Writable,
         StoreState::Stalled(_) => State::Stalled,
         StoreState::Failed(_) => State::Failed,
     };
     let states = State::ALL.map(|each| (each, u64::from(each == state)));
     to.gauges("syncline_store_state", "1 for the state that the store is in", &states)?;
-    let waiting = hub.writer.waiting();
+    let waiting = services.writer.waiting();
     to.gauge("syncline_store_waiting_updates", "Updates that wait", waiting.records)?;
     let help = "Bytes of updates that wait or are being stored, in steps of a KiB for each";
     to.gauge("syncline_store_waiting_bytes", help, waiting.bytes)?;
@@ -147,7 +146,7 @@ fn of_store(to: &mut Families<'_>, metrics: &Metrics, app: &App) -> fmt::Result 
     to.histogram("syncline_durable_seconds", help, &metrics.durable)?;
     let help = "Time of one fdatasync of the journal";
     to.histogram("syncline_fdatasync_duration_seconds", help, &metrics.syncs)?;
-    let size = hub.store.size();
+    let size = services.store.size();
     to.gauge("syncline_journal_bytes", "Size of the journal", size.bytes)?;
     to.gauge("syncline_journal_segments", "Files of the journal", size.files)
 }

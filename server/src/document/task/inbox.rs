@@ -21,7 +21,7 @@ impl DocumentTask {
         let mut spender = None;
         match mail {
             DocumentCommand::Join { session: live, dialect, epoch } => {
-                let (session, grant) = (live.session, live.grant());
+                let (session, grant) = (live.id, live.grant());
                 let urgency = match dialect {
                     Dialect::SynclineV1 => Urgency::Awaited,
                     Dialect::YWebsocket => Urgency::Unwatched,
@@ -80,7 +80,7 @@ impl DocumentTask {
         self.now += time;
         let seat = spender.and_then(|session| self.sessions.get_mut(&session));
         if let Some(seat) = seat {
-            seat.meter.took(time, &seat.live.handling);
+            seat.meter.took(time, &seat.live.cpu_budget);
         }
     }
 
@@ -113,8 +113,8 @@ impl DocumentTask {
             }
             _ => return self.handle(Input::Received { session, message }),
         };
-        let hub = Arc::clone(&self.hub);
-        let mark = hub.trouble.mark(&self.name, &step);
+        let services = Arc::clone(&self.services);
+        let mark = services.recovery.mark(&self.name, &step);
         self.handle(Input::Received { session, message });
         drop(mark);
         if self.watch == RecoveryWatch::Suspect(step.clone()) {
@@ -124,7 +124,7 @@ impl DocumentTask {
     }
 
     fn clear_suspicion(&self, step: CrashSite) {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
-        self.hub.tasks.spawn_blocking(move || hub.trouble.clear(&name, &step));
+        let (services, name) = (Arc::clone(&self.services), self.name.clone());
+        self.services.tasks.spawn_blocking(move || services.recovery.clear(&name, &step));
     }
 }

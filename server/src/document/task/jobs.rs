@@ -11,33 +11,33 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error};
 
-use crate::document::hub::Hub;
 use crate::document::loader::{self, JobOutcome, RecoveryWatch};
 use crate::document::task::{DocumentTask, Event};
 use crate::metrics::METRICS;
 use crate::metrics::labels::{Compared, Outcome};
 use crate::quarantine::crash_marker::first_sync;
+use crate::services::Services;
 
 /// How often a document in quarantine looks whether it has been released.
 const RELEASE_POLL: Duration = Duration::from_secs(2);
 
 impl DocumentTask {
     pub(super) fn load(&self) -> JoinHandle<JobOutcome> {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
-        self.hub.tasks.spawn(async move {
-            let admittance = loader::admit(&hub, &name).await;
+        let (services, name) = (Arc::clone(&self.services), self.name.clone());
+        self.services.tasks.spawn(async move {
+            let admittance = loader::admit(&services, &name).await;
             let work = {
-                let hub = Arc::clone(&hub);
+                let services = Arc::clone(&services);
                 move || {
                     let began = Instant::now();
-                    let opened = loader::open(&hub, &name, admittance);
+                    let opened = loader::open(&services, &name, admittance);
                     METRICS.load_time.time(began.elapsed());
                     let is_loaded = matches!(opened.input, Input::Loaded(_));
                     METRICS.loads.add(Outcome::of(is_loaded), 1);
                     opened
                 }
             };
-            in_background(hub, JobOutcome::nothing(Input::LoadFailed), work).await
+            in_background(services, JobOutcome::nothing(Input::LoadFailed), work).await
         })
     }
 
@@ -46,11 +46,11 @@ impl DocumentTask {
         snapshot: Snapshot,
         known: StateVector,
     ) -> JoinHandle<JobOutcome> {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let (services, name) = (Arc::clone(&self.services), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::SnapshotEnded(outcome));
         self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
             let began = Instant::now();
-            let outcome = loader::write_snapshot(&hub, &name, &snapshot, &known);
+            let outcome = loader::write_snapshot(&services, &name, &snapshot, &known);
             METRICS.snapshot_time.time(began.elapsed());
             METRICS.snapshots.add(Outcome::of(outcome == SnapshotOutcome::Written), 1);
             ended(outcome)
@@ -58,10 +58,10 @@ impl DocumentTask {
     }
 
     pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<JobOutcome> {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let (services, name) = (Arc::clone(&self.services), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::Compared(outcome));
         self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
-            let outcome = loader::check(&hub, &name, &live, &known);
+            let outcome = loader::check(&services, &name, &live, &known);
             METRICS.comparisons.add(Compared::from(&outcome), 1);
             ended(outcome)
         })
@@ -72,7 +72,7 @@ impl DocumentTask {
         on_failure: JobOutcome,
         work: impl FnOnce() -> JobOutcome + Send + 'static,
     ) -> JoinHandle<JobOutcome> {
-        self.hub.tasks.spawn(in_background(Arc::clone(&self.hub), on_failure, work))
+        self.services.tasks.spawn(in_background(Arc::clone(&self.services), on_failure, work))
     }
 
     /// A load, snapshot or comparison has ended.
@@ -94,10 +94,10 @@ impl DocumentTask {
                 self.await_event(self.released().map(|()| Event::Released));
             }
         }
-        let hub = Arc::clone(&self.hub);
+        let services = Arc::clone(&self.services);
         // Applies what arrived meanwhile, the first syncs of sessions among it.
         let mark = matches!(opened.input, Input::Loaded(_))
-            .then(|| hub.trouble.mark(&self.name, &first_sync("", &[])));
+            .then(|| services.recovery.mark(&self.name, &first_sync("", &[])));
         self.handle(opened.input);
         self.answer_waiting();
         drop(mark);
@@ -116,12 +116,12 @@ impl DocumentTask {
 
     /// Ends when an operator has released the document.
     pub(super) fn released(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
+        let (services, name) = (Arc::clone(&self.services), self.name.clone());
         async move {
             loop {
                 sleep(RELEASE_POLL).await;
-                let (hub, name) = (Arc::clone(&hub), name.clone());
-                let look = move || hub.trouble.is_released(&name);
+                let (services, name) = (Arc::clone(&services), name.clone());
+                let look = move || services.recovery.is_released(&name);
                 if matches!(tokio::task::spawn_blocking(look).await, Ok(true)) {
                     return;
                 }
@@ -132,15 +132,15 @@ impl DocumentTask {
 
 /// Runs `work` on a thread that may block, when it is its turn.
 async fn in_background(
-    hub: Arc<Hub>,
+    services: Arc<Services>,
     on_failure: JobOutcome,
     work: impl FnOnce() -> JobOutcome + Send + 'static,
 ) -> JobOutcome {
     let _permit = tokio::select! {
         // The semaphore is never closed, so this only ever waits.
-        permit = hub.blocking.acquire() => permit,
+        permit = services.blocking.acquire() => permit,
         // A stop does not wait for work that has not begun: the log holds everything.
-        () = hub.draining.cancelled() => return on_failure,
+        () = services.draining.cancelled() => return on_failure,
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(opened) => opened,

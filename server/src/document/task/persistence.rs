@@ -29,7 +29,7 @@ impl DocumentTask {
     /// that does nothing.
     pub(super) fn await_room(&self) {
         let Some((record, urgency)) = self.unsent.front().cloned() else { return };
-        let (writer, progress) = (self.hub.writer.clone(), self.progress.clone());
+        let (writer, progress) = (self.services.writer.clone(), self.progress.clone());
         self.await_event(
             async move { Event::Sent(writer.append(record, urgency, &progress).await) },
         );
@@ -51,7 +51,7 @@ impl DocumentTask {
         if !self.unsent.is_empty() {
             return self.unsent.push_back((record, urgency));
         }
-        match self.hub.writer.try_append(record, urgency, &self.progress) {
+        match self.services.writer.try_append(record, urgency, &self.progress) {
             Ok(()) => {}
             Err(TryAppendError::Full(record)) => {
                 METRICS.hit(Limit::StoreQueueBytes);

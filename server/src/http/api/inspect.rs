@@ -14,10 +14,9 @@ use warp::hyper::body::Bytes;
 
 use crate::app::App;
 use crate::audit::Event;
-use crate::document::hub::Hub;
 use crate::http::api::admitted;
 use crate::http::{Reply, problem, refusal, reply};
-use crate::session::registry::LiveSession;
+use crate::session::live::LiveSession;
 
 /// Entries of one answer. More are found by the beginning of their name.
 const ENTRIES_MAX: usize = 500;
@@ -102,9 +101,8 @@ async fn documents(wanted: Documents, app: Arc<App>, headers: HeaderMap) -> Repl
     if let Err(close) = admitted(headers, &app).await {
         return refusal(&close);
     }
-    let hub = Arc::clone(&app.hub);
     // A store's calls block.
-    match tokio::task::spawn_blocking(move || overview(&hub, &wanted.prefix)).await {
+    match tokio::task::spawn_blocking(move || overview(&app, &wanted.prefix)).await {
         Ok(overview) => json(&overview),
         Err(_) => refusal(&Close::new(CloseCode::Internal, "the store could not be asked")),
     }
@@ -112,7 +110,7 @@ async fn documents(wanted: Documents, app: Arc<App>, headers: HeaderMap) -> Repl
 
 async fn sessions(of: Of, app: Arc<App>, headers: HeaderMap) -> Reply {
     match admitted(headers, &app).await {
-        Ok(_) => json(&people(&app.hub, of.document.as_deref())),
+        Ok(_) => json(&people(&app, of.document.as_deref())),
         Err(close) => refusal(&close),
     }
 }
@@ -123,11 +121,11 @@ async fn disconnect(id: u64, app: Arc<App>, headers: HeaderMap) -> Reply {
         Ok(claims) => claims.sub,
         Err(close) => return refusal(&close),
     };
-    let all = app.hub.sessions.all();
-    let Some(session) = all.iter().find(|session| session.session.get() == id) else {
+    let all = app.sessions.all();
+    let Some(session) = all.iter().find(|session| session.id.get() == id) else {
         return problem(StatusCode::NOT_FOUND, "not_found", "there is no such session any more");
     };
-    info!(document = %session.arrival.document, session = %session.session, by, "Disconnecting a session.");
+    info!(document = %session.client.document, session = %session.id, by, "Disconnecting a session.");
     let entry = || session.entry(Event::SessionDisconnected).by(by.as_deref());
     app.audit.record(entry);
     let text = "an operator ended this connection";
@@ -144,9 +142,9 @@ fn json<T: Serialize>(facts: &T) -> Reply {
     }
 }
 
-fn overview(hub: &Hub, prefix: &str) -> Overview {
-    let stored = hub.store.documents();
-    let live = hub.live();
+fn overview(app: &App, prefix: &str) -> Overview {
+    let stored = app.services.store.documents();
+    let live = app.hub.live();
     let mut found: BTreeMap<DocumentName, DocumentFacts> = BTreeMap::new();
     for info in stored.iter().filter(|info| info.name.as_str().starts_with(prefix)) {
         let facts = found.entry(info.name.clone()).or_default();
@@ -157,9 +155,9 @@ fn overview(hub: &Hub, prefix: &str) -> Overview {
     for name in live.iter().filter(|name| name.as_str().starts_with(prefix)) {
         found.entry(name.clone()).or_default().live = true;
     }
-    let sessions = hub.sessions.all();
+    let sessions = app.sessions.all();
     for session in &sessions {
-        if let Some(facts) = found.get_mut(&session.arrival.document) {
+        if let Some(facts) = found.get_mut(&session.client.document) {
             facts.sessions += 1;
         }
     }
@@ -170,7 +168,7 @@ fn overview(hub: &Hub, prefix: &str) -> Overview {
         .map(|(name, facts)| DocumentFacts { name: name.as_str().to_owned(), ..facts });
     Overview {
         version: env!("CARGO_PKG_VERSION"),
-        durability: hub.store.durability(),
+        durability: app.services.store.durability(),
         live: live.len(),
         stored: stored.len(),
         sessions: sessions.len(),
@@ -183,10 +181,10 @@ fn epoch(epoch: Epoch) -> String {
     if epoch == Epoch::NONE { String::new() } else { epoch.to_string() }
 }
 
-fn people(hub: &Hub, document: Option<&str>) -> serde_json::Value {
-    let all = hub.sessions.all();
+fn people(app: &App, document: Option<&str>) -> serde_json::Value {
+    let all = app.sessions.all();
     let mut found = all.iter().filter(|session| {
-        document.is_none_or(|document| session.arrival.document.as_str() == document)
+        document.is_none_or(|document| session.client.document.as_str() == document)
     });
     let listed: Vec<SessionFacts> =
         found.by_ref().take(ENTRIES_MAX).map(|session| facts(session)).collect();
@@ -194,18 +192,18 @@ fn people(hub: &Hub, document: Option<&str>) -> serde_json::Value {
 }
 
 fn facts(session: &LiveSession) -> SessionFacts {
-    let (arrival, grant) = (&session.arrival, session.grant());
+    let (client, grant) = (&session.client, session.grant());
     SessionFacts {
-        id: session.session.get(),
-        document: arrival.document.as_str().to_owned(),
+        id: session.id.get(),
+        document: client.document.as_str().to_owned(),
         sub: grant.identity.sub.to_string(),
         access: grant.access,
-        dialect: match arrival.dialect {
+        dialect: match client.dialect {
             Dialect::YWebsocket => "y-websocket",
             Dialect::SynclineV1 => "syncline.v1",
         },
-        peer: arrival.peer.to_string(),
-        since: arrival.since.as_unix_ms(),
+        peer: client.peer.to_string(),
+        since: client.since.as_unix_ms(),
         expires_at: grant.expires_at.as_unix_ms() / 1_000,
     }
 }

@@ -18,7 +18,7 @@ use crate::auth::unix_now;
 use crate::document::mailbox::DocumentCommand;
 use crate::http::{Reply, problem, refusal, reply};
 use crate::metrics::METRICS;
-use crate::session::registry::LiveSession;
+use crate::session::live::LiveSession;
 
 /// For documents to confirm. They do so with the next of their mail.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ pub(crate) async fn answer(
         Err(close) => return refusal(&close),
     };
     // First the list, then those who are connected: whoever comes in between is found in the list.
-    let listed = app.revoked.put(revocation.clone(), now);
+    let listed = app.revocations.put(revocation.clone(), now);
     METRICS.revocations.add(1);
     app.audit.record(|| {
         let Revocation { sub, document, access, .. } = &revocation;
@@ -113,7 +113,7 @@ pub(crate) async fn answer(
     }
     let written = {
         let app = Arc::clone(&app);
-        tokio::task::spawn_blocking(move || app.revoked.write()).await
+        tokio::task::spawn_blocking(move || app.revocations.write()).await
     };
     if !matches!(written, Ok(Ok(()))) {
         error!(?written, "A revocation cannot be written down.");
@@ -133,10 +133,10 @@ pub(crate) async fn answer(
 async fn take_away(app: &App, revocation: &Revocation) -> Lost {
     let mut lost = Lost::default();
     let mut confirmations = Vec::new();
-    for session in app.hub.sessions.all() {
+    for session in app.sessions.all() {
         let mut hit = false;
         let limited = session.change(|held| {
-            hit = revocation.hits(&session.arrival.document, held);
+            hit = revocation.hits(&session.client.document, held);
             if hit { revocation.limit(held) } else { Ok(held.clone()) }
         });
         match limited {
@@ -150,21 +150,22 @@ async fn take_away(app: &App, revocation: &Revocation) -> Lost {
                 session.send_queue.close(close);
             }
         }
-        confirmations.push(confirmed(session));
+        confirmations.push(confirmed(app, session));
     }
     let confirmed = join_all(confirmations).await;
     lost.unconfirmed = confirmed.into_iter().filter(|confirmed| !confirmed).count();
     lost
 }
 
-/// Whether the document has taken note. One that is gone has nothing to take note of.
-async fn confirmed(session: Arc<LiveSession>) -> bool {
-    let (done, noted) = oneshot::channel();
-    let mail = DocumentCommand::Regranted { session: session.session, done: Some(done) };
-    let told = async {
-        if session.mailbox.send(mail).await.is_ok() {
-            drop(noted.await);
+/// Whether the document has applied the change. One that is not live has nothing to apply.
+async fn confirmed(app: &App, session: Arc<LiveSession>) -> bool {
+    let Some(mailbox) = app.hub.find(&session.client.document) else { return true };
+    let (done, applied) = oneshot::channel();
+    let command = DocumentCommand::Regranted { session: session.id, done: Some(done) };
+    let confirmation = async {
+        if mailbox.send(command).await.is_ok() {
+            drop(applied.await);
         }
     };
-    timeout(PATIENCE, told).await.is_ok()
+    timeout(PATIENCE, confirmation).await.is_ok()
 }

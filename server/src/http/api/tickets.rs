@@ -26,7 +26,7 @@ pub(super) fn issue(
     app: &App,
 ) -> Result<Reply, Close> {
     let document = document_name(&request.document)?;
-    let held = app.held(&claims, &document)?;
+    let held = app.rights(&claims, &document)?;
     let ticket = app.tickets.issue(&document, claims, token, Instant::now())?;
     METRICS.tickets.add(1);
     app.audit.record(|| {

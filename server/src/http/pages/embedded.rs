@@ -9,7 +9,7 @@ use warp::http::{HeaderValue, Response, StatusCode};
 use warp::hyper::body::Bytes;
 
 use crate::app::App;
-use crate::config;
+use crate::auth;
 use crate::http::{Reply, problem, reply};
 
 /// A file whose name changes with what is in it.
@@ -58,7 +58,7 @@ fn page(app: &App, html: &str) -> Reply {
         let text = "this page is off; syncline dev has it, and so has serve with --demo";
         return problem(StatusCode::NOT_FOUND, "not_found", text);
     }
-    let policy_and_nonce = config::random_hex().ok().and_then(|nonce| {
+    let policy_and_nonce = auth::random_hex().ok().and_then(|nonce| {
         let policy = HeaderValue::try_from(policy(&nonce)).ok()?;
         Some((policy, nonce))
     });

@@ -1,9 +1,9 @@
-//! The accept loop. warp routes requests; what it leaves open is closed here: Nagle's algorithm,
-//! a timeout and bounds for headers, and bounds on connections, of all and of one address.
+//! The accept loop. warp routes requests; what it does not bound is bounded here: the time and size of
+//! headers, and connections, in all and per address. Nagle's algorithm is off.
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,37 +29,7 @@ use crate::config::limits::UNSENT_BYTES;
 use crate::config::limits::{HEADER_BYTES, HEADER_TIMEOUT, HEADERS};
 use crate::http;
 use crate::metrics::METRICS;
-use crate::session::quota::QuotaPermit;
-
-/// Who is at the other end, and its places under the limits on connections. They are free again
-/// when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    address: SocketAddr,
-    _places: Arc<(OwnedSemaphorePermit, Option<QuotaPermit<IpAddr>>)>,
-    /// Whom a proxy speaks for in this request.
-    client: Option<Arc<(IpAddr, QuotaPermit<IpAddr>)>>,
-}
-
-impl Peer {
-    /// The address at the other end of the socket.
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.address.ip()
-    }
-
-    /// The address of the client, as far as it is known.
-    pub(crate) fn address(&self) -> String {
-        match &self.client {
-            Some(client) => client.0.to_string(),
-            None => self.address.to_string(),
-        }
-    }
-
-    /// The client is another one than who is at the other end, and has this place.
-    pub(crate) fn speaks_for(&mut self, client: IpAddr, place: QuotaPermit<IpAddr>) {
-        self.client = Some(Arc::new((client, place)));
-    }
-}
+use crate::net::peer::Peer;
 
 const FULL: &str = "503 Service Unavailable";
 const TOO_MANY: &str = "429 Too Many Requests";
@@ -67,13 +37,13 @@ const TOO_MANY: &str = "429 Too Many Requests";
 /// How long to wait when no descriptor is left for another socket.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// How many that are turned away are listened to for a moment, at a time.
-const GOODBYES: usize = 64;
+/// Rejected connections whose input is read until they close, at a time.
+const LINGERING: usize = 64;
 
 /// Accepts connections until the server drains.
 pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
-    let draining = app.hub.draining.clone();
-    let goodbyes = Arc::new(Semaphore::new(GOODBYES));
+    let draining = app.services.draining.clone();
+    let lingering = Arc::new(Semaphore::new(LINGERING));
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => return,
@@ -90,39 +60,39 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
                 continue;
             }
         };
-        let Some(place) = app.places.for_connection() else {
+        let Some(permit) = app.quotas.for_connection() else {
             let close = Close::at_limit(Limit::Connections, CloseCode::Overloaded, "");
-            refused(&app, address, &close);
-            warn!(limit = app.hub.limits.connections, "Connection limit reached.");
-            let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
+            report_rejected(&app, address, &close);
+            warn!(limit = app.services.limits.connections, "Connection limit reached.");
+            let linger = Arc::clone(&lingering).try_acquire_owned().ok();
             let text = "as many connections as there may be";
-            app.hub.tasks.spawn(turn_away(stream, FULL, text, goodbye));
+            app.services.tasks.spawn(reject(stream, FULL, text, linger));
             continue;
         };
-        // A proxy has a place for each client that it speaks for: http/upgrade.rs.
+        // The clients of a proxy are counted one by one: http/upgrade.rs.
         let is_client = app.proxies.is_client(address.ip());
-        let of_address = is_client.then(|| app.places.for_address(address.ip())).transpose();
+        let of_address = is_client.then(|| app.quotas.for_address(address.ip())).transpose();
         match of_address {
             Ok(of_address) => {
                 METRICS.connections.add(1);
-                let peer = Peer { address, _places: Arc::new((place, of_address)), client: None };
-                app.hub.tasks.spawn(serve(stream, peer, Arc::clone(&app)));
+                let peer = Peer::new(address, permit, of_address);
+                app.services.tasks.spawn(serve(stream, peer, Arc::clone(&app)));
             }
             Err(close) => {
-                debug!(%address, text = close.text, "Turned a connection away.");
-                refused(&app, address, &close);
-                let goodbye = Arc::clone(&goodbyes).try_acquire_owned().ok();
-                let turned_away = turn_away(stream, TOO_MANY, close.text, goodbye);
-                app.hub.tasks.spawn(async move {
-                    turned_away.await;
-                    drop(place);
+                debug!(%address, text = close.text, "Rejected a connection.");
+                report_rejected(&app, address, &close);
+                let linger = Arc::clone(&lingering).try_acquire_owned().ok();
+                let rejected = reject(stream, TOO_MANY, close.text, linger);
+                app.services.tasks.spawn(async move {
+                    rejected.await;
+                    drop(permit);
                 });
             }
         }
     }
 }
 
-fn refused(app: &App, address: SocketAddr, close: &Close) {
+fn report_rejected(app: &App, address: SocketAddr, close: &Close) {
     METRICS.request_refused(close);
     let entry = || Entry::new(Event::ConnectionRefused).peer(&address.to_string()).close(close);
     app.audit.record(entry);
@@ -135,13 +105,13 @@ fn is_out_of_descriptors(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// Answers whatever is asked. What has arrived is read and dropped for a moment, if there is a place
-/// for that: closing with unread input sends a reset, which can overtake the answer.
-async fn turn_away(
+/// Answers with `status` and closes. With a `linger` permit it first reads and drops the input:
+/// closing with unread input sends a reset, which can overtake the answer.
+async fn reject(
     mut stream: TcpStream,
     status: &str,
     text: impl Display,
-    goodbye: Option<OwnedSemaphorePermit>,
+    linger: Option<OwnedSemaphorePermit>,
 ) {
     let body = json!({ "code": CloseCode::Overloaded.word(), "text": text.to_string() });
     let body = body.to_string();
@@ -150,19 +120,19 @@ async fn turn_away(
          content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let saying = async {
+    let sending = async {
         stream.write_all(answer.as_bytes()).await?;
-        if goodbye.is_some() {
+        if linger.is_some() {
             stream.shutdown().await?;
             tokio::io::copy(&mut stream.take(HEADER_BYTES as u64), &mut tokio::io::sink()).await?;
         }
         Ok::<_, std::io::Error>(())
     };
     // A peer that does not take even this is dropped.
-    drop(timeout(Duration::from_secs(1), saying).await);
+    drop(timeout(Duration::from_secs(1), sending).await);
 }
 
-/// Sets what the kernel does with what is written.
+/// Sets the socket options.
 fn prepare(stream: &TcpStream) {
     // Without this a second small frame in a row waits 40 ms for the first one's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
@@ -176,7 +146,7 @@ fn prepare(stream: &TcpStream) {
 
 async fn serve(stream: TcpStream, peer: Peer, app: Arc<App>) {
     prepare(&stream);
-    let draining = app.hub.draining.clone();
+    let draining = app.services.draining.clone();
     let routes = TowerToHyperService::new(warp::service(http::routes(app)));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -187,7 +157,7 @@ async fn serve(stream: TcpStream, peer: Peer, app: Arc<App>) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES)
         .max_headers(HEADERS)
-        // Nothing is read ahead while a request is answered, not even to see that the client left.
+        // Reads nothing ahead while a request is answered, not even to detect that the client left.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -10,16 +10,17 @@ use tracing::{debug, info};
 
 use crate::app::App;
 use crate::audit::{Entry, Event as Audited};
+use crate::auth::Rights;
+use crate::connection::Connection;
 use crate::document::hub::JoinError;
 use crate::document::mailbox::{DocumentCommand, Mailbox};
 use crate::metrics::METRICS;
-use crate::net::listener::Peer;
+use crate::net::peer::Peer;
+use crate::net::quota::SessionPermits;
 use crate::net::send_queue::SendQueue;
 use crate::net::transport::{Socket, refuse};
-use crate::session::connection::Connection;
-use crate::session::quota::SessionPermits;
+use crate::session::live::{ClientInfo, LiveSession};
 use crate::session::rate_limit::RateLimit;
-use crate::session::registry::{ClientInfo, LiveSession, Rights, Sessions};
 use crate::session::token_refresh::TokenRefresh;
 
 /// What a verified client asked for.
@@ -44,7 +45,7 @@ pub(crate) async fn serve(
     admission: Admission,
     place: Option<Peer>,
 ) {
-    let hub = Arc::clone(&app.hub);
+    let services = Arc::clone(&app.services);
     let (document, peer) = (admission.document.clone(), admission.peer.clone());
     let (dialect, epoch) = (admission.dialect, admission.epoch);
     let opened = match open(&app, &admission) {
@@ -52,16 +53,16 @@ pub(crate) async fn serve(
         Err(close) => return refuse(socket, close).await,
     };
     let (mailbox, places) = opened;
-    let (session, opened_at) = (hub.session_id(), send_queue.written_at());
+    let (session, opened_at) = (app.sessions.next_id(), send_queue.written_at());
     let peer = Arc::<str>::from(peer);
-    let since = hub.clock.now();
+    let since = services.clock.now();
     let arrival =
         ClientInfo { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
-    let live = LiveSession::new(session, arrival, mailbox, send_queue, admission.held);
-    let entered = Sessions::enter(&hub, live);
+    let live = LiveSession::new(session, arrival, send_queue, admission.held);
+    let entered = app.sessions.register(live);
     let live = Arc::clone(&entered.session);
     // Revoked since the token was checked: nobody found this session among those who are connected.
-    let admitted = live.change(|held| app.revoked.limit(&document, held.clone()));
+    let admitted = live.change(|held| app.revocations.limit(&document, held.clone()));
     let grant = match admitted {
         Ok(grant) => grant,
         Err(close) => {
@@ -82,26 +83,37 @@ pub(crate) async fn serve(
         app,
         socket,
         live: Arc::clone(&live),
+        mailbox: mailbox.clone(),
         entered,
         dialect,
         heard_at: now,
         pinged_at: now,
         kept_alive_at: now,
         opened_at,
-        allowance: RateLimit::new(&hub.limits, now),
+        allowance: RateLimit::new(&services.limits, now),
         paused_until: None,
-        renewal: TokenRefresh::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
+        renewal: TokenRefresh::new(
+            session,
+            &grant,
+            &services.clock,
+            dialect == Dialect::SynclineV1,
+        ),
         _places: places,
         _place: place,
     };
     // A document that is gone by now is noticed by the connection, which tells its client.
-    drop(
-        live.mailbox
-            .send(DocumentCommand::Join { session: Arc::clone(&live), dialect, epoch })
-            .await,
-    );
+    drop(mailbox.send(DocumentCommand::Join { session: Arc::clone(&live), dialect, epoch }).await);
     drop(live);
-    hub.tasks.spawn(connection.serve());
+    services.tasks.spawn(connection.serve());
+}
+
+/// The rights of a token in a document.
+pub(super) async fn authorize(
+    app: &App,
+    token: &str,
+    document: &DocumentName,
+) -> Result<Rights, Close> {
+    app.rights(&app.verify(token).await?, document)
 }
 
 /// The way to a document, and the places of one more session there. A refusal is told of.
@@ -122,7 +134,7 @@ fn try_open(
     document: &DocumentName,
     held: &Rights,
 ) -> Result<(Mailbox, SessionPermits), Close> {
-    let places = app.places.for_session(&held.grant.identity.sub, document)?;
+    let places = app.quotas.for_session(&held.grant.identity.sub, document)?;
     let mailbox = app.hub.open(document).map_err(|error| match error {
         JoinError::TooManyDocuments { max } => {
             let text = format!("{max} documents are in use (limits.documents); try again later");

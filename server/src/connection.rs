@@ -19,14 +19,16 @@ use tracing::{debug, info};
 use crate::app::App;
 use crate::audit::Event as Audited;
 use crate::config::limits::{KEEP_ALIVE, PING, SILENCE};
-use crate::document::mailbox::{DocumentCommand, Gone};
+use crate::document::mailbox::{DocumentCommand, Gone, Mailbox};
 use crate::metrics::METRICS;
-use crate::net::listener::Peer;
+use crate::net::peer::Peer;
+use crate::net::quota::SessionPermits;
 use crate::net::send_queue::SendQueueEvent;
 use crate::net::transport::{Socket, TooFragmented, refuse};
-use crate::session::quota::SessionPermits;
+use crate::session::cpu_budget::Busy;
+use crate::session::live::LiveSession;
 use crate::session::rate_limit::RateLimit;
-use crate::session::registry::{LiveSession, RegistryGuard};
+use crate::session::registry::RegistryGuard;
 use crate::session::token_refresh::TokenRefresh;
 
 pub(crate) use self::admission::{Admission, serve};
@@ -35,6 +37,7 @@ struct Connection {
     app: Arc<App>,
     socket: Socket,
     live: Arc<LiveSession>,
+    mailbox: Mailbox,
     entered: RegistryGuard,
     dialect: Dialect,
     heard_at: Instant,
@@ -85,12 +88,12 @@ impl Connection {
 
     /// Tells the document, and the client if it is still there.
     async fn end(self, close: Option<Close>) {
-        let Self { socket, live, entered, .. } = self;
+        let Self { socket, live, mailbox, entered, .. } = self;
         if let Some(close) = &close {
             live.closed(close);
         }
-        let (document, session) = (live.arrival.document.clone(), live.session);
-        let (peer, mailbox) = (Arc::clone(&live.arrival.peer), live.mailbox.clone());
+        let (document, session) = (live.client.document.clone(), live.id);
+        let peer = Arc::clone(&live.client.peer);
         drop(live);
         // The document may be busy, and the client must not wait for that.
         let leave = async {
@@ -118,7 +121,8 @@ impl Connection {
     /// has to be waited for is boxed: it is rare, and the task would have room for it all its life.
     async fn run(&mut self) -> Option<Close> {
         let live = Arc::clone(&self.live);
-        let (send_queue, mailbox) = (&live.send_queue, &live.mailbox);
+        let (send_queue, mailbox) = (&live.send_queue, self.mailbox.clone());
+        let mailbox = &mailbox;
         // Registered once, not at every turn of the loop. Activity only moves the next timer
         // later, so one that fires early is set anew; another token may move it to an earlier one.
         let mut gone = pin!(mailbox.closed());
@@ -145,10 +149,10 @@ impl Connection {
                     Received::Nothing => None,
                     Received::End(close) => Some(close),
                     Received::Token(token) => Box::pin(self.token(&token)).await,
-                    Received::Message(message) => match live.try_send(message) {
+                    Received::Message(message) => match try_send(&live, mailbox, message) {
                         Ok(()) => None,
                         Err(message) => {
-                            delivery = Some(live.send(message).boxed());
+                            delivery = Some(send(&live, mailbox, message).boxed());
                             None
                         }
                     },
@@ -162,7 +166,7 @@ impl Connection {
                 Event::Received(None) | Event::SendQueueEvent(SendQueueEvent::Broken) => Some(None),
                 // Nothing is left to write, so the document may send its diff.
                 Event::SendQueueEvent(SendQueueEvent::Lagging) => {
-                    Box::pin(deliver(&live, DocumentCommand::Drained { session: live.session }))
+                    Box::pin(deliver(&live, mailbox, DocumentCommand::Drained { session: live.id }))
                         .await
                 }
                 Event::SendQueueEvent(SendQueueEvent::Close(close)) => Some(Some(close)),
@@ -193,12 +197,12 @@ impl Connection {
     fn received(&mut self, message: &Message) -> Received {
         let now = Instant::now();
         self.socket.get_mut().heard(message);
-        let handled = self.live.handling.take();
+        let handled = self.live.cpu_budget.take();
         self.paused_until = self.allowance.spend(message.len(), handled, now);
         // Who is not listened to is not silent.
         self.heard_at = self.paused_until.unwrap_or(now);
         if self.paused_until.is_some() {
-            debug!(session = %self.live.session, "A session sends or costs more than it may; it has to wait.");
+            debug!(session = %self.live.id, "A session sends or costs more than it may; it has to wait.");
             METRICS.hit(self.allowance.limit(message.len(), handled));
         }
         match message {
@@ -241,25 +245,26 @@ impl Connection {
         }
         let app = &self.app;
         let mut is_less = false;
-        let renewed = app.admit(token, &self.live.arrival.document).await.and_then(|next| {
-            self.live.change(|held| {
-                if next.grant.identity.sub != held.grant.identity.sub {
-                    let text = "the new token is somebody else's; connect anew with it";
-                    return Err(Close::new(CloseCode::TokenInvalid, text));
-                }
-                // Asked again: an order to revoke may have come since, and have found the old one.
-                let next = app.revoked.limit(&self.live.arrival.document, next)?;
-                is_less = next.grant.is_narrower_than(&held.grant);
-                Ok(next)
-            })
-        });
+        let renewed =
+            admission::authorize(app, token, &self.live.client.document).await.and_then(|next| {
+                self.live.change(|held| {
+                    if next.grant.identity.sub != held.grant.identity.sub {
+                        let text = "the new token is somebody else's; connect anew with it";
+                        return Err(Close::new(CloseCode::TokenInvalid, text));
+                    }
+                    // Asked again: an order to revoke may have come since, and have found the old one.
+                    let next = app.revocations.limit(&self.live.client.document, next)?;
+                    is_less = next.grant.is_narrower_than(&held.grant);
+                    Ok(next)
+                })
+            });
         match renewed {
             Ok(grant) => {
-                self.renewal.granted(&grant, &app.hub.clock);
+                self.renewal.granted(&grant, &app.services.clock);
                 let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
                 app.audit.record(|| self.live.entry(event));
-                let mail = DocumentCommand::Regranted { session: self.live.session, done: None };
-                deliver(&self.live, mail).await
+                let mail = DocumentCommand::Regranted { session: self.live.id, done: None };
+                deliver(&self.live, &self.mailbox, mail).await
             }
             Err(close) => Some(Some(close)),
         }
@@ -309,12 +314,34 @@ impl Connection {
 
 /// Waits for room in the mailbox. A close from elsewhere ends the wait. A mailbox that is gone is
 /// noticed by the loop.
-async fn deliver(live: &LiveSession, mail: DocumentCommand) -> Option<Option<Close>> {
+async fn deliver(
+    live: &LiveSession,
+    mailbox: &Mailbox,
+    mail: DocumentCommand,
+) -> Option<Option<Close>> {
     tokio::select! {
         biased;
-        _ = live.mailbox.send(mail) => None,
+        _ = mailbox.send(mail) => None,
         close = poll_fn(|context| live.send_queue.poll_closed(context)) => Some(Some(close)),
     }
+}
+
+/// Hands a message to the document, or gives it back if it has to wait.
+fn try_send(
+    live: &LiveSession,
+    mailbox: &Mailbox,
+    message: ClientMessage,
+) -> Result<(), ClientMessage> {
+    match live.cpu_budget.try_turn(&message) {
+        Ok(turn) => mailbox.try_send_message(live.id, message, turn),
+        Err(Busy) => Err(message),
+    }
+}
+
+/// Hands a message to the document; waits for its turn and for room.
+async fn send(live: &LiveSession, mailbox: &Mailbox, message: ClientMessage) -> Result<(), Gone> {
+    let turn = live.cpu_budget.turn(&message).await;
+    mailbox.send_message(live.id, message, turn).await
 }
 
 fn reading_failed(error: &WsError) -> Option<Close> {
