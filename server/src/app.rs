@@ -46,7 +46,7 @@ impl App {
     /// # Errors
     /// The first check of the token that fails, or a key set that is not fetched within [`LOGIN`].
     pub(crate) async fn verify(&self, token: &str) -> Result<Claims, Close> {
-        let claims = timeout(LOGIN, self.verifier.verify_with_latest(token)).await;
+        let claims = timeout(LOGIN, self.verifier.verify(token)).await;
         let claims = claims.map_err(|_| {
             let text = "the keys for this token did not come in time; try again";
             Close::at_limit(Limit::LoginTime, CloseCode::KeysUnavailable, text)

@@ -104,7 +104,7 @@ impl Demo {
         cookie: Option<&str>,
     ) -> Result<Claims, DemoError> {
         self.secret()?;
-        cookie.and_then(|cookie| verifier.verify(cookie).ok()).ok_or(DemoError::NoSession)
+        cookie.and_then(|cookie| verifier.verify_offline(cookie).ok()).ok_or(DemoError::NoSession)
     }
 
     /// The key of a link to `document`, for another browser.
