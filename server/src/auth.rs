@@ -35,6 +35,14 @@ pub use self::verifier::{Expected, Verifier};
 /// How far clocks may differ.
 pub const LEEWAY: Duration = Duration::from_millis(access::LEEWAY.0);
 
+/// A proof of the right to open a document.
+pub(crate) enum Credential {
+    /// A JWT.
+    Token(String),
+    /// A ticket, which opens one document once: [`tickets`].
+    Ticket(String),
+}
+
 /// Signs claims with HS256.
 ///
 /// # Errors

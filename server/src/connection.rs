@@ -1,76 +1,85 @@
-//! One socket: frames in, frames out, pings, and an end that says why.
+//! A client's connection: a transport and the lane on it. It moves messages from the socket to the
+//! document, notices what its timers and its writer report, and ends with a close that gives the
+//! reason.
+//!
+//! A y-websocket connection has one lane. A dialect with several documents on a socket has a map of
+//! them: everything of one document is in [`Lane`], and everything of the socket in [`Transport`].
 
 mod admission;
+mod lane;
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
-use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::wire;
 use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::time::{Instant, sleep_until};
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
+use self::lane::{Incoming, Lane};
 use crate::app::App;
-use crate::audit::Event as Audited;
-use crate::config::limits::{KEEP_ALIVE, PING, SILENCE};
-use crate::document::mailbox::{DocumentCommand, Gone, Mailbox};
+use crate::document::mailbox::{DocumentCommand, Gone};
 use crate::metrics::METRICS;
 use crate::net::peer::Peer;
-use crate::net::quota::SessionPermits;
-use crate::net::send_queue::SendQueueEvent;
-use crate::net::transport::{Socket, TooFragmented, refuse};
-use crate::session::cpu_budget::Busy;
-use crate::session::live::LiveSession;
-use crate::session::rate_limit::RateLimit;
-use crate::session::registry::RegistryGuard;
-use crate::session::token_refresh::TokenRefresh;
+use crate::net::socket_writer::{LaneEvent, WriterEvent};
+use crate::net::transport::{Silent, Transport, close_for};
 
-pub(crate) use self::admission::{Admission, serve};
+pub(crate) use self::admission::{Admitted, Client, Refusal, admit};
 
 struct Connection {
     app: Arc<App>,
-    socket: Socket,
-    live: Arc<LiveSession>,
-    mailbox: Mailbox,
-    entered: RegistryGuard,
-    dialect: Dialect,
-    heard_at: Instant,
-    pinged_at: Instant,
-    kept_alive_at: Instant,
-    /// What the outbox says before anything was written.
-    opened_at: Instant,
-    allowance: RateLimit,
-    /// Nothing is read before this: more came than may.
-    paused_until: Option<Instant>,
-    renewal: TokenRefresh,
-    _places: SessionPermits,
-    _place: Option<Peer>,
+    transport: Transport,
+    lane: Lane,
+    /// Holds the connection's quota permits.
+    _peer: Option<Peer>,
+}
+
+/// How a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The peer left, or is gone: no close can reach it.
+    Left,
+    /// The server closes it.
+    Close(Close),
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
 }
 
 enum Event {
     Received(Option<Result<Message, WsError>>),
-    /// The document has taken the message that it had no room for.
+    /// The document has taken the pending message.
     Delivered,
-    SendQueueEvent(SendQueueEvent),
+    Writer(WriterEvent),
     Timer,
     DocumentGone,
 }
 
-/// What is to be done for a message that arrived.
-enum Received {
-    Nothing,
-    /// The document is to have it.
-    Message(ClientMessage),
-    /// It is a fresh token.
-    Token(String),
-    /// The connection ends, with this close if there is one to send.
-    End(Option<Close>),
+/// Opens the lane of an admitted client and serves it until either side ends it: in a task of its own,
+/// because the task of the upgrade has room for much that is over by now.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    transport: Transport,
+    admitted: Admitted,
+    peer: Option<Peer>,
+) {
+    match admitted.open_lane(&app, transport.first_lane()).await {
+        Ok(lane) => {
+            let connection = Connection { app: Arc::clone(&app), transport, lane, _peer: peer };
+            app.services.tasks.spawn(connection.serve());
+        }
+        Err(refusal) => {
+            refusal.report(&app);
+            transport.close_gracefully(refusal.close).await;
+        }
+    }
 }
 
 impl Connection {
@@ -81,294 +90,162 @@ impl Connection {
     )]
     fn serve(mut self) -> impl Future<Output = ()> {
         async move {
-            let close = self.run().await;
-            Box::pin(self.end(close)).await;
+            let end = self.run().await;
+            Box::pin(self.end(end)).await;
         }
     }
 
-    /// Tells the document, and the client if it is still there.
-    async fn end(self, close: Option<Close>) {
-        let Self { socket, live, mailbox, entered, .. } = self;
-        if let Some(close) = &close {
-            live.closed(close);
+    /// Leaves the document, and closes the socket if the client is still there.
+    async fn end(self, end: End) {
+        let Self { transport, lane, .. } = self;
+        let client = &lane.session().client;
+        let (document, peer) = (client.document.clone(), Arc::clone(&client.peer));
+        let session = lane.session().id;
+        if let End::Close(close) = &end {
+            lane.session().closed(close);
         }
-        let (document, session) = (live.client.document.clone(), live.id);
-        let peer = Arc::clone(&live.client.peer);
-        drop(live);
-        // The document may be busy, and the client must not wait for that.
-        let leave = async {
-            // The mailbox closes only when the document's task is gone.
-            drop(mailbox.send(DocumentCommand::Leave { session }).await);
-            drop((entered, mailbox));
-        };
-        let goodbye = async {
-            if let Some(close) = close {
-                info!(
-                    %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
-                    "A session was closed."
-                );
-                METRICS.closed(&close);
-                refuse(socket, close).await;
-            } else {
-                METRICS.sessions_left.add(1);
+        let close = async {
+            match end {
+                End::Close(close) => {
+                    info!(
+                        %document, %session, peer = &*peer, code = close.code.word(),
+                        text = close.text, "A session was closed."
+                    );
+                    METRICS.closed(&close);
+                    transport.close_gracefully(close).await;
+                }
+                End::Left => METRICS.sessions_left.add(1),
             }
         };
-        tokio::join!(leave, goodbye);
+        // The document may be busy, and the client must not wait for that.
+        tokio::join!(lane.leave(), close);
         debug!(%document, %session, "A session ended.");
     }
 
-    /// Runs until the end; returns the close to send, if the peer is still there to hear it. What
-    /// has to be waited for is boxed: it is rare, and the task would have room for it all its life.
-    async fn run(&mut self) -> Option<Close> {
-        let live = Arc::clone(&self.live);
-        let (send_queue, mailbox) = (&live.send_queue, self.mailbox.clone());
-        let mailbox = &mailbox;
+    /// Runs until the end. Rare waits are boxed: the task would have room for them all its life.
+    async fn run(&mut self) -> End {
+        let (session, mailbox) = (Arc::clone(self.lane.session()), self.lane.mailbox().clone());
+        let writer = Arc::clone(self.transport.writer());
         // Registered once, not at every turn of the loop. Activity only moves the next timer
-        // later, so one that fires early is set anew; another token may move it to an earlier one.
+        // later, so one that fires early is set again; another token may move it to an earlier one.
         let mut gone = pin!(mailbox.closed());
         let mut timer = pin!(sleep_until(self.next_timer()));
-        // A message that the document has no room for. Nothing is read meanwhile, so that TCP slows
-        // the client down.
-        let mut delivery: Option<BoxFuture<'_, Result<(), Gone>>> = None;
+        // A message for which the document has no room. Nothing is read meanwhile, so TCP slows the
+        // client down.
+        let mut pending: Option<BoxFuture<'_, Result<(), Gone>>> = None;
         loop {
-            let reads = self.paused_until.is_none() && delivery.is_none();
+            let reads = !self.transport.is_paused() && pending.is_none();
             let event = tokio::select! {
                 biased;
                 // First: a peer that never stops sending must not outlive its token.
                 () = timer.as_mut() => Event::Timer,
-                attention = poll_fn(|context| send_queue.poll_attention(context)) => Event::SendQueueEvent(attention),
-                received = self.socket.next(), if reads => Event::Received(received),
+                event = poll_fn(|context| writer.poll_event(context)) => Event::Writer(event),
+                received = self.transport.next(), if reads => Event::Received(received),
                 // A mailbox that is gone is an event of its own.
-                Some(_) = OptionFuture::from(delivery.as_mut()), if delivery.is_some() => {
+                Some(_) = OptionFuture::from(pending.as_mut()), if pending.is_some() => {
                     Event::Delivered
                 }
                 () = gone.as_mut() => Event::DocumentGone,
             };
-            let end = match event {
+            let flow = match event {
                 Event::Received(Some(Ok(message))) => match self.received(&message) {
-                    Received::Nothing => None,
-                    Received::End(close) => Some(close),
-                    Received::Token(token) => Box::pin(self.token(&token)).await,
-                    Received::Message(message) => match try_send(&live, mailbox, message) {
-                        Ok(()) => None,
-                        Err(message) => {
-                            delivery = Some(send(&live, mailbox, message).boxed());
-                            None
-                        }
-                    },
-                },
-                Event::Delivered => {
-                    delivery = None;
-                    self.heard_at = self.paused_until.unwrap_or_else(Instant::now);
-                    None
-                }
-                Event::Received(Some(Err(error))) => Some(reading_failed(&error)),
-                Event::Received(None) | Event::SendQueueEvent(SendQueueEvent::Broken) => Some(None),
-                // Nothing is left to write, so the document may send its diff.
-                Event::SendQueueEvent(SendQueueEvent::Lagging) => {
-                    Box::pin(deliver(&live, mailbox, DocumentCommand::Drained { session: live.id }))
-                        .await
-                }
-                Event::SendQueueEvent(SendQueueEvent::Close(close)) => Some(Some(close)),
-                Event::Timer => {
-                    if delivery.is_some() {
-                        // It cannot be heard.
-                        self.heard_at = Instant::now();
+                    Ok(None) => ControlFlow::Continue(()),
+                    Ok(Some(Incoming::Token(token))) => {
+                        Box::pin(self.lane.renew(&self.app, token)).await
                     }
-                    let end = self.timer();
+                    Ok(Some(Incoming::Message(message))) => {
+                        if let Err(message) = lane::try_send(&session, &mailbox, message) {
+                            pending = Some(lane::send(&session, &mailbox, message).boxed());
+                        }
+                        ControlFlow::Continue(())
+                    }
+                    Err(close) => ControlFlow::Break(End::Close(close)),
+                },
+                Event::Received(Some(Err(error))) => {
+                    ControlFlow::Break(close_for(&error).map_or(End::Left, End::Close))
+                }
+                Event::Received(None) | Event::Writer(WriterEvent::Broken) => {
+                    ControlFlow::Break(End::Left)
+                }
+                Event::Delivered => {
+                    pending = None;
+                    self.transport.restart_idle(Instant::now());
+                    ControlFlow::Continue(())
+                }
+                Event::Writer(WriterEvent::Lanes) => self.lane_event().await,
+                Event::Timer => {
+                    if pending.is_some() {
+                        // A client that is not read must not trip the idle timeout.
+                        self.transport.restart_idle(Instant::now());
+                    }
+                    let flow = self.timer();
                     timer.as_mut().reset(self.next_timer());
-                    end
+                    flow
                 }
                 Event::DocumentGone => {
-                    let text = "the document failed and is loaded afresh; reconnect";
-                    Some(Some(Close::new(CloseCode::Internal, text)))
+                    let text = "the document failed and is loaded again; reconnect";
+                    ControlFlow::Break(End::Close(Close::new(CloseCode::Internal, text)))
                 }
             };
-            if let Some(close) = end {
-                return close;
+            if let ControlFlow::Break(end) = flow {
+                return end;
             }
             // A pause is a timer earlier than the one that is set.
-            if self.renewal.take_change() || self.paused_until.is_some() {
+            if self.lane.take_timer_change() || self.transport.is_paused() {
                 timer.as_mut().reset(self.next_timer());
             }
         }
     }
 
-    fn received(&mut self, message: &Message) -> Received {
+    /// Charges a message to the lane's rate, and decodes it.
+    fn received(&mut self, message: &Message) -> Result<Option<Incoming>, Close> {
         let now = Instant::now();
-        self.socket.get_mut().heard(message);
-        let handled = self.live.cpu_budget.take();
-        self.paused_until = self.allowance.spend(message.len(), handled, now);
-        // Who is not listened to is not silent.
-        self.heard_at = self.paused_until.unwrap_or(now);
-        if self.paused_until.is_some() {
-            debug!(session = %self.live.id, "A session sends or costs more than it may; it has to wait.");
-            METRICS.hit(self.allowance.limit(message.len(), handled));
-        }
+        self.transport.received(message, now);
+        let paused_until = self.lane.charge(message.len(), now);
+        self.transport.pause(paused_until);
         match message {
-            Message::Binary(frame) => self.frame(frame),
+            Message::Binary(frame) => self.lane.decode(frame).map(Some),
             Message::Text(_) => {
                 let text = "a text frame arrived; this protocol is binary";
-                Received::End(Some(Close::new(CloseCode::BadFrame, text)))
+                Err(Close::new(CloseCode::BadFrame, text))
             }
-            // tungstenite answers these at the next read. After its close nothing may follow.
-            Message::Close(_) => {
-                self.live.send_queue.end();
-                Received::Nothing
-            }
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Received::Nothing,
+            // tungstenite answers these at the next read.
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
         }
     }
 
-    fn frame(&self, frame: &Bytes) -> Received {
-        let decoded = match self.dialect {
-            Dialect::SynclineV1 => wire::decode_token(frame),
-            Dialect::YWebsocket => Ok(None),
-        };
-        let message = match decoded {
-            Ok(Some(token)) => return Received::Token(token.to_owned()),
-            Ok(None) => ClientMessage::decode(frame),
-            Err(error) => Err(error),
-        };
-        match message {
-            Ok(message) => Received::Message(message),
-            Err(error) => Received::End(Some(Close::new(CloseCode::BadFrame, error))),
-        }
-    }
-
-    /// A fresh token: what it allows holds from here on.
-    async fn token(&mut self, token: &str) -> Option<Option<Close>> {
-        if !self.renewal.takes_token(Instant::now()) {
-            let text = "tokens came faster than one a second; send one when it is asked for";
-            let limit = Limit::TokensPerSecond;
-            return Some(Some(Close::at_limit(limit, CloseCode::RateLimited, text)));
-        }
-        let app = &self.app;
-        let mut is_less = false;
-        let renewed =
-            admission::authorize(app, token, &self.live.client.document).await.and_then(|next| {
-                self.live.change(|held| {
-                    if next.grant.identity.sub != held.grant.identity.sub {
-                        let text = "the new token is somebody else's; connect anew with it";
-                        return Err(Close::new(CloseCode::TokenInvalid, text));
-                    }
-                    // Asked again: an order to revoke may have come since, and have found the old one.
-                    let next = app.revocations.limit(&self.live.client.document, next)?;
-                    is_less = next.grant.is_narrower_than(&held.grant);
-                    Ok(next)
-                })
-            });
-        match renewed {
-            Ok(grant) => {
-                self.renewal.granted(&grant, &app.services.clock);
-                let event = if is_less { Audited::RightsNarrowed } else { Audited::RightsRenewed };
-                app.audit.record(|| self.live.entry(event));
-                let mail = DocumentCommand::Regranted { session: self.live.id, done: None };
-                deliver(&self.live, &self.mailbox, mail).await
+    /// Handles what the writer reports for the lane.
+    async fn lane_event(&self) -> ControlFlow<End> {
+        match self.lane.session().send_queue.take_event() {
+            None => ControlFlow::Continue(()),
+            Some(LaneEvent::Close(close)) => ControlFlow::Break(End::Close(close)),
+            // Everything else is written, so the document can send its diff.
+            Some(LaneEvent::Lagging) => {
+                let session = self.lane.session().id;
+                Box::pin(self.lane.command(DocumentCommand::Drained { session })).await
             }
-            Err(close) => Some(Some(close)),
         }
     }
 
     fn next_timer(&self) -> Instant {
-        let ping = self.pinged_at + PING;
-        let silence = self.heard_at + SILENCE;
-        let keep_alive = self.sent_at() + KEEP_ALIVE;
-        let next = ping.min(silence).min(keep_alive).min(self.renewal.next());
-        self.paused_until.map_or(next, |until| until.min(next))
+        self.transport.next_timer().min(self.lane.next_timer())
     }
 
-    /// When the client was last sent something, or would have been if it read.
-    fn sent_at(&self) -> Instant {
-        self.live.send_queue.written_at().max(self.kept_alive_at)
-    }
-
-    fn timer(&mut self) -> Option<Option<Close>> {
+    fn timer(&mut self) -> ControlFlow<End> {
         let now = Instant::now();
-        self.paused_until = self.paused_until.filter(|until| now < *until);
-        if now >= self.renewal.ends_at() {
-            let text = "the token expired while connected; connect with a new one";
-            return Some(Some(Close::new(CloseCode::TokenExpired, text)));
+        self.transport.resume(now);
+        if let Err(close) = self.lane.check_expiry(now) {
+            return ControlFlow::Break(End::Close(close));
         }
-        if now >= self.heard_at + SILENCE {
+        if let Err(Silent) = self.transport.check_idle(now) {
             METRICS.hit(Limit::SilenceTime);
-            return Some(None);
+            return ControlFlow::Break(End::Left);
         }
-        // Before anything was written its first frame, Welcome, is still to come.
-        let is_greeted = self.live.send_queue.written_at() != self.opened_at;
-        if let Some(seconds_left) = self.renewal.ask(now, is_greeted) {
-            let question = ServerMessage::TokenWanted { seconds_left }.encode();
-            self.live.send_queue.send(question);
+        // Before anything was written, its first frame, Welcome, is still to come.
+        self.lane.ask_for_token(now, self.transport.has_written());
+        if self.transport.ping_or_keep_alive(now) {
+            self.lane.session().send_queue.send(wire::keep_alive());
         }
-        if now >= self.pinged_at + PING {
-            self.pinged_at = now;
-            self.live.send_queue.ping();
-        }
-        if now >= self.sent_at() + KEEP_ALIVE {
-            self.kept_alive_at = now;
-            self.live.send_queue.send(wire::keep_alive());
-        }
-        None
-    }
-}
-
-/// Waits for room in the mailbox. A close from elsewhere ends the wait. A mailbox that is gone is
-/// noticed by the loop.
-async fn deliver(
-    live: &LiveSession,
-    mailbox: &Mailbox,
-    mail: DocumentCommand,
-) -> Option<Option<Close>> {
-    tokio::select! {
-        biased;
-        _ = mailbox.send(mail) => None,
-        close = poll_fn(|context| live.send_queue.poll_closed(context)) => Some(Some(close)),
-    }
-}
-
-/// Hands a message to the document, or gives it back if it has to wait.
-fn try_send(
-    live: &LiveSession,
-    mailbox: &Mailbox,
-    message: ClientMessage,
-) -> Result<(), ClientMessage> {
-    match live.cpu_budget.try_turn(&message) {
-        Ok(turn) => mailbox.try_send_message(live.id, message, turn),
-        Err(Busy) => Err(message),
-    }
-}
-
-/// Hands a message to the document; waits for its turn and for room.
-async fn send(live: &LiveSession, mailbox: &Mailbox, message: ClientMessage) -> Result<(), Gone> {
-    let turn = live.cpu_budget.turn(&message).await;
-    mailbox.send_message(live.id, message, turn).await
-}
-
-fn reading_failed(error: &WsError) -> Option<Close> {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "foreign, and any other error ends in silence"
-    )]
-    match error {
-        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            Some(Close::at_limit(
-                Limit::MessageBytes,
-                CloseCode::MessageTooLarge,
-                format!("the message is {size} bytes, at most {max_size} are allowed"),
-            ))
-        }
-        // The peer is gone; there is nobody to tell.
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),
-        WsError::Io(error) => {
-            let scattered =
-                error.get_ref().and_then(|error| error.downcast_ref::<TooFragmented>())?;
-            let limit = Limit::MessageBytes;
-            Some(Close::at_limit(limit, CloseCode::MessageTooLarge, scattered))
-        }
-        WsError::Utf8(_) => {
-            Some(Close::new(CloseCode::BadFrame, "a text frame arrived; this protocol is binary"))
-        }
-        _ => None,
+        ControlFlow::Continue(())
     }
 }

@@ -80,7 +80,8 @@ fn not_found(path: FullPath, request: UpgradeRequest, app: Arc<App>) -> Reply {
     let close = Close::new(CloseCode::BadRequest, text);
     if request.is_websocket() {
         // A stock client that cannot read why it was refused tries again for ever.
-        return upgrade::switch(request.into_handshake(), Err(close.into()), &app);
+        let refusal = request.refusal(close);
+        return upgrade::switch(request.into_handshake(), Err(refusal), &app);
     }
     problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
 }

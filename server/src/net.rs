@@ -5,5 +5,5 @@ pub mod origin;
 pub(crate) mod peer;
 pub mod proxy;
 pub(crate) mod quota;
-pub(crate) mod send_queue;
+pub(crate) mod socket_writer;
 pub(crate) mod transport;

@@ -91,7 +91,7 @@ async fn auth_9_a_bad_token_ends_the_session_and_says_why() {
         (
             sign(&Claims { sub: Some("eve".to_owned()), ..claims(Access::Write) }),
             4401,
-            "token_invalid: the new token is somebody else's",
+            "token_invalid: the token's sub is not this session's; reconnect with the token",
         ),
         (sign(&Claims { sub: None, ..claims(Access::Write) }), 4401, "token_invalid: "),
         ("x".repeat(100_000), 4401, "token_invalid: "),

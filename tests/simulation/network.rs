@@ -104,7 +104,7 @@ impl Link {
     }
 }
 
-/// As `server/src/net/send_queue.rs` is, without its locks.
+/// As `server/src/net/socket_writer.rs` is, without its locks.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     frames: VecDeque<Bytes>,

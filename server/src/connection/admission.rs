@@ -1,5 +1,9 @@
-//! How a client becomes a session: its places under the limits, its document, and its rights as they
-//! are by now.
+//! Admission: from a credential to a lane.
+//!
+//! [`admit`] verifies the credential and derives the rights: claims, then the grant for the document,
+//! then the limits of revocations. [`Admitted::open_lane`] takes the quota permits, opens the document,
+//! registers the session, asks for revocations once more, and joins. An upgrade runs the second step
+//! after its handshake, when the socket exists; a frame on an open socket can run both in a row.
 
 use std::sync::Arc;
 
@@ -10,131 +14,163 @@ use tracing::{debug, info};
 
 use crate::app::App;
 use crate::audit::{Entry, Event as Audited};
-use crate::auth::Rights;
-use crate::connection::Connection;
+use crate::auth::{Claims, Credential, Rights, still_current};
+use crate::connection::lane::Lane;
 use crate::document::hub::JoinError;
 use crate::document::mailbox::{DocumentCommand, Mailbox};
 use crate::metrics::METRICS;
-use crate::net::peer::Peer;
 use crate::net::quota::SessionPermits;
-use crate::net::send_queue::SendQueue;
-use crate::net::transport::{Socket, refuse};
+use crate::net::socket_writer::SendQueue;
 use crate::session::live::{ClientInfo, LiveSession};
 use crate::session::rate_limit::RateLimit;
 use crate::session::token_refresh::TokenRefresh;
 
-/// What a verified client asked for.
+/// A client, apart from its credential and document.
 #[derive(Debug)]
-pub(crate) struct Admission {
-    pub(crate) document: DocumentName,
-    pub(crate) held: Rights,
+pub(crate) struct Client {
     pub(crate) dialect: Dialect,
-    /// The history that the client says it holds.
+    /// The epoch of the history that the client has.
     pub(crate) epoch: Option<Epoch>,
-    /// The address at the other end.
-    pub(crate) peer: String,
+    /// The client's address.
+    pub(crate) address: String,
 }
 
-/// Lets a client into its document, and has it served until either side ends that: by a task of its
-/// own, because the one that took the upgrade has room for much that is over by now. Holds the
-/// connection's `place` to the end.
-pub(crate) async fn serve(
-    app: Arc<App>,
-    socket: Socket,
-    send_queue: Arc<SendQueue>,
-    admission: Admission,
-    place: Option<Peer>,
-) {
-    let services = Arc::clone(&app.services);
-    let (document, peer) = (admission.document.clone(), admission.peer.clone());
-    let (dialect, epoch) = (admission.dialect, admission.epoch);
-    let opened = match open(&app, &admission) {
-        Ok(opened) => opened,
-        Err(close) => return refuse(socket, close).await,
-    };
-    let (mailbox, places) = opened;
-    let (session, opened_at) = (app.sessions.next_id(), send_queue.written_at());
-    let peer = Arc::<str>::from(peer);
-    let since = services.clock.now();
-    let arrival =
-        ClientInfo { document: document.clone(), dialect, peer: Arc::clone(&peer), since };
-    let live = LiveSession::new(session, arrival, send_queue, admission.held);
-    let entered = app.sessions.register(live);
-    let live = Arc::clone(&entered.session);
-    // Revoked since the token was checked: nobody found this session among those who are connected.
-    let admitted = live.change(|held| app.revocations.limit(&document, held.clone()));
-    let grant = match admitted {
-        Ok(grant) => grant,
-        Err(close) => {
-            METRICS.refused(&close);
-            app.audit.record(|| live.entry(Audited::SessionRefused).close(&close));
-            drop((entered, live));
-            return refuse(socket, close).await;
+/// A client whose credential gives it rights in a document. Holds no permit and no session yet.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    document: DocumentName,
+    rights: Rights,
+    client: Client,
+}
+
+/// A rejected client: the close, and the identity as far as it was verified.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) close: Close,
+    document: Option<DocumentName>,
+    address: String,
+    /// Boxed: it is large, and refusals are rare.
+    entry: Box<Entry>,
+}
+
+impl Refusal {
+    /// A refusal before the document is known.
+    pub(crate) fn new(close: Close, address: &str) -> Self {
+        let entry = Entry::new(Audited::SessionRefused).peer(address).close(&close);
+        Self { close, document: None, address: address.to_owned(), entry: Box::new(entry) }
+    }
+
+    /// A refusal for a document.
+    pub(crate) fn at(document: &DocumentName, close: Close, address: &str) -> Self {
+        let refusal = Self { document: Some(document.clone()), ..Self::new(close, address) };
+        refusal.describe(|entry| entry.document(document))
+    }
+
+    fn describe(self, describe: impl FnOnce(Entry) -> Entry) -> Self {
+        Self { entry: Box::new(describe(*self.entry)), ..self }
+    }
+
+    /// Counts and logs the refusal. Call it once.
+    pub(crate) fn report(&self, app: &App) {
+        let Self { close, document, address, entry } = self;
+        let document = document.as_ref().map(tracing::field::display);
+        let (code, text) = (close.code.word(), &close.text);
+        info!(document, peer = address, code, text, "Refused a connection.");
+        METRICS.refused(close);
+        app.audit.record(|| Entry::clone(entry));
+    }
+}
+
+/// Verifies a credential for a document.
+///
+/// # Errors
+/// The close for the first check that fails.
+pub(crate) async fn admit(
+    app: &App,
+    credential: Credential,
+    document: DocumentName,
+    client: Client,
+) -> Result<Admitted, Refusal> {
+    match authorize(app, credential, &document).await {
+        Ok(rights) => Ok(Admitted { document, rights, client }),
+        Err(Unauthorized { close, sub }) => {
+            let refusal = Refusal::at(&document, close, &client.address);
+            Err(refusal.describe(|entry| entry.sub(sub.as_deref())))
         }
-    };
-    METRICS.sessions.add(dialect, 1);
-    live.opened(&app.audit);
-    debug!(
-        %document, %session, peer = &*peer, user = &*grant.identity.sub, access = ?grant.access,
-        "A session begins."
-    );
-    let now = Instant::now();
-    let connection = Connection {
-        app,
-        socket,
-        live: Arc::clone(&live),
-        mailbox: mailbox.clone(),
-        entered,
-        dialect,
-        heard_at: now,
-        pinged_at: now,
-        kept_alive_at: now,
-        opened_at,
-        allowance: RateLimit::new(&services.limits, now),
-        paused_until: None,
-        renewal: TokenRefresh::new(
-            session,
-            &grant,
-            &services.clock,
-            dialect == Dialect::SynclineV1,
-        ),
-        _places: places,
-        _place: place,
-    };
-    // A document that is gone by now is noticed by the connection, which tells its client.
-    drop(mailbox.send(DocumentCommand::Join { session: Arc::clone(&live), dialect, epoch }).await);
-    drop(live);
-    services.tasks.spawn(connection.serve());
+    }
 }
 
-/// The rights of a token in a document.
+/// A credential without rights in a document.
+pub(super) struct Unauthorized {
+    pub(super) close: Close,
+    /// The user, if the credential was verified.
+    sub: Option<String>,
+}
+
+/// The rights of a credential in a document: of an upgrade, of a frame, and of a token that renews a
+/// session.
 pub(super) async fn authorize(
     app: &App,
-    token: &str,
+    credential: Credential,
     document: &DocumentName,
-) -> Result<Rights, Close> {
-    app.rights(&app.verify(token).await?, document)
+) -> Result<Rights, Unauthorized> {
+    let claims: Result<Claims, Close> = match credential {
+        Credential::Token(token) => app.verify(&token).await,
+        Credential::Ticket(ticket) => {
+            let redeemed = app.tickets.redeem(&ticket, document, Instant::now());
+            redeemed.and_then(still_current).map_err(|error| error.close())
+        }
+    };
+    let claims = claims.map_err(|close| Unauthorized { close, sub: None })?;
+    app.rights(&claims, document).map_err(|close| Unauthorized { close, sub: claims.sub })
 }
 
-/// The way to a document, and the places of one more session there. A refusal is told of.
-fn open(app: &App, admission: &Admission) -> Result<(Mailbox, SessionPermits), Close> {
-    let Admission { document, held, dialect, peer, .. } = admission;
-    try_open(app, document, held).inspect_err(|close| {
-        info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
-        METRICS.refused(close);
-        app.audit.record(|| {
-            let entry = Entry::new(Audited::SessionRefused).of(&held.grant.identity);
-            entry.document(document).peer(peer).dialect(*dialect).close(close)
-        });
-    })
+impl Admitted {
+    /// Opens the client's lane: its session is registered and joins the document.
+    pub(crate) async fn open_lane(self, app: &App, send_queue: SendQueue) -> Result<Lane, Refusal> {
+        let Self { document, rights, client } = self;
+        let Client { dialect, epoch, address } = client;
+        let refused = |close: Close| {
+            let refusal = Refusal::at(&document, close, &address);
+            refusal.describe(|entry| entry.of(&rights.grant.identity).dialect(dialect))
+        };
+        let (permits, mailbox) = open(app, &document, &rights).map_err(refused)?;
+
+        let (id, since) = (app.sessions.next_id(), app.services.clock.now());
+        let peer = Arc::<str>::from(&*address);
+        let info = ClientInfo { document: document.clone(), dialect, peer, since };
+        let registered =
+            app.sessions.register(LiveSession::new(id, info, send_queue, rights.clone()));
+        let session = Arc::clone(&registered.session);
+        // A revocation since the check in `authorize` did not find this session on the list.
+        let limited = session.change(|rights| app.revocations.limit(&document, rights.clone()));
+        let grant = limited.map_err(|close| {
+            refused(close).describe(|entry| entry.session(id).access(Some(rights.grant.access)))
+        })?;
+
+        METRICS.sessions.add(dialect, 1);
+        session.opened(&app.audit);
+        debug!(
+            %document, session = %id, peer = &*address, user = &*grant.identity.sub,
+            access = ?grant.access, "A session begins."
+        );
+        let asks = dialect == Dialect::SynclineV1;
+        let token_refresh = TokenRefresh::new(id, &grant, &app.services.clock, asks);
+        let rate_limit = RateLimit::new(&app.services.limits, Instant::now());
+        // The connection notices a document that is gone by now, and closes with a reason.
+        drop(mailbox.send(DocumentCommand::Join { session, dialect, epoch }).await);
+        Ok(Lane { registered, mailbox, rate_limit, token_refresh, _permits: permits })
+    }
 }
 
-fn try_open(
+/// The quota permits of one more session, and the mailbox of its document. Permits first: a client
+/// over its quota must not have a document loaded.
+fn open(
     app: &App,
     document: &DocumentName,
-    held: &Rights,
-) -> Result<(Mailbox, SessionPermits), Close> {
-    let places = app.quotas.for_session(&held.grant.identity.sub, document)?;
+    rights: &Rights,
+) -> Result<(SessionPermits, Mailbox), Close> {
+    let permits = app.quotas.for_session(&rights.grant.identity.sub, document)?;
     let mailbox = app.hub.open(document).map_err(|error| match error {
         JoinError::TooManyDocuments { max } => {
             let text = format!("{max} documents are in use (limits.documents); try again later");
@@ -142,5 +178,5 @@ fn try_open(
         }
         JoinError::Draining => Close::new(CloseCode::Draining, "the server restarts; reconnect"),
     })?;
-    Ok((mailbox, places))
+    Ok((permits, mailbox))
 }

@@ -31,7 +31,7 @@ use crate::document::hub::Hub;
 use crate::document::loader::{JobOutcome, RecoveryWatch};
 use crate::document::mailbox::DocumentCommand;
 use crate::metrics::METRICS;
-use crate::net::send_queue::{Pushed, SendQueue};
+use crate::net::socket_writer::{Pushed, SocketWriter};
 use crate::services::Services;
 use crate::session::cpu_budget::Meter;
 use crate::session::live::LiveSession;
@@ -61,8 +61,8 @@ pub(crate) struct DocumentTask {
     turns: Vec<OwnedSemaphorePermit>,
     /// Asked for by one input, and empty between two.
     effects: Vec<Effect>,
-    /// Queues that hold something nobody is writing.
-    unflushed: Vec<Arc<SendQueue>>,
+    /// Sockets with frames to flush.
+    unflushed: Vec<Arc<SocketWriter>>,
     pace: WriteBatching,
     counting: TaskStats,
     /// When this turn began, or the last mail in it had been delivered. To read the clock for each
@@ -255,7 +255,7 @@ impl DocumentTask {
     }
 
     fn flush(&mut self) {
-        self.unflushed.drain(..).for_each(|send_queue| send_queue.flush(self.now));
+        self.unflushed.drain(..).for_each(|writer| writer.flush(self.now));
         self.pace.flushed();
     }
 
@@ -320,7 +320,7 @@ impl DocumentTask {
         self.counting.sent(frame.len());
         let pushed = seat.live.send_queue.push(frame, delivery);
         if pushed == Pushed::First {
-            self.unflushed.push(Arc::clone(&seat.live.send_queue));
+            self.unflushed.push(Arc::clone(seat.live.send_queue.writer()));
         }
         pushed
     }

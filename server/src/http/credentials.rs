@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use warp::http::{HeaderMap, HeaderValue, header};
 
-use crate::auth::tickets;
+use crate::auth::{Credential, tickets};
 use crate::net::origin::Carrier;
 
 const COOKIE: &str = "syncline_token";
@@ -11,26 +11,10 @@ const COOKIE: &str = "syncline_token";
 /// What begins a subprotocol that is a token.
 pub(super) const BEARER_PROTOCOL: &str = "bearer.";
 
-/// What a client presents.
-pub(super) enum Credential {
-    Token(String, Carrier),
-    Ticket(String),
-}
-
-impl Credential {
-    /// How it came.
-    pub(super) fn carrier(&self) -> Carrier {
-        match self {
-            Self::Token(_, carrier) => *carrier,
-            Self::Ticket(_) => Carrier::Own,
-        }
-    }
-}
-
 /// A ticket; else the token from the first place that holds one: header, subprotocol, cookie, query.
-pub(super) fn credential(headers: &HeaderMap, query: &str) -> Option<Credential> {
+pub(super) fn credential(headers: &HeaderMap, query: &str) -> Option<(Credential, Carrier)> {
     if let Some(ticket) = ticket(query) {
-        return Some(Credential::Ticket(ticket));
+        return Some((Credential::Ticket(ticket), Carrier::Own));
     }
     let by_page = bearer(headers).or_else(|| {
         offered_protocols(headers)
@@ -43,7 +27,7 @@ pub(super) fn credential(headers: &HeaderMap, query: &str) -> Option<Credential>
         .or_else(|| parameter(query, "token").map(own));
     token
         .filter(|(token, _)| !token.is_empty())
-        .map(|(token, carrier)| Credential::Token(token, carrier))
+        .map(|(token, carrier)| (Credential::Token(token), carrier))
 }
 
 /// The ticket in a query.

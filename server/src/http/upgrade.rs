@@ -11,26 +11,20 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::info;
 use warp::Filter;
 use warp::http::header::{self, HeaderName};
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::path::Tail;
 
 use crate::app::App;
-use crate::audit::{Entry, Event};
-use crate::auth::{self, TokenError};
+use crate::auth::{Credential, TokenError};
 use crate::config::limits::REFUSED_MESSAGE_BYTES;
-use crate::connection::{self, Admission};
-use crate::http::credentials::{
-    self, BEARER_PROTOCOL, Credential, credential, offered_protocols, parameter,
-};
+use crate::connection::{self, Admitted, Client, Refusal};
+use crate::http::credentials::{self, BEARER_PROTOCOL, credential, offered_protocols, parameter};
 use crate::http::{Reply, document_name, problem, refusal, reply};
-use crate::metrics::METRICS;
 use crate::net::peer::Peer;
-use crate::net::transport;
+use crate::net::transport::Transport;
 
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
@@ -65,18 +59,25 @@ impl UpgradeRequest {
         self.accept.is_some()
     }
 
-    /// What it asks for, as far as that can be told without its token.
-    fn wish(&self, app: &App) -> Result<Wish, Refused> {
-        let document = unescaped_name(&self.document)?;
-        let at = |close| Refused::at(&document, close);
+    /// Parses the request, up to the credential.
+    fn parse(&self, app: &App) -> Result<Unverified, Refusal> {
+        let address = self.peer.as_ref().map(Peer::address).unwrap_or_default();
+        let document = unescaped_name(&self.document);
+        let document = document.map_err(|close| Refusal::new(close, &address))?;
+        let at = |close| Refusal::at(&document, close, &address);
         let credential = credential(&self.headers, &self.query);
-        let credential = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
-        app.origins.check(&self.headers, credential.carrier()).map_err(at)?;
+        let (credential, carrier) = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
+        app.origins.check(&self.headers, carrier).map_err(at)?;
         let epoch = epoch(&self.query).map_err(at)?;
         let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
         let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
-        let peer = self.peer.as_ref().map(Peer::address).unwrap_or_default();
-        Ok(Wish { document, credential, epoch, dialect, peer })
+        Ok(Unverified { document, credential, client: Client { dialect, epoch, address } })
+    }
+
+    /// A refusal before the document is known.
+    pub(crate) fn refusal(&self, close: Close) -> Refusal {
+        let address = self.peer.as_ref().map(Peer::address).unwrap_or_default();
+        Refusal::new(close, &address)
     }
 
     /// What is needed to answer it.
@@ -90,32 +91,12 @@ impl UpgradeRequest {
     }
 }
 
-/// All that is kept of a request while its token is checked, which may last as long as a key is
-/// fetched: [`LOGIN_BYTES`](crate::config::limits::LOGIN_BYTES).
-struct Wish {
+/// All that is kept of a request while its token is verified, which may take as long as fetching a key:
+/// [`LOGIN_BYTES`](crate::config::limits::LOGIN_BYTES).
+struct Unverified {
     document: DocumentName,
     credential: Credential,
-    epoch: Option<Epoch>,
-    dialect: Dialect,
-    peer: String,
-}
-
-impl Wish {
-    async fn admit(self, app: &App) -> Result<Admission, Refused> {
-        let Self { document, credential, epoch, dialect, peer } = self;
-        let claims = match credential {
-            Credential::Token(token, _) => app.verify(&token).await,
-            Credential::Ticket(ticket) => {
-                let redeemed = app.tickets.redeem(&ticket, &document, Instant::now());
-                redeemed.and_then(auth::still_current).map_err(|error| error.close())
-            }
-        };
-        let claims = claims.map_err(|close| Refused::at(&document, close))?;
-        let held = app.rights(&claims, &document);
-        let held =
-            held.map_err(|close| Refused { sub: claims.sub, ..Refused::at(&document, close) })?;
-        Ok(Admission { document, held, dialect, epoch, peer })
-    }
+    client: Client,
 }
 
 /// An upgrade that waits for its answer.
@@ -124,26 +105,6 @@ pub(crate) struct Handshake {
     protocol: Option<HeaderValue>,
     on_upgrade: Option<OnUpgrade>,
     peer: Option<Peer>,
-}
-
-/// Why somebody is not let in, and what was known of them by then.
-pub(crate) struct Refused {
-    close: Close,
-    document: Option<DocumentName>,
-    /// The verified user.
-    sub: Option<String>,
-}
-
-impl Refused {
-    fn at(document: &DocumentName, close: Close) -> Self {
-        Self { close, document: Some(document.clone()), sub: None }
-    }
-}
-
-impl From<Close> for Refused {
-    fn from(close: Close) -> Self {
-        Self { close, document: None, sub: None }
-    }
 }
 
 /// Matches whatever is left of the path.
@@ -170,16 +131,18 @@ pub(crate) async fn answer(mut request: UpgradeRequest, app: Arc<App>) -> Reply 
     if !request.is_websocket() && credentials::ticket(&request.query).is_some() {
         return upgrade_required();
     }
-    // Before the token is looked at: a flood of bad ones is to cost little.
-    let wish = match request.count_client(&app) {
-        Ok(()) => request.wish(&app),
-        Err(close) => Err(close.into()),
+    // Before the token is verified: a flood of bad ones must cost little.
+    let parsed = match request.count_client(&app) {
+        Ok(()) => request.parse(&app),
+        Err(close) => Err(request.refusal(close)),
     };
     let is_websocket = request.is_websocket();
     let handshake = request.into_handshake();
-    let verdict = match wish {
-        Ok(wish) => wish.admit(&app).await,
-        Err(close) => Err(close),
+    let verdict = match parsed {
+        Ok(Unverified { document, credential, client }) => {
+            connection::admit(&app, credential, document, client).await
+        }
+        Err(refusal) => Err(refusal),
     };
     if is_websocket {
         return switch(handshake, verdict, &app);
@@ -204,7 +167,7 @@ fn upgrade_required() -> Reply {
 /// Answers 101 and has the verdict carried out on the socket.
 pub(crate) fn switch(
     handshake: Handshake,
-    verdict: Result<Admission, Refused>,
+    verdict: Result<Admitted, Refusal>,
     app: &Arc<App>,
 ) -> Reply {
     let Handshake { accept, protocol, on_upgrade, peer } = handshake;
@@ -229,28 +192,20 @@ pub(crate) fn switch(
 
 async fn serve(
     on_upgrade: OnUpgrade,
-    verdict: Result<Admission, Refused>,
-    // Held to the end: it is this connection's place under the limits.
+    verdict: Result<Admitted, Refusal>,
+    // Held to the end: it has the quota permits of the connection.
     peer: Option<Peer>,
     app: Arc<App>,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
     let limits = &app.services.limits;
     let message_bytes = if verdict.is_ok() { limits.message_bytes } else { REFUSED_MESSAGE_BYTES };
-    let accepted = transport::accept(upgraded, limits, message_bytes).await;
-    let Some((socket, send_queue)) = accepted else { return };
+    let Some(transport) = Transport::accept(upgraded, limits, message_bytes).await else { return };
     match verdict {
-        Ok(admission) => connection::serve(app, socket, send_queue, admission, peer).await,
-        Err(Refused { close, document, sub }) => {
-            let peer = peer.as_ref().map(Peer::address);
-            info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
-            METRICS.refused(&close);
-            app.audit.record(|| {
-                let entry = Entry::new(Event::SessionRefused).sub(sub.as_deref()).close(&close);
-                let entry = entry.peer(peer.as_deref().unwrap_or_default());
-                document.iter().fold(entry, |entry, document| entry.document(document))
-            });
-            transport::refuse(socket, close).await;
+        Ok(admitted) => connection::serve(app, transport, admitted, peer).await,
+        Err(refusal) => {
+            refusal.report(&app);
+            transport.close_gracefully(refusal.close).await;
         }
     }
 }

@@ -1,161 +1,287 @@
-//! A WebSocket whose reading half is the library's and whose writing half is an [`SendQueue`], so that
-//! a document can write to it without waking the connection.
+//! A WebSocket over an upgraded TCP connection: both halves, pings, idle and keep-alive times, pauses,
+//! and the close. It knows nothing of documents; lanes queue frames on its writer.
 
-use std::io;
-use std::pin::Pin;
+mod stream;
+
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use syncline_protocol::Close;
-use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use syncline_protocol::{Close, CloseCode, Limit};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use crate::config::limits::{LINGER, Limits, READ_BUFFER_BYTES};
-use crate::net::send_queue::SendQueue;
+use self::stream::{TooFragmented, WsTransport};
+use crate::config::limits::{KEEP_ALIVE, LINGER, Limits, PING, READ_BUFFER_BYTES, SILENCE};
+use crate::net::socket_writer::{SendQueue, SocketWriter};
 
-/// The first byte of a pong.
-const PONG: u8 = 0x8a;
-
-/// The header of a control frame from a client: two bytes and its mask.
-const CONTROL_HEADER_BYTES: usize = 6;
-
-/// A WebSocket over an upgraded HTTP connection.
-pub(crate) type Socket = WebSocketStream<Halves>;
-
-/// Takes over an upgraded connection. None if it is no TCP connection of this server's.
-/// What is longer than `message_bytes` is not taken in.
-pub(crate) async fn accept(
-    upgraded: Upgraded,
-    limits: &Limits,
-    message_bytes: usize,
-) -> Option<(Socket, Arc<SendQueue>)> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let (reading, writing) = io.into_inner().into_split();
-    let send_queue = Arc::new(SendQueue::new(writing, limits.outbox_bytes));
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(message_bytes))
-        .max_frame_size(Some(message_bytes));
-    let unheard_max = 2 * message_bytes + READ_BUFFER_BYTES;
-    let halves = Halves { reading, send_queue: Arc::clone(&send_queue), unheard: 0, unheard_max };
-    // Whenever its buffer is used up, the library makes one as large as this is at the beginning. From
-    // an empty one it would read a keystroke and a caret in two calls.
-    let mut already_read = Vec::with_capacity(READ_BUFFER_BYTES.max(read_buf.len()));
-    already_read.extend_from_slice(&read_buf);
-    let socket =
-        WebSocketStream::from_partially_read(halves, already_read, Role::Server, Some(config));
-    Some((socket.await, send_queue))
+/// A socket that serves one client.
+pub(crate) struct Transport {
+    socket: WebSocketStream<WsTransport>,
+    writer: Arc<SocketWriter>,
+    times: Times,
 }
 
-/// Closes a socket so that its client learns why: a browser cannot read a refused handshake.
-pub(crate) fn refuse(socket: Socket, close: Close) -> impl Future<Output = ()> {
-    // Boxed, so that the task of a connection has no room for it all its life.
-    Box::pin(say_goodbye(socket, close))
+/// When a socket was last used in each direction, and what is due next.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    heard_at: Instant,
+    pinged_at: Instant,
+    kept_alive_at: Instant,
+    /// What the writer reports before anything was written.
+    opened_at: Instant,
+    /// Nothing is read before this time: the client exceeded its rate.
+    paused_until: Option<Instant>,
 }
 
-async fn say_goodbye(mut socket: Socket, close: Close) {
-    let frame =
-        CloseFrame { code: WsCloseCode::from(close.code.number()), reason: close.reason().into() };
-    socket.get_ref().send_queue.end();
-    let goodbye = async {
-        if socket.send(Message::Close(Some(frame))).await.is_err() {
-            return;
+/// What a socket has to do at a timer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Due {
+    ping: bool,
+    keep_alive: bool,
+}
+
+/// The peer has answered neither ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silent;
+
+impl Transport {
+    /// Takes over an upgraded connection. `None` if it is no TCP connection of this server.
+    /// Messages longer than `message_bytes` are an error of [`next`](Self::next).
+    pub(crate) async fn accept(
+        upgraded: Upgraded,
+        limits: &Limits,
+        message_bytes: usize,
+    ) -> Option<Self> {
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let (reading, writing) = io.into_inner().into_split();
+        let writer = SocketWriter::new(writing, limits.outbox_bytes);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(message_bytes))
+            .max_frame_size(Some(message_bytes));
+        let unconsumed_max = 2 * message_bytes + READ_BUFFER_BYTES;
+        let stream = WsTransport::new(reading, Arc::clone(&writer), unconsumed_max);
+        // Each time its buffer is used up, the library allocates one of this initial capacity. With
+        // an empty one it would read a keystroke and a caret in two calls.
+        let mut already_read = Vec::with_capacity(READ_BUFFER_BYTES.max(read_buf.len()));
+        already_read.extend_from_slice(&read_buf);
+        let socket =
+            WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(config));
+        let socket = socket.await;
+        let times = Times::new(Instant::now(), writer.written_at());
+        Some(Self { socket, writer, times })
+    }
+
+    /// The queue of the socket's first lane, the only one of a y-websocket connection.
+    pub(crate) fn first_lane(&self) -> SendQueue {
+        self.writer.first_lane()
+    }
+
+    /// The write half.
+    pub(crate) fn writer(&self) -> &Arc<SocketWriter> {
+        &self.writer
+    }
+
+    /// The next message; `None` after the peer's close.
+    pub(crate) async fn next(&mut self) -> Option<Result<Message, WsError>> {
+        self.socket.next().await
+    }
+
+    /// Counts a message. After a close nothing more is written.
+    pub(crate) fn received(&mut self, message: &Message, now: Instant) {
+        self.socket.get_mut().consumed(message);
+        self.times.heard_at = now;
+        if matches!(message, Message::Close(_)) {
+            self.writer.end();
         }
-        // With unread input in the kernel, dropping the socket would send a reset, and that can
-        // overtake the close frame. So read until the peer has closed too.
-        while let Some(Ok(_)) = socket.next().await {}
-        // After a message that was too large the WebSocket reads no more, and the rest of it is
-        // still arriving.
-        let io = socket.get_mut();
-        drop(io.shutdown().await);
-        let mut rest = [0; 1_024];
-        while matches!(io.reading.read(&mut rest).await, Ok(1..)) {}
-    };
-    // At the bound the peer is slow or hostile, and the socket is dropped either way.
-    drop(timeout(LINGER, goodbye).await);
-}
+    }
 
-/// A message came in so many fragments that their headers are longer than it may be. The library
-/// counts what is in them, which may be nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "a message came in fragments of more than {max} bytes, headers included; send it as a whole"
-)]
-pub(crate) struct TooFragmented {
-    max: usize,
-}
+    /// Stops reading until `until`, if that is set, or resumes.
+    pub(crate) fn pause(&mut self, until: Option<Instant>) {
+        self.times.pause(until);
+    }
 
-/// What the WebSocket library reads from and writes its control frames to.
-#[derive(Debug)]
-pub(crate) struct Halves {
-    reading: OwnedReadHalf,
-    send_queue: Arc<SendQueue>,
-    /// Bytes that came since a message was complete.
-    unheard: usize,
-    unheard_max: usize,
-}
+    /// Whether reading is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.times.paused_until.is_some()
+    }
 
-impl Halves {
-    /// A message is complete. One that came between the fragments of another ends nothing.
-    pub(crate) fn heard(&mut self, message: &Message) {
-        self.unheard = match message {
-            Message::Ping(payload) | Message::Pong(payload) => {
-                self.unheard.saturating_sub(CONTROL_HEADER_BYTES + payload.len())
+    /// Starts the idle time again: the client could not be heard until now.
+    pub(crate) fn restart_idle(&mut self, now: Instant) {
+        self.times.restart_idle(now);
+    }
+
+    /// Whether anything was ever written.
+    pub(crate) fn has_written(&self) -> bool {
+        self.writer.written_at() != self.times.opened_at
+    }
+
+    /// The next time at which a pause ends, or something is due.
+    pub(crate) fn next_timer(&self) -> Instant {
+        self.times.next_timer(self.writer.written_at())
+    }
+
+    /// Ends a pause that is over.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.times.resume(now);
+    }
+
+    /// # Errors
+    /// If the peer was silent for [`SILENCE`].
+    pub(crate) fn check_idle(&self, now: Instant) -> Result<(), Silent> {
+        if now >= self.times.heard_at + SILENCE { Err(Silent) } else { Ok(()) }
+    }
+
+    /// Pings if it is time. Returns whether a keep-alive message is due, which the caller sends: its
+    /// form is the dialect's.
+    pub(crate) fn ping_or_keep_alive(&mut self, now: Instant) -> bool {
+        let due = self.times.take_due(self.writer.written_at(), now);
+        if due.ping {
+            self.writer.ping();
+        }
+        due.keep_alive
+    }
+
+    /// Sends a close frame and waits for the peer's, for [`LINGER`] at most. A browser cannot read a
+    /// rejected handshake, so a rejection is a close of an accepted socket.
+    pub(crate) fn close_gracefully(self, close: Close) -> impl Future<Output = ()> {
+        // Boxed: the task of a connection would reserve room for it all its life.
+        Box::pin(self.exchange_closes(close))
+    }
+
+    async fn exchange_closes(self, close: Close) {
+        let Self { mut socket, writer, .. } = self;
+        let code = WsCloseCode::from(close.code.number());
+        let frame = CloseFrame { code, reason: close.reason().into() };
+        writer.end();
+        let exchange = async {
+            if socket.send(Message::Close(Some(frame))).await.is_err() {
+                return;
             }
-            Message::Binary(_) | Message::Text(_) | Message::Close(_) | Message::Frame(_) => 0,
+            // With unread input in the kernel, dropping the socket would send a reset, and that can
+            // overtake the close frame. So read until the peer has closed too.
+            while let Some(Ok(_)) = socket.next().await {}
+            // After a message that was too large the library reads no more, and the rest of it is
+            // still arriving.
+            let stream = socket.get_mut();
+            drop(stream.shutdown().await);
+            stream.drain().await;
         };
+        // At the bound the peer is slow or hostile, and the socket is dropped either way.
+        drop(timeout(LINGER, exchange).await);
     }
 }
 
-impl AsyncRead for Halves {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unheard > self.unheard_max {
-            let scattered = TooFragmented { max: self.unheard_max };
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, scattered)));
+/// The close for a failed read; `None` if the peer is gone, so that no close can reach it.
+pub(crate) fn close_for(error: &WsError) -> Option<Close> {
+    const TEXT: &str = "a text frame arrived; this protocol is binary";
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "foreign, and any other error means that the peer is gone"
+    )]
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            Some(Close::at_limit(
+                Limit::MessageBytes,
+                CloseCode::MessageTooLarge,
+                format!("the message is {size} bytes, at most {max_size} are allowed"),
+            ))
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.reading).poll_read(context, buffer);
-        self.unheard += buffer.filled().len() - before;
-        read
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(error) => Some(Close::new(CloseCode::BadFrame, error)),
+        WsError::Io(error) => {
+            let error = error.get_ref().and_then(|error| error.downcast_ref::<TooFragmented>())?;
+            Some(Close::at_limit(Limit::MessageBytes, CloseCode::MessageTooLarge, error))
+        }
+        WsError::Utf8(_) => Some(Close::new(CloseCode::BadFrame, TEXT)),
+        _ => None,
     }
 }
 
-impl AsyncWrite for Halves {
-    /// The library sends nothing but whole control frames, one at a time.
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        frame: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        // Pongs that find no room would pile up in the library for as long as their peer does not read.
-        // A later one stands for them (RFC 6455 §5.5.3).
-        if frame.first() == Some(&PONG) {
-            self.send_queue.try_control(frame);
-            return Poll::Ready(Ok(frame.len()));
+impl Times {
+    fn new(now: Instant, opened_at: Instant) -> Self {
+        Self { heard_at: now, pinged_at: now, kept_alive_at: now, opened_at, paused_until: None }
+    }
+
+    /// A paused client must not trip the idle timeout, so its idle time starts at the pause's end.
+    fn pause(&mut self, until: Option<Instant>) {
+        self.paused_until = until;
+        self.heard_at = until.unwrap_or(self.heard_at);
+    }
+
+    fn resume(&mut self, now: Instant) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+    }
+
+    fn restart_idle(&mut self, now: Instant) {
+        self.heard_at = self.paused_until.unwrap_or(now);
+    }
+
+    fn next_timer(&self, written_at: Instant) -> Instant {
+        let ping = self.pinged_at + PING;
+        let silence = self.heard_at + SILENCE;
+        let keep_alive = self.sent_at(written_at) + KEEP_ALIVE;
+        let next = ping.min(silence).min(keep_alive);
+        self.paused_until.map_or(next, |until| until.min(next))
+    }
+
+    fn take_due(&mut self, written_at: Instant, now: Instant) -> Due {
+        let ping = now >= self.pinged_at + PING;
+        if ping {
+            self.pinged_at = now;
         }
-        self.send_queue.poll_control(context, frame).map(|()| Ok(frame.len()))
+        let keep_alive = now >= self.sent_at(written_at) + KEEP_ALIVE;
+        if keep_alive {
+            self.kept_alive_at = now;
+        }
+        Due { ping, keep_alive }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.send_queue.poll_flush(context)
+    /// When the client was last sent something, or would have been if its socket took it.
+    fn sent_at(&self, written_at: Instant) -> Instant {
+        written_at.max(self.kept_alive_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_does_not_count_as_silence() {
+        let start = Instant::now();
+        let mut times = Times::new(start, start);
+        let until = start + SILENCE + Duration::from_secs(1);
+        times.pause(Some(until));
+        assert_eq!(times.heard_at, until);
+        times.resume(until);
+        assert_eq!(times.paused_until, None);
+        times.pause(None);
+        assert_eq!(times.heard_at, until, "a message without a pause changes nothing here");
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.send_queue.shutdown())
+    #[test]
+    fn a_write_delays_the_keep_alive_and_not_the_ping() {
+        let start = Instant::now();
+        let mut times = Times::new(start, start);
+        assert_eq!(times.next_timer(start), start + KEEP_ALIVE);
+        let written = start + KEEP_ALIVE - Duration::from_secs(1);
+        assert_eq!(times.next_timer(written), start + PING);
+        let due = times.take_due(written, start + PING);
+        assert_eq!(due, Due { ping: true, keep_alive: false });
+        let due = times.take_due(written, written + KEEP_ALIVE);
+        assert_eq!(due, Due { ping: false, keep_alive: true });
+        assert_eq!(times.take_due(written, written + KEEP_ALIVE), Due::default(), "once");
     }
 }

@@ -8,7 +8,7 @@ use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 
 use crate::audit::{Audit, Entry, Event};
 use crate::auth::Rights;
-use crate::net::send_queue::SendQueue;
+use crate::net::socket_writer::SendQueue;
 use crate::session::cpu_budget::CpuBudget;
 use crate::sync::lock;
 
@@ -27,7 +27,7 @@ pub(crate) struct ClientInfo {
 pub(crate) struct LiveSession {
     pub(crate) id: SessionId,
     pub(crate) client: ClientInfo,
-    pub(crate) send_queue: Arc<SendQueue>,
+    pub(crate) send_queue: SendQueue,
     pub(crate) cpu_budget: CpuBudget,
     /// The rights in force. The document has a copy of the grant, as of the last command that it
     /// handled; it takes a newer one from here, never from the command, so that an older grant
@@ -51,7 +51,7 @@ impl LiveSession {
     pub(crate) fn new(
         id: SessionId,
         client: ClientInfo,
-        send_queue: Arc<SendQueue>,
+        send_queue: SendQueue,
         rights: Rights,
     ) -> Self {
         let (cpu_budget, audit_trail) = (CpuBudget::default(), OnceLock::new());

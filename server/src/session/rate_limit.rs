@@ -33,7 +33,7 @@ impl RateLimit {
 
     /// Counts a message, and how long its document has worked for others of the session meanwhile.
     /// How long nothing more is to be read, if that is now too much.
-    pub(crate) fn spend(
+    pub(crate) fn charge(
         &mut self,
         bytes: usize,
         handled: Duration,
@@ -46,7 +46,7 @@ impl RateLimit {
     }
 
     /// Which limit such a message takes most of.
-    pub(crate) fn limit(&self, bytes: usize, handled: Duration) -> Limit {
+    pub(crate) fn exceeded(&self, bytes: usize, handled: Duration) -> Limit {
         let costs = [
             (self.message, Limit::MessagesPerSecond),
             (self.of_bytes(bytes), Limit::BytesPerSecond),
@@ -76,7 +76,7 @@ mod tests {
 
     /// How many messages in a row pass before a pause.
     fn burst(allowance: &mut RateLimit, bytes: usize, now: Instant) -> usize {
-        (0..1_000_000).find(|_| allowance.spend(bytes, Duration::ZERO, now).is_some()).unwrap()
+        (0..1_000_000).find(|_| allowance.charge(bytes, Duration::ZERO, now).is_some()).unwrap()
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let now = Instant::now() + BURST;
         let mut allowance = allowance(now);
         assert_eq!(burst(&mut allowance, 10, now), 1_000);
-        let paused = allowance.spend(10, Duration::ZERO, now).unwrap() - now;
+        let paused = allowance.charge(10, Duration::ZERO, now).unwrap() - now;
         assert!(paused <= Duration::from_millis(20), "{paused:?}");
         // A second earns a hundred; what was used beyond the burst is two of them.
         assert_eq!(burst(&mut allowance, 10, now + Duration::from_secs(1)), 98);
@@ -104,11 +104,11 @@ mod tests {
         let now = Instant::now() + BURST;
         let mut allowance = RateLimit::new(&Limits::default(), now);
         // A first sync as large as may be, a pasted book, and an hour of 60 keys a second.
-        assert_eq!(allowance.spend(8 << 20, Duration::from_millis(500), now), None);
-        assert_eq!(allowance.spend(1 << 20, Duration::from_millis(50), now), None);
+        assert_eq!(allowance.charge(8 << 20, Duration::from_millis(500), now), None);
+        assert_eq!(allowance.charge(1 << 20, Duration::from_millis(50), now), None);
         for key in 0..60 * 3_600 {
             let at = now + Duration::from_secs(1) / 60 * key;
-            assert_eq!(allowance.spend(40, Duration::from_micros(100), at), None);
+            assert_eq!(allowance.charge(40, Duration::from_micros(100), at), None);
         }
     }
 
@@ -118,11 +118,11 @@ mod tests {
         let limits = Limits { handling_ms_per_second: 100, ..Limits::default() };
         let mut allowance = RateLimit::new(&limits, now);
         let tenth = Duration::from_millis(100);
-        let passed = (0..100).find(|_| allowance.spend(0, tenth, now).is_some());
+        let passed = (0..100).find(|_| allowance.charge(0, tenth, now).is_some());
         // A second of work is ten seconds' worth, less what ten messages cost.
         assert_eq!(passed, Some(9));
-        let paused = allowance.spend(0, tenth, now).unwrap() - now;
+        let paused = allowance.charge(0, tenth, now).unwrap() - now;
         assert!(paused >= Duration::from_secs(1), "{paused:?}");
-        assert_eq!(allowance.spend(0, tenth, now + Duration::from_secs(3)), None);
+        assert_eq!(allowance.charge(0, tenth, now + Duration::from_secs(3)), None);
     }
 }
