@@ -1,4 +1,4 @@
-//! The one place that reads the time for documents.
+//! The clock of documents and sessions.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,14 +13,14 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that agrees with the system's at this moment.
+    /// A clock set by the system's.
     #[must_use]
     pub(crate) fn start() -> Self {
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { started: Instant::now(), started_unix }
     }
 
-    /// Now.
+    /// The current time.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
         self.at(Instant::now())
@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-/// Now, for whoever keeps no clock: it may jump when the system's does.
+/// The system's time, which may jump; for callers without a [`Clock`].
 #[must_use]
 pub(crate) fn now() -> Timestamp {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Live documents: the registry that finds one, and the task that drives each.
+//! Live documents: the hub that finds or starts one, its mailbox, and the task that drives it.
 
 pub(crate) mod hub;
 pub(crate) mod loader;

@@ -1,10 +1,12 @@
 //! Everything in Syncline that touches the world: sockets, tokens, disks and clocks.
 //!
-//! [`server::run`] serves until it is told to stop. Three kinds of task do the work: one for the
-//! accept loop, one for each connection, one for each live document. A connection decodes frames
-//! and puts them in its document's mailbox; the document's task feeds them to the state machine in
-//! `syncline-protocol` and carries out its effects: frames into the sessions' outboxes, updates to
-//! the store's writer. CRDT questions are never answered here.
+//! [`server::run`] serves until its `stop` future completes. Two kinds of task do most of the work. The
+//! task of a connection decodes frames and puts them in the mailbox of their document. The task of a
+//! document feeds them to the state machine in `syncline-protocol` and runs its effects: frames to the
+//! sockets of sessions, updates to the store's writer. This crate never looks into a CRDT.
+//!
+//! Further tasks accept connections, serve HTTP, load and compare documents, and fetch key sets.
+//! Threads of their own write the journal and the audit log.
 
 mod app;
 pub mod audit;

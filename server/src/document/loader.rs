@@ -1,5 +1,5 @@
-//! The work on stored documents that takes its time: opening one, writing and comparing its
-//! states. All of it blocks and runs on threads of its own.
+//! Blocking work on stored documents: loading one, writing its snapshots, comparing it with its log.
+//! Runs on threads that may block.
 
 use std::sync::Arc;
 
@@ -20,34 +20,35 @@ use crate::services::Services;
 use crate::store::embedded::disk::is_lasting;
 use crate::store::{Generation, LoadError, SnapshotError};
 
-/// What opening a document came to.
+/// The result of a job.
 #[derive(Debug)]
 pub(crate) struct JobOutcome {
+    /// For the document.
     pub(crate) input: Input,
     pub(crate) watch: RecoveryWatch,
 }
 
 impl JobOutcome {
-    /// The end of other work than a load.
+    /// The result of a job other than a load, or of a failed one.
     pub(crate) fn nothing(input: Input) -> Self {
         Self { input, watch: RecoveryWatch::Nothing }
     }
 }
 
-/// What is to be looked out for while a document is live.
+/// What the document's task watches for, for quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecoveryWatch {
     Nothing,
-    /// For this author's first sync, which a process before this one did not survive.
+    /// This author's first sync, which an earlier process did not survive.
     Suspect(CrashSite),
-    /// For its release from quarantine.
+    /// The document's release from quarantine.
     Release,
 }
 
 /// Why a stored document could not be opened.
 #[derive(Debug, Error)]
 enum OpenError {
-    #[error("nobody is let in: {cause}")]
+    #[error("the document is closed: {cause}")]
     Closed { cause: String },
     #[error("it cannot be read")]
     Read(#[source] LoadError),
@@ -55,32 +56,32 @@ enum OpenError {
     Replay(#[source] DecodeError),
 }
 
-/// How a document may be opened. One that ended the process while it was read is read by a process
-/// of its own first: one such document at a time, and nobody else waits for it.
-pub(crate) async fn admit(services: &Arc<Services>, name: &DocumentName) -> OpenPolicy {
-    let admittance = {
+/// How a document may be opened. If reading it ended an earlier process, a child process reads it
+/// first, one such document at a time; other documents do not wait.
+pub(crate) async fn open_policy(services: &Arc<Services>, name: &DocumentName) -> OpenPolicy {
+    let policy = {
         let (services, name) = (Arc::clone(services), name.clone());
         tokio::task::spawn_blocking(move || services.recovery.admit(&name)).await
     };
-    let admittance = admittance.unwrap_or_else(|failure| OpenPolicy::Closed(failure.to_string()));
-    if admittance != OpenPolicy::Watched(CrashSite::Load) {
-        return admittance;
+    let policy = policy.unwrap_or_else(|failure| OpenPolicy::Closed(failure.to_string()));
+    if policy != OpenPolicy::Watched(CrashSite::Load) {
+        return policy;
     }
     // Never closed, so this only ever waits.
     let _one = services.suspects.acquire().await;
     if !services.recovery.kills_its_reader(name).await {
-        return admittance;
+        return policy;
     }
-    let cause = "reading it ends the process that does";
+    let cause = "reading it ends the process";
     let (services, name) = (Arc::clone(services), name.clone());
     let close = move || services.recovery.close(&name, cause);
     drop(tokio::task::spawn_blocking(close).await);
     OpenPolicy::Closed(cause.to_owned())
 }
 
-/// Reads and replays a document, or as much of it as is good.
-pub(crate) fn open(services: &Services, name: &DocumentName, admittance: OpenPolicy) -> JobOutcome {
-    match try_open(services, name, admittance) {
+/// Reads and replays a document, or its undamaged part.
+pub(crate) fn open(services: &Services, name: &DocumentName, policy: OpenPolicy) -> JobOutcome {
+    match try_open(services, name, policy) {
         Ok((loaded, watch)) => JobOutcome { input: Input::Loaded(Box::new(loaded)), watch },
         Err(error) => {
             error!(document = %name, error = chain(&error), "A document could not be loaded.");
@@ -92,9 +93,9 @@ pub(crate) fn open(services: &Services, name: &DocumentName, admittance: OpenPol
 fn try_open(
     services: &Services,
     name: &DocumentName,
-    admittance: OpenPolicy,
+    policy: OpenPolicy,
 ) -> Result<(LoadedDocument, RecoveryWatch), OpenError> {
-    let suspicion = match admittance {
+    let suspicion = match policy {
         OpenPolicy::Open => None,
         OpenPolicy::Watched(step) => Some(step),
         OpenPolicy::ReadOnly(cause) => {
@@ -125,7 +126,7 @@ fn try_open(
             services.recovery.quarantine(name, &cause);
             Ok((salvage(services, name, &cause)?, RecoveryWatch::Release))
         }
-        // A system that refuses now may answer later.
+        // A failing system call may succeed later.
         Err(error) => Err(error),
     }
 }
@@ -143,7 +144,7 @@ fn load(services: &Services, name: &DocumentName) -> Result<LoadedDocument, Open
     })
 }
 
-/// The last good state, to be read and not changed.
+/// The last readable state, as a read-only document.
 fn salvage(
     services: &Services,
     name: &DocumentName,
@@ -153,19 +154,19 @@ fn salvage(
     let limits = services.limits.for_document();
     let salvaged = services.store.salvage(name).map_err(OpenError::Read)?;
     let stored = |generation| services.store.load(name, generation).ok();
-    // A state that can be read and not decoded hides the one before it from a salvage.
+    // A snapshot that can be read but not decoded hides the one before it from a salvage.
     let logs = [Some(salvaged.log), stored(Generation::Newest), stored(Generation::Previous)];
     let replayed = logs.iter().flatten().map(|log| LoadedDocument::salvage(log, &limits).0);
     let best = replayed.max_by_key(LoadedDocument::last);
     let mut loaded = best.unwrap_or_else(|| LoadedDocument::empty(&limits));
     loaded.quarantine(cause);
     let (shown, last, reason) = (loaded.last(), salvaged.last, salvaged.reason);
-    warn!(document = %name, %shown, %last, reason, "A document is shown as far as it is good.");
+    warn!(document = %name, %shown, %last, reason, "A damaged document is served read-only, up to its last readable state.");
     Ok(loaded)
 }
 
 impl OpenError {
-    /// Whether the document itself is at fault, and trying again will not help.
+    /// Whether the document itself is damaged, so that a retry cannot help.
     fn is_lasting(&self) -> bool {
         match self {
             Self::Replay(_) => true,
@@ -175,7 +176,7 @@ impl OpenError {
     }
 }
 
-/// Whether a document's bytes are lost. A disk that has gone bad says so by an I/O error.
+/// Whether a document's bytes are lost. A failing disk reports that as an I/O error.
 fn is_damage(error: &LoadError) -> bool {
     match error {
         LoadError::Damaged { .. } => true,
@@ -184,7 +185,7 @@ fn is_damage(error: &LoadError) -> bool {
     }
 }
 
-/// Reads a snapshot back, compares it, and stores it.
+/// Verifies a snapshot against the document's state vector and stores it.
 pub(crate) fn write_snapshot(
     services: &Services,
     name: &DocumentName,
@@ -216,8 +217,8 @@ fn write_verified(
 
 /// Rebuilds the document from its log and compares it with the live one.
 ///
-/// A log that has become unreadable under a live document is made whole: what is in memory is what
-/// everybody sees, and a snapshot of it stands for all that cannot be read.
+/// If the log of a live document became unreadable, a snapshot of the live state replaces it: that is
+/// the state that every client has.
 pub(crate) fn check(
     services: &Services,
     name: &DocumentName,
@@ -229,7 +230,7 @@ pub(crate) fn check(
         Ok(stored) => compare(live, known, &stored, &limits),
         Err(error) if is_damage(&error) => {
             error!(document = %name, error = chain(&error), "The log of a live document cannot be read.");
-            return heal(services, name, live, known);
+            return replace_log(services, name, live, known);
         }
         Err(error) => {
             warn!(document = %name, error = chain(&error), "A live document was not compared with its log.");
@@ -240,7 +241,7 @@ pub(crate) fn check(
         Ok(()) => CheckOutcome::Same,
         Err(CompareError::Unreadable(error)) if previous_agrees(services, name, live, known) => {
             error!(document = %name, %error, "The newest snapshot of a live document is unusable.");
-            heal(services, name, live, known)
+            replace_log(services, name, live, known)
         }
         Err(error) => {
             services
@@ -261,8 +262,8 @@ fn previous_agrees(
     previous.is_ok_and(|log| compare(live, known, &log, &services.limits.for_document()).is_ok())
 }
 
-/// Writes the live state in the place of a log that cannot be read.
-fn heal(
+/// Replaces an unreadable log by a snapshot of the live state.
+fn replace_log(
     services: &Services,
     name: &DocumentName,
     live: &Snapshot,
@@ -271,7 +272,7 @@ fn heal(
     let write = || services.store.replace_log(name, live);
     match write_verified(services, name, (live, known), write) {
         SnapshotOutcome::Written => {
-            info!(document = %name, "A snapshot of the live document made its log whole.");
+            info!(document = %name, "A snapshot of the live document replaced its unreadable log.");
             CheckOutcome::Same
         }
         SnapshotOutcome::Failed => CheckOutcome::Unknown,

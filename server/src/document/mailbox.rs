@@ -1,4 +1,5 @@
-//! The way to a document: what is sent to its task, bounded by mails and by the bytes in them.
+//! The mailbox of a document: a queue of commands, bounded in commands and in the bytes of the messages
+//! among them.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::config::limits::MAILBOX_LEN;
 use crate::metrics::METRICS;
 use crate::session::live::LiveSession;
 
-/// What a session sends to its document.
+/// A command to a document's task.
 #[derive(Debug)]
 pub(crate) enum DocumentCommand {
     Join {
@@ -20,26 +21,28 @@ pub(crate) enum DocumentCommand {
         dialect: Dialect,
         epoch: Option<Epoch>,
     },
-    /// What a session may do has changed, or nothing is left of it.
+    /// The rights of a session changed. Read them from the session.
     Regranted {
         session: SessionId,
-        /// Told once it holds.
+        /// Confirms that the change is applied.
         done: Option<oneshot::Sender<()>>,
     },
     Message {
         session: SessionId,
         message: ClientMessage,
-        room: OwnedSemaphorePermit,
-        /// Given back once it is handled: `handling.rs`.
+        /// The message's share of the mailbox, released when it is handled.
+        space: OwnedSemaphorePermit,
+        /// The turn of a heavy message, released when it is handled: `session/cpu_budget.rs`.
         turn: Option<OwnedSemaphorePermit>,
     },
+    /// The session's queue overflowed, and its socket is writable again.
     Drained {
         session: SessionId,
     },
     Leave {
         session: SessionId,
     },
-    /// Other documents want its place.
+    /// Unload if idle: the bound on documents is reached.
     MakeRoom,
     /// Compare the document with its log.
     Check {
@@ -47,93 +50,95 @@ pub(crate) enum DocumentCommand {
     },
 }
 
-/// The way to a document, bounded by mails and by the bytes of the messages in them.
+/// The sending end of a document's mailbox. A document stays live while a clone exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
-    mail: mpsc::Sender<DocumentCommand>,
-    room: Arc<Semaphore>,
-    room_kib: u32,
+    commands: mpsc::Sender<DocumentCommand>,
+    /// One permit for each KiB of messages.
+    space: Arc<Semaphore>,
+    space_kib: u32,
 }
 
-/// The document's task is gone.
+/// The document's task has ended.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
 impl Mailbox {
-    pub(crate) fn new(room_bytes: usize) -> (Self, mpsc::Receiver<DocumentCommand>) {
-        let (mail, received) = mpsc::channel(MAILBOX_LEN);
-        let room_kib = u32::try_from(room_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
-        (Self { mail, room, room_kib }, received)
+    pub(crate) fn new(space_bytes: usize) -> (Self, mpsc::Receiver<DocumentCommand>) {
+        let (commands, received) = mpsc::channel(MAILBOX_LEN);
+        let space_kib = u32::try_from(space_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let space = Arc::new(Semaphore::new(usize::try_from(space_kib).unwrap_or(usize::MAX)));
+        (Self { commands, space, space_kib }, received)
     }
 
-    /// Puts a client's message in, or gives it back if there is no room for it. A mailbox that is
-    /// gone takes everything.
+    /// Queues a client's message, or gives it back if the mailbox is full. A message to a document
+    /// that has ended is dropped.
     pub(crate) fn try_send_message(
         &self,
         session: SessionId,
         message: ClientMessage,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<(), ClientMessage> {
-        let kib = self.room_for(&message);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
+        let kib = self.kib_of(&message);
+        let Ok(space) = Arc::clone(&self.space).try_acquire_many_owned(kib) else {
             return Err(message);
         };
-        let sent = self.mail.try_send(DocumentCommand::Message { session, message, room, turn });
+        let sent =
+            self.commands.try_send(DocumentCommand::Message { session, message, space, turn });
         if let Err(TrySendError::Full(DocumentCommand::Message { message, .. })) = sent {
             return Err(message);
         }
         Ok(())
     }
 
-    /// A message larger than all the room waits until it is alone.
-    fn room_for(&self, message: &ClientMessage) -> u32 {
+    /// The permits for a message. One larger than the whole space takes all of it.
+    fn kib_of(&self, message: &ClientMessage) -> u32 {
         let kib = u32::try_from(message.payload_len().div_ceil(1024)).unwrap_or(u32::MAX);
-        kib.clamp(1, self.room_kib)
+        kib.clamp(1, self.space_kib)
     }
 
-    /// Puts a client's message in; waits while the mailbox is full.
+    /// Queues a client's message; waits while the mailbox is full.
     pub(crate) async fn send_message(
         &self,
         session: SessionId,
         message: ClientMessage,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Gone> {
-        let kib = self.room_for(&message);
-        let room = match Arc::clone(&self.room).try_acquire_many_owned(kib) {
-            Ok(room) => room,
+        let kib = self.kib_of(&message);
+        let space = match Arc::clone(&self.space).try_acquire_many_owned(kib) {
+            Ok(space) => space,
             Err(_) => {
                 METRICS.hit(Limit::MailboxBytes);
-                Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Gone)?
+                Arc::clone(&self.space).acquire_many_owned(kib).await.map_err(|_| Gone)?
             }
         };
-        self.send(DocumentCommand::Message { session, message, room, turn }).await
+        self.send(DocumentCommand::Message { session, message, space, turn }).await
     }
 
-    /// Puts anything else in; waits while the mailbox is full.
-    pub(crate) async fn send(&self, mail: DocumentCommand) -> Result<(), Gone> {
-        match self.mail.try_send(mail) {
+    /// Queues a command; waits while the mailbox is full.
+    pub(crate) async fn send(&self, command: DocumentCommand) -> Result<(), Gone> {
+        match self.commands.try_send(command) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(mail)) => {
+            Err(TrySendError::Full(command)) => {
                 METRICS.hit(Limit::MailboxBytes);
-                Box::pin(self.mail.send(mail)).await.map_err(|_| Gone)
+                Box::pin(self.commands.send(command)).await.map_err(|_| Gone)
             }
             Err(TrySendError::Closed(_)) => Err(Gone),
         }
     }
 
-    /// Asks for its document's place. One with a full mailbox is not about to end.
+    /// Asks the document to unload. One with a full mailbox is in use, and is not asked.
     pub(crate) fn make_room(&self) {
-        drop(self.mail.try_send(DocumentCommand::MakeRoom));
+        drop(self.commands.try_send(DocumentCommand::MakeRoom));
     }
 
-    /// Whether the hub alone holds it: nobody is in the document or on the way in.
+    /// Whether the hub has the only clone: the document has no session, and none is joining.
     pub(crate) fn is_only_the_hubs(&self) -> bool {
-        self.mail.strong_count() == 1
+        self.commands.strong_count() == 1
     }
 
-    /// Completes when the document's task is gone.
+    /// Completes when the document's task has ended.
     pub(crate) async fn closed(&self) {
-        self.mail.closed().await;
+        self.commands.closed().await;
     }
 }

@@ -36,7 +36,7 @@ impl DocumentTask {
                 );
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
-            DocumentCommand::Message { session, message, room, turn } => {
+            DocumentCommand::Message { session, message, space, turn } => {
                 self.pace.heard(self.now, session);
                 self.receive(session, message);
                 spender = Some(session);
@@ -44,7 +44,7 @@ impl DocumentTask {
                     // It waits for the load, so whatever has to wait for its turn does too.
                     self.turns.extend(turn);
                 }
-                drop(room);
+                drop(space);
             }
             DocumentCommand::Regranted { session, done } => {
                 self.regranted(session);

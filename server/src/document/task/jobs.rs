@@ -25,12 +25,12 @@ impl DocumentTask {
     pub(super) fn load(&self) -> JoinHandle<JobOutcome> {
         let (services, name) = (Arc::clone(&self.services), self.name.clone());
         self.services.tasks.spawn(async move {
-            let admittance = loader::admit(&services, &name).await;
+            let policy = loader::open_policy(&services, &name).await;
             let work = {
                 let services = Arc::clone(&services);
                 move || {
                     let began = Instant::now();
-                    let opened = loader::open(&services, &name, admittance);
+                    let opened = loader::open(&services, &name, policy);
                     METRICS.load_time.time(began.elapsed());
                     let is_loaded = matches!(opened.input, Input::Loaded(_));
                     METRICS.loads.add(Outcome::of(is_loaded), 1);
