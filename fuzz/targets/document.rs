@@ -15,7 +15,7 @@ use syncline_protocol::document::{
 };
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, StateVector};
-use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::wire::{ClientMessage, Dialect, y_websocket};
 use syncline_protocol::{
     Access, Durability, Grant, Identity, LoggedUpdate, PresenceRight, SessionId, Snapshot,
     StoredLog, Timestamp,
@@ -133,7 +133,7 @@ impl World {
             10 => {
                 let len = choices.byte().into();
                 let frame = Bytes::copy_from_slice(choices.take(len));
-                match ClientMessage::decode(&frame) {
+                match y_websocket::decode(&frame) {
                     Ok(message) if self.may_lie => self.say(place, message),
                     _ => {}
                 }

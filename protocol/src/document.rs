@@ -38,8 +38,6 @@ pub use replay::LoadedDocument;
 pub use tally::{UpdateCounts, UpdateOutcome};
 pub use verify::{compare, verify_snapshot};
 
-use bytes::Bytes;
-
 use crate::close::{Close, CloseCode};
 use crate::document::answer::DiffCache;
 use crate::document::check::Check;
@@ -53,7 +51,7 @@ use crate::id::{Epoch, Sequence, SessionId};
 use crate::limit::Limit;
 use crate::time::{Millis, Timestamp};
 use crate::validate::StateVector;
-use crate::wire::ClientMessage;
+use crate::wire::{ClientMessage, ServerMessage};
 
 /// How often sessions with something pending are looked at.
 const TICK: Millis = Millis::from_secs(1);
@@ -483,7 +481,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) {
-        self.effects.push(Effect::Send { to, frame, delivery });
+    fn send(&mut self, to: SessionId, message: ServerMessage, delivery: Delivery) {
+        self.effects.push(Effect::Send { to, message, delivery });
     }
 }

@@ -9,7 +9,7 @@ use syncline_protocol::document::{
 };
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, PresenceEntry, StateVector, walk_presence};
-use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::wire::{ClientMessage, EncodeOnce, ServerMessage, y_websocket};
 use syncline_protocol::{
     CloseCode, Durability, Grant, Identity, PresenceRight, SessionId, Snapshot, Timestamp,
 };
@@ -136,7 +136,7 @@ impl World {
             return;
         }
         let session = self.links[link].session;
-        let message = ClientMessage::decode(frame).expect("clients speak the dialect");
+        let message = y_websocket::decode(frame).expect("clients speak the dialect");
         self.trace(|| format!("{session} -> {}", describe(&message)));
         self.handle(Input::Received { session, message });
     }
@@ -162,13 +162,17 @@ impl World {
         let now = Timestamp::from_unix_ms(self.now);
         document.handle(now, input, &mut effects);
         while document.answer_next(now, &mut effects).is_some() {}
+        let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         let mut store_failed = false;
         for effect in effects {
             match effect {
-                Effect::Send { to, frame, delivery } => {
+                Effect::Send { to, message, delivery } => {
                     let link = self.server.seats.get(&to);
                     let link = *link.expect("effects reach sessions that are here");
+                    let (_, dialect) = self.rights(self.links[link].client);
+                    let frame = frames.encode(dialect, &message);
+                    let frame = frame.expect("sessions are sent what their dialect has");
                     self.note_saved(link, &frame);
                     match self.links[link].send_queue.push(frame, delivery) {
                         Pushed::Queued => {}
@@ -419,7 +423,8 @@ impl World {
         }
         if self.now - link.sent_at >= 20_000 {
             link.sent_at = self.now;
-            link.unsent.push_back(syncline_protocol::wire::keep_alive());
+            let keep_alive = y_websocket::encode(&ServerMessage::keep_alive());
+            link.unsent.push_back(keep_alive.expect("every dialect has presence"));
             self.schedule(0, Event::Flush(index));
         }
         self.schedule(1_000, Event::KeepAlive(index));

@@ -6,6 +6,7 @@ use crate::close::Close;
 use crate::document::stored::Snapshot;
 use crate::id::{Sequence, SessionId};
 use crate::validate::StateVector;
+use crate::wire::ServerMessage;
 
 /// Something the caller must do. Effects are carried out in the order they are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +14,12 @@ pub enum Effect {
     /// Read the stored log and answer with `Loaded` or `LoadFailed`. Never asked while an append is
     /// under way.
     Load,
-    /// Put a frame into a session's queue.
+    /// Put a message into a session's queue.
     Send {
         /// The session.
         to: SessionId,
-        /// One WebSocket frame.
-        frame: Bytes,
+        /// The message, to be encoded in the session's dialect.
+        message: ServerMessage,
         /// What to do when the queue is full.
         delivery: Delivery,
     },

@@ -6,7 +6,7 @@ use crate::document::session::{PendingRequest, WriteRefusal};
 use crate::document::sync::Origin;
 use crate::document::{Document, Phase, Turn};
 use crate::id::SessionId;
-use crate::wire::{Dialect, ServerMessage};
+use crate::wire::ServerMessage;
 
 /// Why nothing is accepted at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,20 +130,15 @@ impl Document {
     fn refuse_write(
         &mut self,
         id: SessionId,
-        number: u64,
+        frame: u64,
         Reason { code, text }: Reason,
         turn: &mut Turn<'_>,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let before = std::mem::replace(&mut session.write_refusal, WriteRefusal::Told);
-        let word = code.word();
-        let frame = match session.dialect {
-            Dialect::SynclineV1 => ServerMessage::Refused { frame: number, word, text }.encode(),
-            Dialect::YWebsocket if before == WriteRefusal::Told => return,
-            Dialect::YWebsocket => {
-                ServerMessage::Denied { reason: &format!("{word}: {text}") }.encode()
-            }
-        };
-        turn.send(id, frame, Delivery::Required);
+        if session.features.refuses_each_frame || before == WriteRefusal::Untold {
+            let refused = ServerMessage::Refused { frame, reason: code.word(), text };
+            turn.send(id, refused, Delivery::Required);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::document::stamp::Stamp;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::time::Timestamp;
 use crate::validate::StateVector;
-use crate::wire::{Dialect, ServerMessage};
+use crate::wire::{Dialect, Features, ServerMessage};
 
 /// What a document knows of a participant.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ pub(crate) struct Session {
     pub(crate) grant: Grant,
     /// Made of the grant's identity when it first speaks of itself.
     pub(super) stamp: Option<Stamp>,
-    pub(crate) dialect: Dialect,
+    /// What its dialect has messages for.
+    pub(crate) features: Features,
     /// The history that its client holds, or has been given. None: it did not say.
     pub(crate) epoch: Option<Epoch>,
     /// Whether it has been let in. Before that it waits for the document to be loaded.
@@ -80,7 +81,7 @@ impl Session {
         Self {
             grant,
             stamp: None,
-            dialect,
+            features: dialect.features(),
             epoch,
             greeted: false,
             joined_at: now,
@@ -133,16 +134,16 @@ impl Session {
     /// Tells its client what is saved, if that moved and the client understands it.
     pub(super) fn confirm(&mut self, id: SessionId, persisted: Sequence, turn: &mut Turn<'_>) {
         let Some(frames) = self.receipts.persisted(persisted) else { return };
-        if self.dialect == Dialect::SynclineV1 {
-            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        if self.features.acknowledges {
+            turn.send(id, ServerMessage::Saved { frames }, Delivery::Required);
         }
     }
 
     /// Tells its client what is saved once more: the frame that said it may have been dropped.
     pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
         let frames = self.receipts.saved;
-        if frames > 0 && self.dialect == Dialect::SynclineV1 {
-            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
+        if frames > 0 && self.features.acknowledges {
+            turn.send(id, ServerMessage::Saved { frames }, Delivery::Required);
         }
     }
 

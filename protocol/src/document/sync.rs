@@ -13,7 +13,7 @@ use crate::document::{Document, Phase, Turn};
 use crate::id::SessionId;
 use crate::limit::Limit;
 use crate::validate::{self, Fit, UpdateFacts, ValidationError};
-use crate::wire::{self, Dialect, ServerMessage, Welcome};
+use crate::wire::{ServerMessage, SyncMessage, Welcome};
 
 /// How an update came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Document {
     /// Tells a session what it has joined, and what it may do there.
     pub(super) fn welcome(&self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.dialect == Dialect::SynclineV1 {
+        if session.features.welcomes {
             let welcome = Welcome {
                 session: id,
                 epoch: self.epoch,
@@ -110,14 +110,14 @@ impl Document {
                 presence_bytes_max: self.limits.live.presence_state_bytes_max as u64,
                 time: turn.now,
             };
-            turn.send(id, ServerMessage::Welcome(welcome).encode(), Delivery::Required);
+            turn.send(id, ServerMessage::Welcome(welcome), Delivery::Required);
         }
     }
 
     pub(super) fn ask(&self, id: SessionId, turn: &mut Turn<'_>) {
         if let Phase::Ready(replica) = &self.phase {
-            let frame = ServerMessage::SyncStep1 { known: replica.known() }.encode();
-            turn.send(id, frame, Delivery::Required);
+            let question = ServerMessage::Sync(SyncMessage::step_1(replica.known()));
+            turn.send(id, question, Delivery::Required);
         }
     }
 
@@ -139,9 +139,9 @@ impl Document {
         // Only clocks of known clients can shrink a diff.
         base.retain(|client, _| known.contains_key(client));
         match self.answer.to(turn.now, &base, replica) {
-            Ok(frame) => {
+            Ok(answer) => {
                 session.base = Some(base);
-                turn.send(id, frame, Delivery::Required);
+                turn.send(id, ServerMessage::Sync(answer), Delivery::Required);
                 if is_ahead {
                     self.refuse_ahead(id, turn);
                 }
@@ -161,7 +161,7 @@ impl Document {
         };
         session.lagging_since = None;
         match session.base.as_ref().map(|base| self.answer.to(turn.now, base, replica)) {
-            Some(Ok(frame)) => turn.send(id, frame, Delivery::Required),
+            Some(Ok(diff)) => turn.send(id, ServerMessage::Sync(diff), Delivery::Required),
             Some(Err(error)) => return self.fail_session(id, &error, turn),
             None => {}
         }
@@ -321,12 +321,13 @@ impl Document {
     fn accept(&mut self, from: SessionId, update: &[u8], turn: &mut Turn<'_>) {
         self.answer.forget();
         let sequence = self.log.append(update.len());
-        let (frame, update) = wire::frame_update(update);
+        let relayed = SyncMessage::update(update);
         for (&to, session) in &self.sessions {
             if to != from && session.follows() {
-                turn.send(to, frame.clone(), Delivery::Required);
+                turn.send(to, ServerMessage::Sync(relayed.clone()), Delivery::Required);
             }
         }
+        let update = relayed.payload();
         turn.effects.push(Effect::Append { sequence, update, session: from });
     }
 

@@ -87,8 +87,7 @@ impl Document {
 
     pub(super) fn send_presence(id: SessionId, entries: &[PresenceEntry], turn: &mut Turn<'_>) {
         if !entries.is_empty() {
-            let frame = ServerMessage::Presence { entries }.encode();
-            turn.send(id, frame, Delivery::Skippable);
+            turn.send(id, ServerMessage::Presence(entries.into()), Delivery::Skippable);
         }
     }
 
@@ -103,7 +102,7 @@ impl Document {
         if entries.is_empty() {
             return;
         }
-        let frame = ServerMessage::Presence { entries }.encode();
+        let message = ServerMessage::Presence(entries.into());
         for (&to, session) in &self.sessions {
             if !session.watches() {
                 continue;
@@ -114,7 +113,7 @@ impl Document {
                     entries.iter().filter(|entry| !is_own(entry)).cloned().collect();
                 Self::send_presence(to, &others, turn);
             } else {
-                turn.send(to, frame.clone(), Delivery::Skippable);
+                turn.send(to, message.clone(), Delivery::Skippable);
             }
         }
     }

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
+use syncline_protocol::document::{CheckOutcome, Document, Effect, Input, Limits};
 use syncline_protocol::time::Timestamp;
 use syncline_protocol::validate::StateVector;
+use syncline_protocol::wire::{Dialect, EncodeOnce};
 use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -83,6 +83,7 @@ enum Work {
 
 struct Participant {
     live: Arc<LiveSession>,
+    dialect: Dialect,
     author: Arc<str>,
     /// Whether its client waits to be told what is on disk.
     urgency: Urgency,
@@ -270,13 +271,20 @@ impl DocumentTask {
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
         let stepped = step(&mut self.document, now, &mut effects);
+        let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, frame, delivery } => match self.send(to, frame, delivery) {
-                    Pushed::Overflowed => overflowed.push(to),
-                    Pushed::First | Pushed::Done => {}
-                },
+                Effect::Send { to, message, delivery } => {
+                    let Some(seat) = self.sessions.get(&to) else { continue };
+                    let Some(frame) = frames.encode(seat.dialect, &message) else { continue };
+                    self.counting.sent(frame.len());
+                    match seat.live.send_queue.push(frame, delivery) {
+                        Pushed::Overflowed => overflowed.push(to),
+                        Pushed::First => self.unflushed.push(Arc::clone(&seat.live.send_queue)),
+                        Pushed::Done => {}
+                    }
+                }
                 Effect::Close { session, close } => self.close(session, close),
                 Effect::Append { sequence, update, session } => {
                     self.counting.accepted(sequence, self.now);
@@ -309,16 +317,6 @@ impl DocumentTask {
             self.handle(Input::Overflowed { session });
         }
         stepped
-    }
-
-    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
-        let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
-        self.counting.sent(frame.len());
-        let pushed = seat.live.send_queue.push(frame, delivery);
-        if pushed == Pushed::First {
-            self.unflushed.push(Arc::clone(&seat.live.send_queue));
-        }
-        pushed
     }
 
     fn close(&mut self, session: SessionId, close: Close) {

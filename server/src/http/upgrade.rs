@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
-use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
+use syncline_protocol::wire::Dialect;
+use syncline_protocol::wire::syncline::SUBPROTOCOL;
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -73,8 +74,7 @@ impl UpgradeRequest {
         let credential = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
         app.origins.check(&self.headers, credential.carrier()).map_err(at)?;
         let epoch = epoch(&self.query).map_err(at)?;
-        let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
-        let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
+        let dialect = Dialect::select(offered_protocols(&self.headers));
         let peer = self.peer.as_ref().map(Peer::address).unwrap_or_default();
         Ok(Wish { document, credential, epoch, dialect, peer })
     }

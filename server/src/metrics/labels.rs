@@ -33,13 +33,10 @@ label!(State, "state", State::ALL);
 
 impl Label for Dialect {
     const KEY: &'static str = "dialect";
-    const ALL: &'static [Self] = &[Self::YWebsocket, Self::SynclineV1];
+    const ALL: &'static [Self] = &Dialect::ALL;
 
     fn word(self) -> &'static str {
-        match self {
-            Self::YWebsocket => "y-websocket",
-            Self::SynclineV1 => "syncline.v1",
-        }
+        self.name()
     }
 
     fn index(self) -> usize {

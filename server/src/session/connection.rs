@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
-use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::wire::{ClientFrame, ClientMessage, Dialect, ServerMessage};
 use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -217,17 +217,9 @@ impl Connection {
     }
 
     fn frame(&self, frame: &Bytes) -> Received {
-        let decoded = match self.dialect {
-            Dialect::SynclineV1 => wire::decode_token(frame),
-            Dialect::YWebsocket => Ok(None),
-        };
-        let message = match decoded {
-            Ok(Some(token)) => return Received::Token(token.to_owned()),
-            Ok(None) => ClientMessage::decode(frame),
-            Err(error) => Err(error),
-        };
-        match message {
-            Ok(message) => Received::Message(message),
+        match self.dialect.decode(frame) {
+            Ok(ClientFrame::Message(message)) => Received::Message(message),
+            Ok(ClientFrame::Token(token)) => Received::Token(token),
             Err(error) => Received::End(Some(Close::new(CloseCode::BadFrame, error))),
         }
     }
@@ -278,6 +270,13 @@ impl Connection {
         self.live.send_queue.written_at().max(self.kept_alive_at)
     }
 
+    /// Writes a message of the connection's own, if the dialect has it.
+    fn send(&self, message: &ServerMessage) {
+        if let Some(frame) = self.dialect.encode(message) {
+            self.live.send_queue.send(frame);
+        }
+    }
+
     fn timer(&mut self) -> Option<Option<Close>> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| now < *until);
@@ -292,8 +291,7 @@ impl Connection {
         // Before anything was written its first frame, Welcome, is still to come.
         let is_greeted = self.live.send_queue.written_at() != self.opened_at;
         if let Some(seconds_left) = self.renewal.ask(now, is_greeted) {
-            let question = ServerMessage::TokenWanted { seconds_left }.encode();
-            self.live.send_queue.send(question);
+            self.send(&ServerMessage::TokenWanted { seconds_left });
         }
         if now >= self.pinged_at + PING {
             self.pinged_at = now;
@@ -301,7 +299,7 @@ impl Connection {
         }
         if now >= self.sent_at() + KEEP_ALIVE {
             self.kept_alive_at = now;
-            self.live.send_queue.send(wire::keep_alive());
+            self.send(&ServerMessage::keep_alive());
         }
         None
     }

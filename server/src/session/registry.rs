@@ -10,7 +10,6 @@ use syncline_protocol::{Close, DocumentName, Grant, SessionId, Timestamp};
 use crate::audit::{Audit, Entry, Event};
 use crate::document::hub::Hub;
 use crate::document::mailbox::{Gone, Mailbox};
-use crate::metrics::Label;
 use crate::net::send_queue::SendQueue;
 use crate::session::cpu_budget::{Busy, CpuBudget};
 
@@ -165,15 +164,17 @@ impl Drop for LiveSession {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     list: Mutex<BTreeMap<SessionId, Arc<LiveSession>>>,
-    y_websocket: AtomicU64,
-    syncline_v1: AtomicU64,
+    /// How many sessions there are of each dialect.
+    by_dialect: [AtomicU64; Dialect::ALL.len()],
 }
 
 impl Sessions {
     /// Lists a session for as long as the answer lives.
     pub(crate) fn enter(hub: &Arc<Hub>, session: LiveSession) -> RegistryGuard {
         let session = Arc::new(session);
-        hub.sessions.of(session.arrival.dialect).fetch_add(1, Ordering::Relaxed);
+        hub.sessions.of(session.arrival.dialect).inspect(|count| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         hub.sessions.list().insert(session.session, Arc::clone(&session));
         RegistryGuard { hub: Arc::clone(hub), session }
     }
@@ -190,15 +191,13 @@ impl Sessions {
 
     /// How many there are of each dialect. Does not wait for anybody.
     pub(crate) fn by_dialect(&self) -> Vec<(Dialect, u64)> {
-        let count = |dialect| (dialect, self.of(dialect).load(Ordering::Relaxed));
-        Dialect::ALL.iter().copied().map(count).collect()
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = self.by_dialect.iter().map(load);
+        Dialect::ALL.into_iter().zip(counts).collect()
     }
 
-    fn of(&self, dialect: Dialect) -> &AtomicU64 {
-        match dialect {
-            Dialect::YWebsocket => &self.y_websocket,
-            Dialect::SynclineV1 => &self.syncline_v1,
-        }
+    fn of(&self, dialect: Dialect) -> Option<&AtomicU64> {
+        self.by_dialect.get(dialect.index())
     }
 
     fn list(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<LiveSession>>> {
@@ -217,6 +216,8 @@ pub(crate) struct RegistryGuard {
 impl Drop for RegistryGuard {
     fn drop(&mut self) {
         self.hub.sessions.list().remove(&self.session.session);
-        self.hub.sessions.of(self.session.arrival.dialect).fetch_sub(1, Ordering::Relaxed);
+        self.hub.sessions.of(self.session.arrival.dialect).inspect(|count| {
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncline_protocol::SessionId;
 use syncline_protocol::document::Input;
-use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::wire::ClientMessage;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -22,17 +22,22 @@ impl DocumentTask {
         match mail {
             DocumentCommand::Join { session: live, dialect, epoch } => {
                 let (session, grant) = (live.session, live.grant());
-                let urgency = match dialect {
-                    Dialect::SynclineV1 => Urgency::Awaited,
-                    Dialect::YWebsocket => Urgency::Unwatched,
-                };
+                let is_acknowledged = dialect.features().acknowledges;
+                let urgency = if is_acknowledged { Urgency::Awaited } else { Urgency::Unwatched };
                 let author = Arc::clone(&grant.identity.sub);
                 if self.document.session_count() == 0 {
                     self.hub.joined(&self.name);
                 }
                 self.sessions.insert(
                     session,
-                    Participant { live, author, urgency, meter: Meter::default(), synced: false },
+                    Participant {
+                        live,
+                        dialect,
+                        author,
+                        urgency,
+                        meter: Meter::default(),
+                        synced: false,
+                    },
                 );
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }

@@ -90,7 +90,7 @@ pub(crate) async fn serve(
         opened_at,
         allowance: RateLimit::new(&hub.limits, now),
         paused_until: None,
-        renewal: TokenRefresh::new(session, &grant, &hub.clock, dialect == Dialect::SynclineV1),
+        renewal: TokenRefresh::new(session, &grant, &hub.clock, dialect.features().renews_tokens),
         _places: places,
         _place: place,
     };
