@@ -38,7 +38,7 @@ pub enum Effect {
         /// The state.
         snapshot: Snapshot,
         /// The clocks it must hold.
-        known: StateVector,
+        state_vector: StateVector,
     },
     /// Read the stored log, [`compare`](super::compare) it with this state, and answer with
     /// `Compared`. No update is under way, and no snapshot is asked for before the answer.
@@ -46,7 +46,7 @@ pub enum Effect {
         /// The state, and the position that the log must end at.
         live: Snapshot,
         /// Its clocks.
-        known: StateVector,
+        state_vector: StateVector,
     },
     /// Close a session's socket. The document has already forgotten the session.
     Close {

@@ -55,7 +55,7 @@ impl LoadedDocument {
     /// If it breaks a rule, does not fit, or makes the document too large.
     pub fn merge(&mut self, update: &[u8], limits: &Limits) -> Result<Merged, MergeError> {
         let facts = validate::walk_update(update, &limits.sync)?;
-        match facts.fit(self.replica.known()) {
+        match facts.fit(self.replica.state_vector()) {
             Fit::Incomplete => return Err(MergeError::Incomplete),
             Fit::Known => return Ok(Merged::Known),
             Fit::Ready => {}

@@ -125,8 +125,8 @@ impl LoadedDocument {
 
     /// How much of each client's history it holds.
     #[must_use]
-    pub fn known(&self) -> &StateVector {
-        self.replica.known()
+    pub fn state_vector(&self) -> &StateVector {
+        self.replica.state_vector()
     }
 
     /// The whole document as one update.
@@ -198,14 +198,14 @@ impl<'a> Replay<'a> {
     fn push(&mut self, sequence: Sequence, update: &'a [u8]) -> Result<(), DecodeError> {
         let facts = validate::walk_update(update, &self.budget)
             .map_err(|error| DecodeError::Gate { sequence, error })?;
-        if facts.fit(self.replica.known()) == Fit::Incomplete {
+        if facts.fit(self.replica.state_vector()) == Fit::Incomplete {
             return Err(DecodeError::Incomplete { sequence });
         }
         let update = self
             .replica
             .admit(&facts, update)
             .map_err(|error| DecodeError::Gate { sequence, error })?;
-        self.replica.foresee(&facts);
+        self.replica.preload_clocks(&facts);
         self.batch.push(update);
         self.last = sequence;
         Ok(())

@@ -95,7 +95,7 @@ pub fn compare(
         return Err(CompareError::Elsewhere { last: stored.last(), through });
     }
     let mut logged = LoadedDocument::decode(&stored, limits)?;
-    if logged.known() != known {
+    if logged.state_vector() != known {
         return Err(VerifyError::StateVector.into());
     }
     let state = logged.state().map_err(VerifyError::Unwritable)?;
@@ -121,7 +121,7 @@ fn read_back(
     let through = snapshot.through;
     let stored = StoredLog { snapshot: Some(snapshot), ..StoredLog::default() };
     let mut document = LoadedDocument::decode(&stored, limits)?;
-    if document.known() != known {
+    if document.state_vector() != known {
         return Err(VerifyError::StateVector);
     }
     Ok(Snapshot { through, state: document.state()?.into() })

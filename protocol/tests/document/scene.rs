@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{
-    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping,
+    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping, StoreAvailability,
 };
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, PresenceEntry};
@@ -107,7 +107,9 @@ impl Scene {
     pub(crate) fn handle(&mut self, input: Input) {
         let before = self.effects.len();
         self.document.handle(self.now, input, &mut self.effects);
-        while self.document.answer_next(self.now, &mut self.effects).is_some() {}
+        while self.document.next_deferred().is_some() {
+            self.document.handle(self.now, Input::Continue, &mut self.effects);
+        }
         for effect in &self.effects[before..] {
             if let Effect::Append { sequence, update, .. } = effect {
                 assert_eq!(*sequence, self.log.last().next());
@@ -216,11 +218,11 @@ impl Scene {
     }
 
     pub(crate) fn stall(&mut self) {
-        self.handle(Input::StoreStalled);
+        self.handle(Input::Store(StoreAvailability::Stalled));
     }
 
     pub(crate) fn resume(&mut self) {
-        self.handle(Input::StoreResumed);
+        self.handle(Input::Store(StoreAvailability::Writable));
     }
 
     pub(crate) fn snapshot_ended(&mut self, outcome: SnapshotOutcome) {
@@ -311,8 +313,8 @@ impl Scene {
 
     pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let snapshot = |effect: &Effect| {
-            let Effect::Snapshot { snapshot, known } = effect else { return None };
-            Some((snapshot.clone(), known.clone()))
+            let Effect::Snapshot { snapshot, state_vector } = effect else { return None };
+            Some((snapshot.clone(), state_vector.clone()))
         };
         self.effects.iter().filter_map(snapshot).collect()
     }
@@ -320,8 +322,8 @@ impl Scene {
     /// The states handed out to be compared with the log.
     pub(crate) fn compares(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let compare = |effect: &Effect| {
-            let Effect::Compare { live, known } = effect else { return None };
-            Some((live.clone(), known.clone()))
+            let Effect::Compare { live, state_vector } = effect else { return None };
+            Some((live.clone(), state_vector.clone()))
         };
         self.effects.iter().filter_map(compare).collect()
     }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use syncline_protocol::document::{CheckOutcome, Document, Effect, Input, Limits};
-use syncline_protocol::time::Timestamp;
 use syncline_protocol::validate::StateVector;
 use syncline_protocol::wire::{Dialect, EncodeOnce};
 use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
@@ -76,8 +75,8 @@ pub(crate) struct DocumentTask {
 enum Work {
     Load,
     Append(Record, Urgency),
-    Snapshot { snapshot: Snapshot, known: StateVector },
-    Compare { live: Snapshot, known: StateVector },
+    Snapshot { snapshot: Snapshot, state_vector: StateVector },
+    Compare { live: Snapshot, state_vector: StateVector },
     Unload,
 }
 
@@ -189,8 +188,7 @@ impl DocumentTask {
                 Event::Store(state, later) => {
                     self.await_store(later);
                     self.store_state = state;
-                    let stores = self.stores();
-                    self.handle(if stores { Input::StoreResumed } else { Input::StoreStalled });
+                    self.handle(Input::Store(self.store_availability()));
                 }
                 Event::Sent(sent) => {
                     self.unsent.pop_front();
@@ -256,21 +254,13 @@ impl DocumentTask {
         self.pace.flushed();
     }
 
-    /// Applies an input and queues what it asks for. What touches the store is left for
-    /// `carry_out`.
+    /// Applies an input, and carries out its effects but those on the store, which
+    /// `run_store_effects` does.
     fn handle(&mut self, input: Input) {
-        self.advance(|document, now, effects| document.handle(now, input, effects));
-    }
-
-    /// Has the document take a step, and queues what it asks for.
-    fn advance<T>(
-        &mut self,
-        step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
-    ) -> T {
         let now = self.hub.clock.at(self.now);
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
-        let stepped = step(&mut self.document, now, &mut effects);
+        self.document.handle(now, input, &mut effects);
         let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         for effect in effects.drain(..) {
@@ -301,11 +291,11 @@ impl DocumentTask {
                     self.work.push_back(Work::Append(record, urgency));
                 }
                 Effect::Load => self.work.push_back(Work::Load),
-                Effect::Snapshot { snapshot, known } => {
-                    self.work.push_back(Work::Snapshot { snapshot, known });
+                Effect::Snapshot { snapshot, state_vector } => {
+                    self.work.push_back(Work::Snapshot { snapshot, state_vector });
                 }
-                Effect::Compare { live, known } => {
-                    self.work.push_back(Work::Compare { live, known });
+                Effect::Compare { live, state_vector } => {
+                    self.work.push_back(Work::Compare { live, state_vector });
                 }
                 Effect::Unload => self.work.push_back(Work::Unload),
             }
@@ -316,7 +306,6 @@ impl DocumentTask {
             METRICS.hit(Limit::OutboxBytes);
             self.handle(Input::Overflowed { session });
         }
-        stepped
     }
 
     fn close(&mut self, session: SessionId, close: Close) {

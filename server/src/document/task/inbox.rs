@@ -45,7 +45,7 @@ impl DocumentTask {
                 self.pace.heard(self.now, session);
                 self.receive(session, message);
                 spender = Some(session);
-                if self.document.known().is_none() {
+                if self.document.state_vector().is_none() {
                     // It waits for the load, so whatever has to wait for its turn does too.
                     self.turns.extend(turn);
                 }
@@ -110,7 +110,7 @@ impl DocumentTask {
         self.counting.received(&message);
         let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
         // What arrives before the document is there is applied by `opened`.
-        let is_applied = is_sync && self.stores() && self.document.known().is_some();
+        let is_applied = is_sync && self.stores() && self.document.state_vector().is_some();
         let step = match (self.sessions.get_mut(&session), &message) {
             (Some(seat), ClientMessage::SyncStep2 { update }) if is_applied && !seat.synced => {
                 seat.synced = true;

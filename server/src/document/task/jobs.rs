@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use syncline_protocol::Snapshot;
-use syncline_protocol::document::{CheckOutcome, Document, Input, SnapshotOutcome};
+use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
 use syncline_protocol::validate::StateVector;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -44,24 +44,28 @@ impl DocumentTask {
     pub(super) fn write_snapshot(
         &self,
         snapshot: Snapshot,
-        known: StateVector,
+        state_vector: StateVector,
     ) -> JoinHandle<JobOutcome> {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::SnapshotEnded(outcome));
         self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
             let began = Instant::now();
-            let outcome = loader::write_snapshot(&hub, &name, &snapshot, &known);
+            let outcome = loader::write_snapshot(&hub, &name, &snapshot, &state_vector);
             METRICS.snapshot_time.time(began.elapsed());
             METRICS.snapshots.add(Outcome::of(outcome == SnapshotOutcome::Written), 1);
             ended(outcome)
         })
     }
 
-    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<JobOutcome> {
+    pub(super) fn check(
+        &self,
+        live: Snapshot,
+        state_vector: StateVector,
+    ) -> JoinHandle<JobOutcome> {
         let (hub, name) = (Arc::clone(&self.hub), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::Compared(outcome));
         self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
-            let outcome = loader::check(&hub, &name, &live, &known);
+            let outcome = loader::check(&hub, &name, &live, &state_vector);
             METRICS.comparisons.add(Compared::from(&outcome), 1);
             ended(outcome)
         })
@@ -106,10 +110,11 @@ impl DocumentTask {
     /// Answers those who waited for a load, each on its own account.
     fn answer_waiting(&mut self) {
         self.spend(None);
-        while let Some(session) = self.advance(Document::answer_next) {
+        while let Some(session) = self.document.next_deferred() {
+            self.handle(Input::Continue);
             self.spend(Some(session));
         }
-        if self.document.known().is_some() {
+        if self.document.state_vector().is_some() {
             self.turns.clear();
         }
     }

@@ -4,7 +4,7 @@
 use futures_util::future::FutureExt;
 use futures_util::stream::StreamExt;
 use syncline_protocol::Limit;
-use syncline_protocol::document::Input;
+use syncline_protocol::document::{Input, StoreAvailability};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::WatchStream;
 
@@ -42,8 +42,15 @@ impl DocumentTask {
     }
 
     /// Whether the store takes updates at the moment.
+    pub(super) fn store_availability(&self) -> StoreAvailability {
+        match self.store_state {
+            StoreState::Writable => StoreAvailability::Writable,
+            StoreState::Stalled(_) | StoreState::Failed(_) => StoreAvailability::Stalled,
+        }
+    }
+
     pub(super) fn stores(&self) -> bool {
-        self.store_state == StoreState::Writable
+        self.store_availability() == StoreAvailability::Writable
     }
 
     /// Hands an update to the store's queue, or keeps it until there is room.
@@ -78,10 +85,12 @@ impl DocumentTask {
             match work {
                 Work::Append(record, urgency) => self.append(record, urgency),
                 Work::Load => self.await_opened(self.load()),
-                Work::Snapshot { snapshot, known } => {
-                    self.await_opened(self.write_snapshot(snapshot, known));
+                Work::Snapshot { snapshot, state_vector } => {
+                    self.await_opened(self.write_snapshot(snapshot, state_vector));
                 }
-                Work::Compare { live, known } => self.await_opened(self.check(live, known)),
+                Work::Compare { live, state_vector } => {
+                    self.await_opened(self.check(live, state_vector));
+                }
                 Work::Unload => {}
             }
         }

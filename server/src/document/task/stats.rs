@@ -88,10 +88,10 @@ impl TaskStats {
         }
         METRICS.frames_sent.add(std::mem::take(&mut self.frames_sent));
         METRICS.sent_bytes.add(std::mem::take(&mut self.sent_bytes));
-        let tally = document.take_tally();
-        for fate in UpdateOutcome::ALL {
-            METRICS.updates.add(fate, tally.updates(fate));
+        let counts = document.take_counts();
+        for outcome in UpdateOutcome::ALL {
+            METRICS.updates.add(outcome, counts.updates(outcome));
         }
-        METRICS.hits(Limit::PresenceClients, tally.presence_ignored);
+        METRICS.hits(Limit::PresenceClients, counts.presence_ignored);
     }
 }

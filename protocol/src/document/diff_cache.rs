@@ -26,7 +26,7 @@ impl DiffCache {
     ///
     /// # Errors
     /// If the CRDT fails.
-    pub(crate) fn to(
+    pub(crate) fn get(
         &mut self,
         now: Timestamp,
         base: &StateVector,
