@@ -35,6 +35,7 @@ pub mod verify;
 
 pub use availability::StoreAvailability;
 pub use counts::{UpdateCounts, UpdateOutcome};
+use effect::Turn;
 pub use effect::{Delivery, Effect};
 pub use input::{CheckOutcome, Input, SnapshotOutcome};
 pub use limits::{Limits, Stamping};
@@ -49,10 +50,8 @@ use crate::document::replica::ApplyError;
 use crate::document::replication::{LogIsShorter, Replication, TooManyRebuilds};
 use crate::document::session::Sessions;
 use crate::id::{Sequence, SessionId};
-use crate::limit::Limit;
 use crate::time::{Millis, Timestamp};
 use crate::validate::StateVector;
-use crate::wire::ServerMessage;
 
 /// How often sessions with something pending are looked at.
 const TICK: Millis = Millis::from_secs(1);
@@ -314,25 +313,6 @@ impl Document {
         }
     }
 
-    fn tick_sessions(&mut self, turn: &mut Turn<'_>) {
-        let (lagging, resync) = (self.limits.lagging, self.limits.resync);
-        let (slow, silent) = self.sessions.overdue(turn.now, lagging, resync);
-        let repeats = self.sessions.change(|session| session.downstream.take_repeat());
-        self.presence.introduce_due(&mut self.sessions, turn);
-        for id in repeats {
-            self.repeat_dropped(id, turn);
-        }
-        for id in slow {
-            let text = "this client reads slower than others write; reconnect to catch up";
-            let close = Close::at_limit(Limit::LaggingTime, CloseCode::SlowReader, text);
-            self.close_with(id, close, turn);
-        }
-        for id in silent {
-            let text = "earlier updates of this client are missing and it did not send them again";
-            self.close(id, CloseCode::Internal, text, turn);
-        }
-    }
-
     /// Derives what has become due.
     fn step(&mut self, turn: &mut Turn<'_>) {
         if self.replication.request_load() {
@@ -404,17 +384,5 @@ impl Document {
             return;
         };
         self.tick_at = Some(self.tick_at.map_or(at, |scheduled| scheduled.min(at)));
-    }
-}
-
-/// One input being handled: when, and the effects so far.
-struct Turn<'a> {
-    now: Timestamp,
-    effects: &'a mut Vec<Effect>,
-}
-
-impl Turn<'_> {
-    fn send(&mut self, to: SessionId, message: ServerMessage, delivery: Delivery) {
-        self.effects.push(Effect::Send { to, message, delivery });
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::close::Close;
 use crate::document::stored::Snapshot;
 use crate::id::{Sequence, SessionId};
+use crate::time::Timestamp;
 use crate::validate::StateVector;
 use crate::wire::ServerMessage;
 
@@ -67,4 +68,17 @@ pub enum Delivery {
     Required,
     /// The frame is skipped. Presence is renewed anyway.
     Skippable,
+}
+
+/// One input being handled: when, and the effects so far.
+pub(super) struct Turn<'a> {
+    pub(super) now: Timestamp,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    /// Puts a message into a session's queue.
+    pub(super) fn send(&mut self, to: SessionId, message: ServerMessage, delivery: Delivery) {
+        self.effects.push(Effect::Send { to, message, delivery });
+    }
 }

@@ -312,3 +312,25 @@ impl Document {
         self.rebuild(error, turn);
     }
 }
+
+// Sessions that wait for time.
+impl Document {
+    pub(super) fn tick_sessions(&mut self, turn: &mut Turn<'_>) {
+        let (lagging, resync) = (self.limits.lagging, self.limits.resync);
+        let (slow, silent) = self.sessions.overdue(turn.now, lagging, resync);
+        let repeats = self.sessions.change(|session| session.downstream.take_repeat());
+        self.presence.introduce_due(&mut self.sessions, turn);
+        for id in repeats {
+            self.repeat_dropped(id, turn);
+        }
+        for id in slow {
+            let text = "this client reads slower than others write; reconnect to catch up";
+            let close = Close::at_limit(Limit::LaggingTime, CloseCode::SlowReader, text);
+            self.close_with(id, close, turn);
+        }
+        for id in silent {
+            let text = "earlier updates of this client are missing and it did not send them again";
+            self.close(id, CloseCode::Internal, text, turn);
+        }
+    }
+}
