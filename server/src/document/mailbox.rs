@@ -20,11 +20,17 @@ pub(crate) enum DocumentCommand {
         dialect: Dialect,
         epoch: Option<Epoch>,
     },
-    /// What a session may do has changed, or nothing is left of it.
+    /// The grant of a session has changed.
     Regranted {
         session: SessionId,
-        /// Told once it holds.
+        /// Completes once the grant holds.
         done: Option<oneshot::Sender<()>>,
+    },
+    /// No right of a session is left: its socket is being closed, and its later messages are dropped.
+    Revoked {
+        session: SessionId,
+        /// Completes once that holds.
+        done: oneshot::Sender<()>,
     },
     Message {
         session: SessionId,

@@ -80,6 +80,12 @@ struct Lost {
     unconfirmed: usize,
 }
 
+/// What a revocation left of a session.
+enum Loss {
+    Narrowed,
+    Closed,
+}
+
 /// Carries an order out and answers.
 pub(crate) async fn answer(
     order: Result<Order, Close>,
@@ -144,13 +150,14 @@ async fn take_away(app: &App, revocation: &Revocation) -> Lost {
             Ok(_) => {
                 lost.narrowed += 1;
                 app.audit.record(|| session.entry(Event::RightsNarrowed));
+                confirmations.push(confirmed(session, Loss::Narrowed));
             }
             Err(close) => {
                 lost.closed += 1;
                 session.send_queue.close(close);
+                confirmations.push(confirmed(session, Loss::Closed));
             }
         }
-        confirmations.push(confirmed(session));
     }
     let confirmed = join_all(confirmations).await;
     lost.unconfirmed = confirmed.into_iter().filter(|confirmed| !confirmed).count();
@@ -158,9 +165,13 @@ async fn take_away(app: &App, revocation: &Revocation) -> Lost {
 }
 
 /// Whether the document has taken note. One that is gone has nothing to take note of.
-async fn confirmed(session: Arc<LiveSession>) -> bool {
+async fn confirmed(session: Arc<LiveSession>, loss: Loss) -> bool {
     let (done, noted) = oneshot::channel();
-    let mail = DocumentCommand::Regranted { session: session.session, done: Some(done) };
+    let id = session.session;
+    let mail = match loss {
+        Loss::Narrowed => DocumentCommand::Regranted { session: id, done: Some(done) },
+        Loss::Closed => DocumentCommand::Revoked { session: id, done },
+    };
     let told = async {
         if session.mailbox.send(mail).await.is_ok() {
             drop(noted.await);
