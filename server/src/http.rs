@@ -82,7 +82,7 @@ fn not_found(path: FullPath, request: UpgradeRequest, app: Arc<App>) -> Reply {
         // A stock client that cannot read why it was refused tries again for ever.
         return upgrade::switch(request.into_handshake(), Err(close.into()), &app);
     }
-    problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
+    problem(StatusCode::NOT_FOUND, close.code.name(), &close.text)
 }
 
 /// The document that a request names. Names are shown and logged, so one with a token in it is none.
@@ -111,7 +111,7 @@ pub(crate) fn refusal(close: &Close) -> Reply {
         1011 => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    problem(status, close.code.word(), &close.text)
+    problem(status, close.code.name(), &close.text)
 }
 
 pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {

@@ -42,7 +42,7 @@ impl UpdateOutcome {
 
     /// Its word; where somebody was refused, that of the refusal.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Known => "known",

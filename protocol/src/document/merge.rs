@@ -23,7 +23,7 @@ pub enum Merged {
 pub enum MergeError {
     /// It breaks a rule of the format.
     #[error("it is no update that a client could have sent: {0}")]
-    Gate(#[from] ValidationError),
+    Invalid(#[from] ValidationError),
     /// It was made against another document, or a later state of this one.
     #[error("it refers to updates that the document does not hold")]
     Incomplete,

@@ -35,7 +35,7 @@ pub struct LoadedDocument {
 pub enum DecodeError {
     /// A stored record breaks the gate's rules.
     #[error("the record at sequence {sequence} breaks a rule of the update format: {error}")]
-    Gate {
+    Invalid {
         /// The record.
         sequence: Sequence,
         /// The rule.
@@ -197,14 +197,14 @@ impl<'a> Replay<'a> {
 
     fn push(&mut self, sequence: Sequence, update: &'a [u8]) -> Result<(), DecodeError> {
         let facts = validate::walk_update(update, &self.budget)
-            .map_err(|error| DecodeError::Gate { sequence, error })?;
+            .map_err(|error| DecodeError::Invalid { sequence, error })?;
         if facts.fit(self.replica.state_vector()) == Fit::Incomplete {
             return Err(DecodeError::Incomplete { sequence });
         }
         let update = self
             .replica
             .admit(&facts, update)
-            .map_err(|error| DecodeError::Gate { sequence, error })?;
+            .map_err(|error| DecodeError::Invalid { sequence, error })?;
         self.replica.preload_clocks(&facts);
         self.batch.push(update);
         self.last = sequence;

@@ -86,7 +86,7 @@ impl Session {
         if self.features.refuses_each_frame || is_first {
             let frame = self.upstream.receipts.frames();
             let Refusal { code, text } = refusal;
-            let refused = ServerMessage::Refused { frame, reason: code.word(), text };
+            let refused = ServerMessage::Refused { frame, reason: code.name(), text };
             turn.send(id, refused, Delivery::Required);
         }
     }

@@ -322,7 +322,7 @@ impl DocumentTask {
         let Some(participant) = self.sessions.remove(&session) else { return };
         if close.code != CloseCode::Draining {
             info!(
-                document = %self.name, %session, code = close.code.word(), text = close.text,
+                document = %self.name, %session, code = close.code.name(), text = close.text,
                 "Closing a session."
             );
         }

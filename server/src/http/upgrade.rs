@@ -192,7 +192,7 @@ pub(crate) async fn answer(mut request: UpgradeRequest, app: Arc<App>) -> Reply 
 
 fn upgrade_required() -> Reply {
     let text = "this address speaks WebSocket; point an editor's provider at it";
-    let mut required = problem(StatusCode::UPGRADE_REQUIRED, CloseCode::BadRequest.word(), text);
+    let mut required = problem(StatusCode::UPGRADE_REQUIRED, CloseCode::BadRequest.name(), text);
     let headers = required.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     // It may have been meant as an upgrade: what follows is then no request.
@@ -210,7 +210,7 @@ pub(crate) fn switch(
     let Handshake { accept, protocol, on_upgrade, peer } = handshake;
     let (Some(on_upgrade), Some(accept)) = (on_upgrade, accept) else {
         let text = "this connection cannot be upgraded; use HTTP/1.1";
-        return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
+        return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.name(), text);
     };
     let serve = serve(on_upgrade, verdict, peer, Arc::clone(app));
     app.hub.tasks.spawn(serve);
@@ -243,7 +243,7 @@ async fn serve(
         Ok(admission) => connection::serve(app, socket, send_queue, admission, peer).await,
         Err(Refused { close, document, sub }) => {
             let peer = peer.as_ref().map(Peer::address);
-            info!(peer, code = close.code.word(), text = close.text, "Refused a connection.");
+            info!(peer, code = close.code.name(), text = close.text, "Refused a connection.");
             METRICS.refused(&close);
             app.audit.record(|| {
                 let entry = Entry::new(Event::SessionRefused).sub(sub.as_deref()).close(&close);

@@ -101,7 +101,7 @@ impl Connection {
         let goodbye = async {
             if let Some(close) = close {
                 info!(
-                    %document, %session, peer = &*peer, code = close.code.word(), text = close.text,
+                    %document, %session, peer = &*peer, code = close.code.name(), text = close.text,
                     "A session was closed."
                 );
                 METRICS.closed(&close);

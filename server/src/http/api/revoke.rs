@@ -115,7 +115,7 @@ pub(crate) async fn answer(
         METRICS.hit(Limit::Revocations);
         let text = "sessions were ended, but no more revocations can be remembered and the tokens \
                     are still good; give until with each, or change the key";
-        return unavailable(CloseCode::Overloaded.word(), text);
+        return unavailable(CloseCode::Overloaded.name(), text);
     }
     let written = {
         let app = Arc::clone(&app);
@@ -124,11 +124,11 @@ pub(crate) async fn answer(
     if !matches!(written, Ok(Ok(()))) {
         error!(?written, "A revocation cannot be written down.");
         let text = "it holds, but only until this process ends: the list cannot be written";
-        return unavailable(CloseCode::StoreUnavailable.word(), text);
+        return unavailable(CloseCode::StoreUnavailable.name(), text);
     }
     if lost.unconfirmed > 0 {
         let text = format!("it holds for all that comes; {} documents are busy", lost.unconfirmed);
-        return unavailable(CloseCode::Overloaded.word(), &text);
+        return unavailable(CloseCode::Overloaded.name(), &text);
     }
     let body = serde_json::json!({ "closed": lost.closed, "narrowed": lost.narrowed });
     reply(StatusCode::OK, "application/json", body.to_string())

@@ -108,7 +108,7 @@ pub(crate) async fn serve(
 fn open(app: &App, admission: &Admission) -> Result<(Mailbox, SessionPermits), Close> {
     let Admission { document, held, dialect, peer, .. } = admission;
     try_open(app, document, held).inspect_err(|close| {
-        info!(%document, peer, code = close.code.word(), text = close.text, "Refused a session.");
+        info!(%document, peer, code = close.code.name(), text = close.text, "Refused a session.");
         METRICS.refused(close);
         app.audit.record(|| {
             let entry = Entry::new(Audited::SessionRefused).of(&held.grant.identity);
