@@ -15,7 +15,7 @@ use syncline_protocol::document::{
 };
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, StateVector};
-use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::wire::{ClientMessage, Dialect, y_websocket};
 use syncline_protocol::{
     Access, Durability, Grant, Identity, LoggedUpdate, PresenceRight, SessionId, Snapshot,
     StoredLog, Timestamp,
@@ -133,7 +133,7 @@ impl World {
             10 => {
                 let len = choices.byte().into();
                 let frame = Bytes::copy_from_slice(choices.take(len));
-                match ClientMessage::decode(&frame) {
+                match y_websocket::decode(&frame) {
                     Ok(message) if self.may_lie => self.say(place, message),
                     _ => {}
                 }
@@ -159,7 +159,7 @@ impl World {
 
     fn nonsense(&self, choices: &mut Choices<'_>) -> Bytes {
         let nothing = StateVector::new();
-        nonsense::update(choices, self.document.known().unwrap_or(&nothing)).into()
+        nonsense::update(choices, self.document.state_vector().unwrap_or(&nothing)).into()
     }
 
     fn say(&mut self, place: u64, message: ClientMessage) {
@@ -167,16 +167,18 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let before = self.document.known().cloned();
+        let before = self.document.state_vector().cloned();
         self.document = Document::new(self.limits.clone());
         self.start();
-        assert_eq!(self.document.known().cloned(), before, "a restart forgets nothing");
+        assert_eq!(self.document.state_vector().cloned(), before, "a restart forgets nothing");
     }
 
     fn handle(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.document.handle(self.now, input, &mut effects);
-        while self.document.answer_next(self.now, &mut effects).is_some() {}
+        while self.document.next_deferred().is_some() {
+            self.document.handle(self.now, Input::Continue, &mut effects);
+        }
         for effect in effects {
             self.carry_out(effect);
         }
@@ -197,8 +199,8 @@ impl World {
                 self.whole.updates.push(logged);
                 self.handle(Input::Persisted { through: sequence });
             }
-            Effect::Snapshot { snapshot, known } => {
-                let verified = verify_snapshot(&snapshot, &known, &self.limits);
+            Effect::Snapshot { snapshot, state_vector } => {
+                let verified = verify_snapshot(&snapshot, &state_vector, &self.limits);
                 let outcome = if self.is_same(verified) {
                     self.stored.updates.retain(|logged| logged.sequence > snapshot.through);
                     self.stored.snapshot = Some(snapshot);
@@ -208,8 +210,8 @@ impl World {
                 };
                 self.handle(Input::SnapshotEnded(outcome));
             }
-            Effect::Compare { live, known } => {
-                if self.compare(&live, &known) {
+            Effect::Compare { live, state_vector } => {
+                if self.compare(&live, &state_vector) {
                     self.handle(Input::Compared(CheckOutcome::Same));
                 } else {
                     self.restart();
@@ -246,8 +248,8 @@ impl World {
     fn end(mut self) {
         self.handle(Input::Check);
         let mut loaded = LoadedDocument::decode(&self.whole, &self.limits).expect("the log loads");
-        assert_eq!(Some(loaded.known()), self.document.known());
-        let known = loaded.known().clone();
+        assert_eq!(Some(loaded.state_vector()), self.document.state_vector());
+        let known = loaded.state_vector().clone();
         let state = loaded.state().expect("the state encodes").into();
         let live = Snapshot { through: loaded.last(), state };
         self.is_same(verify_snapshot(&live, &known, &self.limits));

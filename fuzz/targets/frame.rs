@@ -2,18 +2,17 @@
 
 use bytes::Bytes;
 use syncline_protocol::validate::{Budget, walk_presence, walk_state_vector, walk_update};
-use syncline_protocol::wire::{ClientMessage, ServerMessage};
+use syncline_protocol::wire::{ClientMessage, ServerMessage, SyncMessage, y_websocket};
 
 pub(crate) fn run(data: &[u8]) {
     let frame = Bytes::copy_from_slice(data);
-    let Ok(message) = ClientMessage::decode(&frame) else { return };
+    let Ok(message) = y_websocket::decode(&frame) else { return };
     assert!(message.payload_len() <= frame.len());
     assert_eq!(message.clone().detach(), message);
     match &message {
         ClientMessage::SyncStep1 { state_vector } => {
             if let Ok(known) = walk_state_vector(state_vector) {
-                let again =
-                    ClientMessage::decode(&ServerMessage::SyncStep1 { known: &known }.encode());
+                let again = y_websocket::decode(SyncMessage::step_1(&known).encoded());
                 let Ok(ClientMessage::SyncStep1 { state_vector }) = again else {
                     panic!("{again:?}");
                 };
@@ -25,8 +24,9 @@ pub(crate) fn run(data: &[u8]) {
         }
         ClientMessage::Presence { entries } => {
             if let Ok(entries) = walk_presence(entries, &Budget::LIVE) {
-                let again = ServerMessage::Presence { entries: &entries }.encode();
-                let Ok(ClientMessage::Presence { entries: bytes }) = ClientMessage::decode(&again)
+                let message = ServerMessage::Presence(entries.clone().into());
+                let again = y_websocket::encode(&message).expect("every dialect has presence");
+                let Ok(ClientMessage::Presence { entries: bytes }) = y_websocket::decode(&again)
                 else {
                     panic!("{again:?}");
                 };

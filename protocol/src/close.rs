@@ -31,7 +31,7 @@ pub enum CloseCode {
     /// The web page that asks is not one that may.
     OriginBlocked,
     /// The rights were taken back.
-    Revocations,
+    Revoked,
     /// The client holds a history that the document no longer has.
     EpochMismatch,
     /// A frame or update is larger than the limit.
@@ -72,7 +72,7 @@ impl CloseCode {
         Self::ForbiddenDocument,
         Self::ForbiddenWrite,
         Self::OriginBlocked,
-        Self::Revocations,
+        Self::Revoked,
         Self::EpochMismatch,
         Self::MessageTooLarge,
         Self::DocumentTooLarge,
@@ -99,7 +99,7 @@ impl CloseCode {
             Self::ForbiddenDocument
             | Self::ForbiddenWrite
             | Self::OriginBlocked
-            | Self::Revocations => 4403,
+            | Self::Revoked => 4403,
             Self::EpochMismatch => 4409,
             Self::MessageTooLarge | Self::DocumentTooLarge => 4413,
             Self::Overloaded
@@ -116,7 +116,7 @@ impl CloseCode {
 
     /// The word that names this cause everywhere.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::BadFrame => "bad_frame",
@@ -128,7 +128,7 @@ impl CloseCode {
             Self::ForbiddenDocument => "forbidden_document",
             Self::ForbiddenWrite => "forbidden_write",
             Self::OriginBlocked => "origin_blocked",
-            Self::Revocations => "revoked",
+            Self::Revoked => "revoked",
             Self::EpochMismatch => "epoch_mismatch",
             Self::MessageTooLarge => "message_too_large",
             Self::DocumentTooLarge => "document_too_large",
@@ -147,7 +147,7 @@ impl CloseCode {
 
 impl fmt::Display for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.name())
     }
 }
 
@@ -181,7 +181,7 @@ impl Close {
     /// `word: text`, cut at a character boundary so that it fits a close frame.
     #[must_use]
     pub fn reason(&self) -> String {
-        let mut reason = format!("{}: {}", self.code.word(), self.text);
+        let mut reason = format!("{}: {}", self.code.name(), self.text);
         if reason.len() > Self::REASON_BYTES_MAX {
             let end = (0..=Self::REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end));
             reason.truncate(end.unwrap_or(0));

@@ -19,7 +19,7 @@
 //!   neighbours lie apart.
 //!
 //! Nothing here allocates in proportion to a number that is only announced, and nothing recurses
-//! deeper than 64 levels (128 in JSON). The rules have ids in `docs/spec-gate.md`; the tests are
+//! deeper than 64 levels (128 in JSON). The rules have ids in `docs/spec-validation.md`; the tests are
 //! named after them.
 //!
 //! **Deliberately absent:** the order of blocks in a list, and what is deleted. A document answers

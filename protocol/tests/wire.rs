@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 use syncline_protocol::validate::{PresenceEntry, StateVector};
-use syncline_protocol::wire::{ClientMessage, ServerMessage, Welcome, decode_token};
+use syncline_protocol::wire::{
+    ClientFrame, ClientMessage, Dialect, EncodeOnce, ServerMessage, SyncMessage, Welcome,
+    y_websocket,
+};
 use syncline_protocol::{Access, ClientId, Durability, Epoch, SessionId, Timestamp};
 
 const Y_WEBSOCKET: &str = include_str!("../../tests/vectors/y-websocket.json");
@@ -35,7 +38,7 @@ fn client(number: &Value) -> ClientId {
 #[test]
 fn frame_1_client_vectors_decode() {
     for vector in vectors(Y_WEBSOCKET, "client") {
-        let message = ClientMessage::decode(&bytes(&vector, "hex")).unwrap();
+        let message = y_websocket::decode(&bytes(&vector, "hex")).unwrap();
         let payload = bytes(&vector, "payload");
         let expected = match text(&vector, "kind") {
             "syncStep1" => ClientMessage::SyncStep1 { state_vector: payload },
@@ -52,7 +55,7 @@ fn frame_1_client_vectors_decode() {
 #[test]
 fn frame_1_broken_frames_are_refused() {
     for vector in vectors(Y_WEBSOCKET, "refused") {
-        let decoded = ClientMessage::decode(&bytes(&vector, "hex"));
+        let decoded = y_websocket::decode(&bytes(&vector, "hex"));
         assert!(decoded.is_err(), "{vector}: {decoded:?}");
     }
 }
@@ -61,16 +64,68 @@ fn frame_1_broken_frames_are_refused() {
 fn frame_1_a_token_is_read_where_one_may_be_sent() {
     for vector in vectors(SYNCLINE_V1, "client") {
         let frame = bytes(&vector, "hex");
-        assert_eq!(decode_token(&frame).unwrap(), Some(text(&vector, "token")), "{vector}");
-        assert!(ClientMessage::decode(&frame).is_err(), "no document sees one");
+        let token = ClientFrame::Token(text(&vector, "token").to_owned());
+        assert_eq!(Dialect::SynclineV1.decode(&frame), Ok(token), "{vector}");
+        assert!(Dialect::YWebsocket.decode(&frame).is_err(), "no document sees one");
     }
     for vector in vectors(SYNCLINE_V1, "refused") {
-        assert!(decode_token(&bytes(&vector, "hex")).is_err(), "{vector}");
+        assert!(Dialect::SynclineV1.decode(&bytes(&vector, "hex")).is_err(), "{vector}");
     }
     for vector in vectors(Y_WEBSOCKET, "client") {
-        assert_eq!(decode_token(&bytes(&vector, "hex")).unwrap(), None, "{vector}");
+        let frame = bytes(&vector, "hex");
+        let decoded = Dialect::SynclineV1.decode(&frame);
+        assert_eq!(decoded, Dialect::YWebsocket.decode(&frame), "{vector}");
+        assert!(matches!(decoded, Ok(ClientFrame::Message(_))), "{vector}");
     }
-    assert_eq!(decode_token(&[]).unwrap(), None);
+    assert!(Dialect::SynclineV1.decode(&Bytes::new()).is_err());
+}
+
+#[test]
+fn frame_1_a_dialect_encodes_only_its_own_messages() {
+    let stock = |message: &ServerMessage| Dialect::YWebsocket.encode(message);
+    assert_eq!(stock(&ServerMessage::Saved { frames: 1 }), None);
+    assert_eq!(stock(&ServerMessage::TokenWanted { seconds_left: 1 }), None);
+    let refused = ServerMessage::Refused { frame: 1, reason: "reason", text: "text" };
+    assert_eq!(stock(&refused), Some(y_websocket::permission_denied("reason: text")));
+    for vector in vectors(SYNCLINE_V1, "server") {
+        if text(&vector, "kind") == "welcome" {
+            assert_eq!(stock(&ServerMessage::Welcome(welcome(&vector))), None);
+        }
+    }
+}
+
+#[test]
+fn frame_1_the_subprotocol_selects_the_dialect() {
+    let select = |offers: &[&'static str]| Dialect::select(offers.iter().copied());
+    assert_eq!(select(&[]), Dialect::YWebsocket);
+    assert_eq!(select(&["other"]), Dialect::YWebsocket);
+    assert_eq!(select(&["other", "syncline.v1"]), Dialect::SynclineV1);
+    for (index, dialect) in Dialect::ALL.into_iter().enumerate() {
+        assert_eq!(dialect.index(), index);
+    }
+}
+
+#[test]
+fn frame_1_a_fan_out_encodes_each_message_once() {
+    let update = ServerMessage::Sync(SyncMessage::update(b"update"));
+    let entry = PresenceEntry { client: ClientId::new(1).unwrap(), clock: 1, state: None };
+    let shared: std::sync::Arc<[PresenceEntry]> = [entry].into();
+    let presence = ServerMessage::Presence(std::sync::Arc::clone(&shared));
+    let mut frames = EncodeOnce::default();
+    for message in [update, presence] {
+        let mut addresses = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            for dialect in Dialect::ALL {
+                let frame = frames.encode(dialect, &message).unwrap();
+                assert_eq!(Some(&frame), dialect.encode(&message).as_ref());
+                addresses.insert(frame.as_ptr());
+            }
+        }
+        assert!(addresses.len() <= Dialect::ALL.len(), "one encoding for each dialect");
+    }
+    // Another message with the same content is another message.
+    let other = ServerMessage::Sync(SyncMessage::update(b"other"));
+    assert_eq!(frames.encode(Dialect::YWebsocket, &other), Dialect::YWebsocket.encode(&other));
 }
 
 #[test]
@@ -93,24 +148,28 @@ fn frame_1_server_vectors_encode() {
         let payload =
             if vector["payload"].is_null() { Bytes::new() } else { bytes(&vector, "payload") };
         let message = match text(&vector, "kind") {
-            "syncStep1" => ServerMessage::SyncStep1 { known: &known },
-            "syncStep2" => ServerMessage::SyncStep2 { update: &payload },
-            "update" => ServerMessage::Update { update: &payload },
-            "awareness" => ServerMessage::Presence { entries: &entries },
-            "denied" => ServerMessage::Denied { reason: text(&vector, "reason") },
+            "syncStep1" => ServerMessage::Sync(SyncMessage::step_1(&known)),
+            "syncStep2" => ServerMessage::Sync(SyncMessage::step_2(&payload)),
+            "update" => ServerMessage::Sync(SyncMessage::update(&payload)),
+            "awareness" => ServerMessage::Presence(entries.into()),
+            "denied" => {
+                let frame = y_websocket::permission_denied(text(&vector, "reason"));
+                assert_eq!(frame, bytes(&vector, "hex"), "{vector}");
+                continue;
+            }
             "welcome" => ServerMessage::Welcome(welcome(&vector)),
             "saved" => ServerMessage::Saved { frames: vector["frames"].as_u64().unwrap() },
             "refused" => ServerMessage::Refused {
                 frame: vector["frame"].as_u64().unwrap(),
-                word: text(&vector, "word"),
-                text: text(&vector, "text"),
+                reason: text(&vector, "word").to_owned().leak(),
+                text: text(&vector, "text").to_owned().leak(),
             },
             "tokenWanted" => {
                 ServerMessage::TokenWanted { seconds_left: vector["secondsLeft"].as_u64().unwrap() }
             }
             kind => panic!("{kind}"),
         };
-        assert_eq!(message.encode(), bytes(&vector, "hex"), "{vector}");
+        assert_eq!(Dialect::SynclineV1.encode(&message), Some(bytes(&vector, "hex")), "{vector}");
     }
 }
 
@@ -135,7 +194,7 @@ proptest! {
     fn frame_2_arbitrary_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let frame = Bytes::from(bytes);
         // What decodes accounts for every byte: type, sync type and length take the rest.
-        if let Ok(message) = ClientMessage::decode(&frame) {
+        if let Ok(message) = y_websocket::decode(&frame) {
             prop_assert!(message.payload_len() < frame.len());
         }
     }

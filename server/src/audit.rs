@@ -18,7 +18,6 @@ use syncline_protocol::{Access, Close, DocumentName, Identity, SessionId};
 use thiserror::Error;
 
 use self::writer::{Shared, Target};
-use crate::metrics::Label;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -148,11 +147,11 @@ impl Entry {
     }
 
     pub(crate) fn dialect(self, dialect: Dialect) -> Self {
-        Self { dialect: Some(dialect.word()), ..self }
+        Self { dialect: Some(dialect.name()), ..self }
     }
 
     pub(crate) fn close(self, close: &Close) -> Self {
-        Self { word: Some(close.code.word()), limit: close.limit.map(|it| it.word()), ..self }
+        Self { word: Some(close.code.name()), limit: close.limit.map(|it| it.name()), ..self }
     }
 
     pub(crate) fn word(self, word: &'static str) -> Self {

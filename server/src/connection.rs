@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
-use syncline_protocol::wire;
+use syncline_protocol::wire::ServerMessage;
 use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
@@ -108,7 +108,7 @@ impl Connection {
             match end {
                 End::Close(close) => {
                     info!(
-                        %document, %session, peer = &*peer, code = close.code.word(),
+                        %document, %session, peer = &*peer, code = close.code.name(),
                         text = close.text, "A session was closed."
                     );
                     METRICS.closed(&close);
@@ -244,7 +244,7 @@ impl Connection {
         // Before anything was written, its first frame, Welcome, is still to come.
         self.lane.ask_for_token(now, self.transport.has_written());
         if self.transport.ping_or_keep_alive(now) {
-            self.lane.session().send_queue.send(wire::keep_alive());
+            self.lane.send(&ServerMessage::keep_alive());
         }
         ControlFlow::Continue(())
     }

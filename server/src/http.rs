@@ -83,7 +83,7 @@ fn not_found(path: FullPath, request: UpgradeRequest, app: Arc<App>) -> Reply {
         let refusal = request.refusal(close);
         return upgrade::switch(request.into_handshake(), Err(refusal), &app);
     }
-    problem(StatusCode::NOT_FOUND, close.code.word(), &close.text)
+    problem(StatusCode::NOT_FOUND, close.code.name(), &close.text)
 }
 
 /// The document that a request names. Names are shown and logged, so one with a token in it is none.
@@ -112,7 +112,7 @@ pub(crate) fn refusal(close: &Close) -> Reply {
         1011 => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    problem(status, close.code.word(), &close.text)
+    problem(status, close.code.name(), &close.text)
 }
 
 pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {

@@ -48,7 +48,7 @@ pub(crate) fn count_panics() {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) connections: Count,
-    pub(crate) sessions: Counts<Dialect, 2>,
+    pub(crate) sessions: Counts<Dialect, { Dialect::ALL.len() }>,
     pub(crate) sessions_left: Count,
     closed: Words,
     refused: Words,

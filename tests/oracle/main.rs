@@ -139,7 +139,7 @@ fn judge_one(oracle: &mut Oracle, session: &Value) {
     let mut document = LoadedDocument::decode(&stored, &limits)
         .unwrap_or_else(|error| panic!("session {seed}: {error}"));
     let theirs = validate::walk_state_vector(&bytes(&session["state_vector"])).unwrap();
-    assert_eq!(*document.known(), theirs, "session {seed}: another state vector");
+    assert_eq!(*document.state_vector(), theirs, "session {seed}: another state vector");
     assert_eq!(
         validate::walk_state_vector(&wire::encode_state_vector(&theirs)),
         Ok(theirs.clone())

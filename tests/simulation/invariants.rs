@@ -42,11 +42,11 @@ impl World {
     /// A loaded document counts as the CRDT counts.
     pub(crate) fn check_loaded(&self, loaded: &mut LoadedDocument) {
         let copy = YrsCopy::of(&loaded.state().unwrap());
-        assert_eq!(&clocks(&copy), loaded.known(), "known is the state vector");
+        assert_eq!(&clocks(&copy), loaded.state_vector(), "known is the state vector");
         assert!(!copy.is_pending(), "nothing is pending");
         let last = self.store.durable.last();
         assert!(loaded.last() == last || self.store.is_damaged, "a load reads everything");
-        self.check_writers(loaded.known());
+        self.check_writers(loaded.state_vector());
     }
 
     /// Nobody whose history was replaced has written into the new one.
@@ -62,7 +62,7 @@ impl World {
         let copy = YrsCopy::of(&loaded.state().unwrap());
         for update in &self.store.acknowledged {
             let facts = walk_update(update, &limits.sync).unwrap();
-            let is_there = match facts.fit(loaded.known()) {
+            let is_there = match facts.fit(loaded.state_vector()) {
                 Fit::Known => true,
                 Fit::Ready => !copy.changes(update),
                 Fit::Incomplete => false,
@@ -76,7 +76,8 @@ impl World {
         assert_eq!(self.server.state, State::Up);
         assert!(self.store.is_settled(), "everything is on disk");
         assert!(matches!(self.server.blocking, Blocking::Nothing), "no load hangs");
-        let known = self.server.document.as_ref().and_then(Document::known).expect("it is loaded");
+        let known =
+            self.server.document.as_ref().and_then(Document::state_vector).expect("it is loaded");
         let (state, server) = self.stored();
         assert_eq!(&clocks(&server), known);
         self.check_writers(known);

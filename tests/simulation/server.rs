@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use syncline_protocol::document::{
     CheckOutcome, Document, Effect, Input, Limits, LoadedDocument, SnapshotOutcome, Stamping,
-    compare, verify_snapshot,
+    StoreAvailability, compare, verify_snapshot,
 };
 use syncline_protocol::time::Millis;
 use syncline_protocol::validate::{Budget, PresenceEntry, StateVector, walk_presence};
-use syncline_protocol::wire::ClientMessage;
+use syncline_protocol::wire::{ClientMessage, EncodeOnce, ServerMessage, y_websocket};
 use syncline_protocol::{
     CloseCode, Durability, Grant, Identity, PresenceRight, SessionId, Snapshot, Timestamp,
 };
@@ -136,7 +136,7 @@ impl World {
             return;
         }
         let session = self.links[link].session;
-        let message = ClientMessage::decode(frame).expect("clients speak the dialect");
+        let message = y_websocket::decode(frame).expect("clients speak the dialect");
         self.trace(|| format!("{session} -> {}", describe(&message)));
         self.handle(Input::Received { session, message });
     }
@@ -161,14 +161,20 @@ impl World {
         let mut effects = Vec::new();
         let now = Timestamp::from_unix_ms(self.now);
         document.handle(now, input, &mut effects);
-        while document.answer_next(now, &mut effects).is_some() {}
+        while document.next_deferred().is_some() {
+            document.handle(now, Input::Continue, &mut effects);
+        }
+        let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         let mut store_failed = false;
         for effect in effects {
             match effect {
-                Effect::Send { to, frame, delivery } => {
+                Effect::Send { to, message, delivery } => {
                     let link = self.server.seats.get(&to);
                     let link = *link.expect("effects reach sessions that are here");
+                    let (_, dialect) = self.rights(self.links[link].client);
+                    let frame = frames.encode(dialect, &message);
+                    let frame = frame.expect("sessions are sent what their dialect has");
                     self.note_saved(link, &frame);
                     match self.links[link].send_queue.push(frame, delivery) {
                         Pushed::Queued => {}
@@ -200,8 +206,8 @@ impl World {
                     }
                 }
                 Effect::Load => self.load(),
-                Effect::Snapshot { snapshot, known } => {
-                    verify_snapshot(&snapshot, &known, &self.server.limits).unwrap();
+                Effect::Snapshot { snapshot, state_vector } => {
+                    verify_snapshot(&snapshot, &state_vector, &self.server.limits).unwrap();
                     assert!(matches!(self.server.blocking, Blocking::Nothing), "one at a time");
                     self.trace(|| format!("writes a snapshot through {}", snapshot.through));
                     self.server.blocking = Blocking::Snapshot(snapshot);
@@ -209,7 +215,7 @@ impl World {
                     let delay = self.rng.between(1, 400);
                     self.schedule(delay, Event::SnapshotDone(life));
                 }
-                Effect::Compare { live, known } => self.start_compare(live, known),
+                Effect::Compare { live, state_vector } => self.start_compare(live, state_vector),
                 Effect::Unload => self.unload(),
             }
         }
@@ -228,7 +234,7 @@ impl World {
     fn check_quarantined(&self) {
         let Some(document) = &self.server.document else { return };
         if document.quarantine().is_some()
-            && let Some(known) = document.known()
+            && let Some(known) = document.state_vector()
         {
             assert_eq!(Some(known), self.server.salvaged.as_ref(), "read-only");
         }
@@ -259,12 +265,12 @@ impl World {
             loaded.quarantine(cause.clone());
         }
         self.check_loaded(&mut loaded);
-        let known = loaded.known().clone();
+        let known = loaded.state_vector().clone();
         self.server.salvaged = Some(known.clone());
         self.trace(|| format!("loaded through {}", loaded.last()));
         // Nothing that waited has been handled yet when the load is.
         self.handle(Input::Loaded(Box::new(loaded)));
-        let now_known = self.server.document.as_ref().and_then(Document::known);
+        let now_known = self.server.document.as_ref().and_then(Document::state_vector);
         assert!(
             now_known.is_none_or(|now| known.iter().all(|(client, clock)| now[client] >= *clock)),
             "a load loses nothing"
@@ -314,7 +320,9 @@ impl World {
         if self.server.document.is_some() && is_stalled != self.server.told_stalled {
             self.server.told_stalled = is_stalled;
             self.trace(|| format!("stalled: {is_stalled}"));
-            self.handle(if is_stalled { Input::StoreStalled } else { Input::StoreResumed });
+            let store =
+                if is_stalled { StoreAvailability::Stalled } else { StoreAvailability::Writable };
+            self.handle(Input::Store(store));
         }
     }
 
@@ -419,7 +427,8 @@ impl World {
         }
         if self.now - link.sent_at >= 20_000 {
             link.sent_at = self.now;
-            link.unsent.push_back(syncline_protocol::wire::keep_alive());
+            let keep_alive = y_websocket::encode(&ServerMessage::keep_alive());
+            link.unsent.push_back(keep_alive.expect("every dialect has presence"));
             self.schedule(0, Event::Flush(index));
         }
         self.schedule(1_000, Event::KeepAlive(index));

@@ -94,7 +94,7 @@ fn every_promise_of_security_names_its_tests() {
 
 #[test]
 fn every_close_code_is_documented() {
-    let words = CloseCode::ALL.map(CloseCode::word);
+    let words = CloseCode::ALL.map(CloseCode::name);
     let file = |path: &str| std::fs::read_to_string(root().join(path));
     assert_none(&words_are_explained(&file("docs/errors.md").unwrap(), &words));
     if let Ok(protocol) = file("docs/protocol.md") {

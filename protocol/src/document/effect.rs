@@ -5,7 +5,9 @@ use bytes::Bytes;
 use crate::close::Close;
 use crate::document::stored::Snapshot;
 use crate::id::{Sequence, SessionId};
+use crate::time::Timestamp;
 use crate::validate::StateVector;
+use crate::wire::ServerMessage;
 
 /// Something the caller must do. Effects are carried out in the order they are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +15,12 @@ pub enum Effect {
     /// Read the stored log and answer with `Loaded` or `LoadFailed`. Never asked while an append is
     /// under way.
     Load,
-    /// Put a frame into a session's queue.
+    /// Put a message into a session's queue.
     Send {
         /// The session.
         to: SessionId,
-        /// One WebSocket frame.
-        frame: Bytes,
+        /// The message, to be encoded in the session's dialect.
+        message: ServerMessage,
         /// What to do when the queue is full.
         delivery: Delivery,
     },
@@ -37,7 +39,7 @@ pub enum Effect {
         /// The state.
         snapshot: Snapshot,
         /// The clocks it must hold.
-        known: StateVector,
+        state_vector: StateVector,
     },
     /// Read the stored log, [`compare`](super::compare) it with this state, and answer with
     /// `Compared`. No update is under way, and no snapshot is asked for before the answer.
@@ -45,7 +47,7 @@ pub enum Effect {
         /// The state, and the position that the log must end at.
         live: Snapshot,
         /// Its clocks.
-        known: StateVector,
+        state_vector: StateVector,
     },
     /// Close a session's socket. The document has already forgotten the session.
     Close {
@@ -66,4 +68,17 @@ pub enum Delivery {
     Required,
     /// The frame is skipped. Presence is renewed anyway.
     Skippable,
+}
+
+/// One input being handled: when, and the effects so far.
+pub(super) struct Turn<'a> {
+    pub(super) now: Timestamp,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    /// Puts a message into a session's queue.
+    pub(super) fn send(&mut self, to: SessionId, message: ServerMessage, delivery: Delivery) {
+        self.effects.push(Effect::Send { to, message, delivery });
+    }
 }

@@ -1,6 +1,7 @@
 //! Everything that can happen to a document.
 
 use crate::access::Grant;
+use crate::document::availability::StoreAvailability;
 use crate::document::replay::LoadedDocument;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::wire::{ClientMessage, Dialect};
@@ -12,6 +13,9 @@ pub enum Input {
     Loaded(Box<LoadedDocument>),
     /// Answers [`Effect::Load`](super::Effect::Load): what is stored cannot be read.
     LoadFailed,
+    /// Answers the next message that was deferred while the document was loaded; see
+    /// [`Document::next_deferred`](super::Document::next_deferred).
+    Continue,
     /// A verified client wants to take part.
     Joined {
         /// Its session.
@@ -60,10 +64,8 @@ pub enum Input {
     },
     /// The store refused an update of this document, and it alone.
     PersistFailed,
-    /// The store takes nothing at the moment, from nobody. What it was given it keeps.
-    StoreStalled,
-    /// The store takes updates again.
-    StoreResumed,
+    /// The store takes updates again, or none of any document at the moment.
+    Store(StoreAvailability),
     /// Answers [`Effect::Snapshot`](super::Effect::Snapshot).
     SnapshotEnded(SnapshotOutcome),
     /// Compare the document with its log, as soon as all of it is there.

@@ -23,7 +23,7 @@ pub enum Merged {
 pub enum MergeError {
     /// It breaks a rule of the format.
     #[error("it is no update that a client could have sent: {0}")]
-    Gate(#[from] ValidationError),
+    Invalid(#[from] ValidationError),
     /// It was made against another document, or a later state of this one.
     #[error("it refers to updates that the document does not hold")]
     Incomplete,
@@ -55,7 +55,7 @@ impl LoadedDocument {
     /// If it breaks a rule, does not fit, or makes the document too large.
     pub fn merge(&mut self, update: &[u8], limits: &Limits) -> Result<Merged, MergeError> {
         let facts = validate::walk_update(update, &limits.sync)?;
-        match facts.fit(self.replica.known()) {
+        match facts.fit(self.replica.state_vector()) {
             Fit::Incomplete => return Err(MergeError::Incomplete),
             Fit::Known => return Ok(Merged::Known),
             Fit::Ready => {}

@@ -35,7 +35,7 @@ pub struct LoadedDocument {
 pub enum DecodeError {
     /// A stored record breaks the gate's rules.
     #[error("the record at sequence {sequence} breaks a rule of the update format: {error}")]
-    Gate {
+    Invalid {
         /// The record.
         sequence: Sequence,
         /// The rule.
@@ -125,8 +125,8 @@ impl LoadedDocument {
 
     /// How much of each client's history it holds.
     #[must_use]
-    pub fn known(&self) -> &StateVector {
-        self.replica.known()
+    pub fn state_vector(&self) -> &StateVector {
+        self.replica.state_vector()
     }
 
     /// The whole document as one update.
@@ -197,15 +197,15 @@ impl<'a> Replay<'a> {
 
     fn push(&mut self, sequence: Sequence, update: &'a [u8]) -> Result<(), DecodeError> {
         let facts = validate::walk_update(update, &self.budget)
-            .map_err(|error| DecodeError::Gate { sequence, error })?;
-        if facts.fit(self.replica.known()) == Fit::Incomplete {
+            .map_err(|error| DecodeError::Invalid { sequence, error })?;
+        if facts.fit(self.replica.state_vector()) == Fit::Incomplete {
             return Err(DecodeError::Incomplete { sequence });
         }
         let update = self
             .replica
             .admit(&facts, update)
-            .map_err(|error| DecodeError::Gate { sequence, error })?;
-        self.replica.foresee(&facts);
+            .map_err(|error| DecodeError::Invalid { sequence, error })?;
+        self.replica.preload_clocks(&facts);
         self.batch.push(update);
         self.last = sequence;
         Ok(())

@@ -21,7 +21,7 @@ use crate::validate::{
 pub(crate) struct Replica {
     /// None once it failed; it must not be used then.
     doc: Option<Doc>,
-    known: StateVector,
+    state_vector: StateVector,
     places: ParentIndex,
     /// What is deleted, from when it was last asked until something is applied.
     deleted: Option<IdSet>,
@@ -55,7 +55,7 @@ pub enum ApplyError {
 
 impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replica").field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("Replica").field("state_vector", &self.state_vector).finish_non_exhaustive()
     }
 }
 
@@ -67,15 +67,15 @@ impl Replica {
         options.skip_gc = subdocuments == Subdocuments::Allowed;
         Self {
             doc: Some(Doc::with_options(options)),
-            known: StateVector::new(),
+            state_vector: StateVector::new(),
             places: ParentIndex::default(),
             deleted: None,
         }
     }
 
     /// How much of each client's history is here.
-    pub(crate) fn known(&self) -> &StateVector {
-        &self.known
+    pub(crate) fn state_vector(&self) -> &StateVector {
+        &self.state_vector
     }
 
     /// Gives every block of an update that fits its place, and returns what is to be integrated,
@@ -87,7 +87,7 @@ impl Replica {
         facts: &UpdateFacts,
         update: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, ValidationError> {
-        self.places.admit(facts, &self.known, update)
+        self.places.admit(facts, &self.state_vector, update)
     }
 
     /// Integrates an update that was admitted.
@@ -98,14 +98,14 @@ impl Replica {
     ) -> Result<Applied, ApplyError> {
         self.deleted = None;
         let applied = self.guarded(|doc| integrate(doc, &[Cow::Borrowed(update)]))?;
-        facts.advance(&mut self.known);
+        facts.advance(&mut self.state_vector);
         Ok(applied)
     }
 
     /// Whether everything that an update brings or deletes is here already.
     pub(crate) fn holds(&mut self, facts: &UpdateFacts, update: &[u8]) -> Result<bool, ApplyError> {
         let knows = |section: &Section| {
-            self.known.get(&section.client).is_some_and(|&clock| section.end <= clock)
+            self.state_vector.get(&section.client).is_some_and(|&clock| section.end <= clock)
         };
         if !facts.sections.iter().all(knows) {
             return Ok(false);
@@ -127,14 +127,14 @@ impl Replica {
     }
 
     /// Integrates updates of a log in one transaction. They were admitted one after the other, each
-    /// against what the ones before it bring; see [`Self::foresee`].
+    /// against what the ones before it bring; see [`Self::preload_clocks`].
     pub(crate) fn apply_batch(&mut self, updates: &[Cow<'_, [u8]>]) -> Result<(), ApplyError> {
         self.guarded(|doc| integrate(doc, updates)).map(drop)
     }
 
     /// Counts an update as known that the next [`Self::apply_batch`] brings.
-    pub(crate) fn foresee(&mut self, facts: &UpdateFacts) {
-        facts.advance(&mut self.known);
+    pub(crate) fn preload_clocks(&mut self, facts: &UpdateFacts) {
+        facts.advance(&mut self.state_vector);
     }
 
     /// What a peer at `state` lacks. Always carries the whole delete set.
@@ -143,7 +143,7 @@ impl Replica {
         // chosen ids would cost seconds.
         let relevant = state
             .iter()
-            .filter(|(client, _)| self.known.contains_key(client))
+            .filter(|(client, _)| self.state_vector.contains_key(client))
             .map(|(client, &clock)| (ClientID::new(client.get()), clock))
             .collect();
         let state = yrs::StateVector::new(relevant);

@@ -1,73 +1,34 @@
 //! One participant in a document.
 
-use std::collections::VecDeque;
+pub(crate) mod audience;
+pub(crate) mod downstream;
+mod receipts;
+pub(crate) mod upstream;
+
+use std::collections::{BTreeMap, btree_map};
 
 use crate::access::Grant;
 use crate::document::Turn;
 use crate::document::effect::Delivery;
-use crate::document::stamp::Stamp;
+use crate::document::refusal::Refusal;
+use crate::document::session::audience::Audience;
+use crate::document::session::downstream::Downstream;
+use crate::document::session::upstream::Upstream;
 use crate::id::{Epoch, Sequence, SessionId};
-use crate::time::Timestamp;
-use crate::validate::StateVector;
-use crate::wire::{Dialect, ServerMessage};
+use crate::time::{Millis, Timestamp};
+use crate::wire::{Dialect, Features, ServerMessage, SyncMessage};
 
-/// What a document knows of a participant.
+/// A participant: its rights, and its part in each of the three exchanges.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) grant: Grant,
-    /// Made of the grant's identity when it first speaks of itself.
-    pub(super) stamp: Option<Stamp>,
-    pub(crate) dialect: Dialect,
-    /// The history that its client holds, or has been given. None: it did not say.
+    /// What its dialect has messages for.
+    pub(crate) features: Features,
+    /// The history that its client holds, or was given. None: the client did not name one.
     pub(crate) epoch: Option<Epoch>,
-    /// Whether it has been let in. Before that it waits for the document to be loaded.
-    pub(crate) greeted: bool,
-    pub(crate) joined_at: Timestamp,
-    /// The state its client declared at its latest SyncStep1; None before the first. Everything
-    /// newer has been sent since, so a diff from here is always enough.
-    pub(crate) base: Option<StateVector>,
-    /// Since when nothing is sent to it, because its queue overflowed.
-    pub(crate) lagging_since: Option<Timestamp>,
-    /// Since when more than updates, dropped with its queue, has to be said again.
-    pub(crate) repeat_since: Option<Timestamp>,
-    /// Since when updates that it sent earlier are missing here and have been asked for.
-    pub(crate) resync_since: Option<Timestamp>,
-    /// What it must be asked for once updates are accepted again.
-    pub(crate) owed: PendingRequest,
-    /// Whether it has been told who is present.
-    pub(crate) telling: PresenceDelivery,
-    /// Whether its client has been told that it writes in vain.
-    pub(crate) write_refusal: WriteRefusal,
-    pub(crate) receipts: Receipts,
-}
-
-/// How far a session is from being told who is present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PresenceDelivery {
-    /// It has neither spoken of itself nor answered a question.
-    Unheard,
-    /// It is its turn as soon as states have clocks that it cannot know.
-    Due,
-    Told,
-}
-
-/// What a session could not be asked for while nothing was accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum PendingRequest {
-    #[default]
-    Nothing,
-    /// It joined, and has not been asked for what the server lacks.
-    Question,
-    /// Updates of it were refused. Nothing after them counts as saved until it has answered.
-    Refused,
-}
-
-/// Whether a client that tried in vain to write has been told. A stock client tries again with
-/// every key, and one warning in its console is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteRefusal {
-    Untold,
-    Told,
+    pub(crate) downstream: Downstream,
+    pub(crate) upstream: Upstream,
+    pub(crate) audience: Audience,
 }
 
 impl Session {
@@ -78,122 +39,143 @@ impl Session {
         epoch: Option<Epoch>,
     ) -> Self {
         Self {
-            grant,
-            stamp: None,
-            dialect,
+            features: dialect.features(),
             epoch,
-            greeted: false,
-            joined_at: now,
-            base: None,
-            lagging_since: None,
-            repeat_since: None,
-            resync_since: None,
-            owed: PendingRequest::Nothing,
-            telling: PresenceDelivery::Unheard,
-            write_refusal: WriteRefusal::Untold,
-            receipts: Receipts::default(),
+            downstream: Downstream::Joining,
+            upstream: Upstream::new(grant.may_write()),
+            audience: Audience::new(now, grant.may_see()),
+            grant,
         }
     }
 
-    /// What is written into its presence states.
-    pub(super) fn stamp(&mut self) -> &Stamp {
-        self.stamp.get_or_insert_with(|| Stamp::new(&self.grant.identity))
-    }
-
-    /// Whether it holds another history than `epoch`, so that the two must not be merged.
-    pub(crate) fn is_estranged_from(&self, epoch: Epoch) -> bool {
+    /// Whether its client holds another history than `epoch`, so that the two must not be merged.
+    pub(crate) fn has_other_epoch(&self, epoch: Epoch) -> bool {
         let held = self.epoch.unwrap_or(Epoch::NONE);
         held != Epoch::NONE && epoch != Epoch::NONE && held != epoch
     }
 
-    /// Whether updates are relayed to it.
-    pub(crate) fn follows(&self) -> bool {
-        self.base.is_some() && self.lagging_since.is_none()
-    }
-
-    /// Whether it may be told who is present, and has given no sign yet that it listens.
-    pub(crate) fn is_unheard(&self) -> bool {
-        self.telling == PresenceDelivery::Unheard && self.grant.may_see()
-    }
-
-    /// Whether it is its turn to be told who is present.
-    pub(crate) fn is_due(&self) -> bool {
-        self.telling == PresenceDelivery::Due && self.grant.may_see()
-    }
-
-    /// Whether a later moment can change something for it.
-    pub(crate) fn waits_for_time(&self) -> bool {
-        self.is_unheard()
-            || self.is_due()
-            || self.repeat_since.is_some()
-            || self.lagging_since.is_some()
-            || self.resync_since.is_some()
-    }
-
-    /// Tells its client what is saved, if that moved and the client understands it.
-    pub(super) fn confirm(&mut self, id: SessionId, persisted: Sequence, turn: &mut Turn<'_>) {
-        let Some(frames) = self.receipts.persisted(persisted) else { return };
-        if self.dialect == Dialect::SynclineV1 {
-            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
-        }
-    }
-
-    /// Tells its client what is saved once more: the frame that said it may have been dropped.
-    pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
-        let frames = self.receipts.saved;
-        if frames > 0 && self.dialect == Dialect::SynclineV1 {
-            turn.send(id, ServerMessage::Saved { frames }.encode(), Delivery::Required);
-        }
-    }
-
     /// Whether presence is relayed to it.
     pub(crate) fn watches(&self) -> bool {
-        self.telling == PresenceDelivery::Told
-            && self.lagging_since.is_none()
-            && self.grant.may_see()
+        self.audience.is_watching() && !self.downstream.is_lagging()
+    }
+
+    /// Whether time alone can change something for it.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.audience.is_timed() || self.downstream.is_timed() || self.upstream.is_timed()
+    }
+
+    /// Sends the watermark, if it moved and the dialect has it.
+    pub(super) fn confirm(&mut self, id: SessionId, persisted: Sequence, turn: &mut Turn<'_>) {
+        let Some(frames) = self.upstream.receipts.persisted(persisted) else { return };
+        if self.features.acknowledges {
+            turn.send(id, ServerMessage::Saved { frames }, Delivery::Required);
+        }
+    }
+
+    /// Sends the watermark once more: the message that held it may have been dropped.
+    pub(super) fn repeat_saved(&self, id: SessionId, turn: &mut Turn<'_>) {
+        let frames = self.upstream.receipts.saved();
+        if frames > 0 && self.features.acknowledges {
+            turn.send(id, ServerMessage::Saved { frames }, Delivery::Required);
+        }
+    }
+
+    /// Refuses the update frame that was counted last.
+    pub(super) fn refuse(&mut self, id: SessionId, refusal: Refusal, turn: &mut Turn<'_>) {
+        let is_first = self.upstream.note_refusal();
+        if self.features.refuses_each_frame || is_first {
+            let frame = self.upstream.receipts.frames();
+            let Refusal { code, text } = refusal;
+            let refused = ServerMessage::Refused { frame, reason: code.name(), text };
+            turn.send(id, refused, Delivery::Required);
+        }
     }
 }
 
-/// Which update frames of a session are on disk: the watermark behind `Saved`.
+/// The participants of one document. Each is boxed: a node of the tree has room for eleven, and most
+/// documents have few.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts {
-    frames: u64,
-    /// Frame counts and the sequence each waits for, both ascending. One entry per sequence under
-    /// way, so the store's own queue bounds it.
-    waiting: VecDeque<(u64, Sequence)>,
-    saved: u64,
-}
+pub(crate) struct Sessions(BTreeMap<SessionId, Box<Session>>);
 
-impl Receipts {
-    /// Counts an update frame and returns its number.
-    pub(crate) fn count(&mut self) -> u64 {
-        self.frames += 1;
-        self.frames
+impl Sessions {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// How many have been counted.
-    pub(crate) fn frames(&self) -> u64 {
-        self.frames
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Every frame so far is saved once `sequence` is.
-    pub(crate) fn await_sequence(&mut self, sequence: Sequence) {
-        match self.waiting.back_mut() {
-            Some((frames, last)) if *last == sequence => *frames = self.frames,
-            _ => self.waiting.push_back((self.frames, sequence)),
-        }
+    pub(crate) fn insert(&mut self, id: SessionId, session: Session) {
+        self.0.insert(id, Box::new(session));
     }
 
-    /// Everything up to `through` is on disk. Returns the new watermark if it moved.
-    pub(crate) fn persisted(&mut self, through: Sequence) -> Option<u64> {
-        let before = self.saved;
-        while let Some(&(frames, sequence)) = self.waiting.front() {
-            if sequence > through {
-                break;
+    pub(crate) fn remove(&mut self, id: SessionId) -> bool {
+        self.0.remove(&id).is_some()
+    }
+
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.0.get(&id).map(Box::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.0.get_mut(&id).map(Box::as_mut)
+    }
+
+    pub(crate) fn iter(&self) -> btree_map::Iter<'_, SessionId, Box<Session>> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> btree_map::IterMut<'_, SessionId, Box<Session>> {
+        self.0.iter_mut()
+    }
+
+    /// Removes all.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = SessionId> + use<> {
+        std::mem::take(&mut self.0).into_keys()
+    }
+
+    /// Those for which `condition` holds.
+    pub(crate) fn filter(&self, condition: impl Fn(&Session) -> bool) -> Vec<SessionId> {
+        let matching = self.0.iter().filter(|(_, session)| condition(session));
+        matching.map(|(&id, _)| id).collect()
+    }
+
+    /// Those for which `change` returns true.
+    pub(crate) fn change(
+        &mut self,
+        mut change: impl FnMut(&mut Session) -> bool,
+    ) -> Vec<SessionId> {
+        let changed = self.0.iter_mut().filter_map(|(&id, session)| change(session).then_some(id));
+        changed.collect()
+    }
+
+    /// Sends an update to every session that follows, except its sender.
+    pub(super) fn relay(&self, from: SessionId, update: &SyncMessage, turn: &mut Turn<'_>) {
+        for (&to, session) in &self.0 {
+            if to != from && session.downstream.follows() {
+                turn.send(to, ServerMessage::Sync(update.clone()), Delivery::Required);
             }
-            self.saved = frames;
-            self.waiting.pop_front();
         }
-        (self.saved > before).then_some(self.saved)
+    }
+
+    /// Sends every watermark that moved.
+    pub(super) fn confirm(&mut self, persisted: Sequence, turn: &mut Turn<'_>) {
+        for (&id, session) in &mut self.0 {
+            session.confirm(id, persisted, turn);
+        }
+    }
+
+    /// Sessions that did not drain within `lagging`, and those that did not answer within `resync`.
+    pub(super) fn overdue(
+        &self,
+        now: Timestamp,
+        lagging: Millis,
+        resync: Millis,
+    ) -> (Vec<SessionId>, Vec<SessionId>) {
+        let is_slow = |session: &Session| session.downstream.is_overdue(now, lagging);
+        let is_silent = |session: &Session| session.upstream.is_overdue(now, resync);
+        let silent = self.filter(|session| !is_slow(session) && is_silent(session));
+        (self.filter(is_slow), silent)
     }
 }

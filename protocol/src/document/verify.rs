@@ -49,7 +49,7 @@ pub fn verify_snapshot(
     if deletions(&joined.state) != deletions(&snapshot.state) {
         return Err(VerifyError::Deletions);
     }
-    let unwalkable = |error| DecodeError::Gate { sequence: snapshot.through, error };
+    let unwalkable = |error| DecodeError::Invalid { sequence: snapshot.through, error };
     let expected = validate::canonical(&joined.state).map_err(unwalkable)?;
     let again = read_back(joined, known, limits)?;
     if validate::canonical(&again.state).map_err(unwalkable)? != expected {
@@ -95,7 +95,7 @@ pub fn compare(
         return Err(CompareError::Elsewhere { last: stored.last(), through });
     }
     let mut logged = LoadedDocument::decode(&stored, limits)?;
-    if logged.known() != known {
+    if logged.state_vector() != known {
         return Err(VerifyError::StateVector.into());
     }
     let state = logged.state().map_err(VerifyError::Unwritable)?;
@@ -104,7 +104,7 @@ pub fn compare(
     }
     let logged = read_back(Snapshot { through, state: state.into() }, known, limits)?;
     let joined = read_back(live.clone(), known, limits)?;
-    let unwalkable = |error| DecodeError::Gate { sequence: through, error };
+    let unwalkable = |error| DecodeError::Invalid { sequence: through, error };
     let canonical = |state: &[u8]| validate::canonical(state).map_err(unwalkable);
     if canonical(&logged.state)? != canonical(&joined.state)? {
         return Err(VerifyError::Content { bytes: live.state.len() }.into());
@@ -121,7 +121,7 @@ fn read_back(
     let through = snapshot.through;
     let stored = StoredLog { snapshot: Some(snapshot), ..StoredLog::default() };
     let mut document = LoadedDocument::decode(&stored, limits)?;
-    if document.known() != known {
+    if document.state_vector() != known {
         return Err(VerifyError::StateVector);
     }
     Ok(Snapshot { through, state: document.state()?.into() })

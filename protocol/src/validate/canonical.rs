@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gate_28_the_order_of_an_objects_entries_does_not_count() {
+    fn valid_28_the_order_of_an_objects_entries_does_not_count() {
         // {a: 1, b: {d: 2, c: 3}} and {b: {c: 3, d: 2}, a: 1}, in an array under the root "t".
         let nested = |c: &[u8]| [&[118, 2][..], c].concat();
         let one = nested(&[1, b'd', 125, 2, 1, b'c', 125, 3]);
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn gate_28_json_text_is_compared_by_value() {
+    fn valid_28_json_text_is_compared_by_value() {
         assert_eq!(canonical_json(r#"{"b": [1, {"y":0,"x":"é"}], "a":null}"#), {
             r#"{"a":null,"b":[1,{"x":"é","y":0}]}"#
         });
     }
 
     #[test]
-    fn gate_28_numbers_keep_their_value() {
+    fn valid_28_numbers_keep_their_value() {
         for number in ["20000000000146597767792702003040", "0.30000000000000004", "5e-324"] {
             let once = canonical_json(number);
             assert_eq!(once.parse(), number.parse::<f64>());
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_28_where_text_is_split_does_not_count() {
+    fn valid_28_where_text_is_split_does_not_count() {
         let text = |blocks: &[&[u8]]| {
             [&[1, u8::try_from(blocks.len()).unwrap(), 1, 0][..], &blocks.concat(), &[0]].concat()
         };
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_28_everything_else_stays_as_it_is() {
+    fn valid_28_everything_else_stays_as_it_is() {
         for update in [
             &[0, 0][..],
             &[1, 1, 1, 0, 4, 1, 1, b't', 3, b'x', b'y', b'z', 0],

@@ -9,7 +9,10 @@ use crate::wire::varint::{Reader, write_var_uint};
 ///
 /// Yjs makes the same of them when it integrates the update. yrs does not always: it takes the
 /// place from the neighbour that is left, where Yjs shows nothing.
-pub(super) fn bury(bytes: &[u8], mut collected: Vec<Section>) -> Result<Vec<u8>, ValidationError> {
+pub(super) fn attach_gc(
+    bytes: &[u8],
+    mut collected: Vec<Section>,
+) -> Result<Vec<u8>, ValidationError> {
     collected.sort_unstable_by_key(|block| (block.client, block.start));
     let mut reader = Reader::new(bytes);
     let mut out = Vec::with_capacity(bytes.len());

@@ -33,48 +33,48 @@ pub(super) fn circular_client(sections: &[Section], mut links: Vec<Link>) -> Opt
     }
     links.sort_by_key(|link| (link.from, link.from_clock));
 
-    let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(sections.len());
+    let mut tracks: Vec<Track<'_>> = Vec::with_capacity(sections.len());
     let mut rest = links.as_slice();
     for section in sections {
         let own = rest.partition_point(|link| link.from == section.client);
         let (own, others) = rest.split_at_checked(own)?;
         rest = others;
-        lanes.push(Lane { section, links: own, waiting: BinaryHeap::new() });
+        tracks.push(Track { section, links: own, waiting: BinaryHeap::new() });
     }
 
-    let mut ready: Vec<usize> = (0..lanes.len()).collect();
+    let mut ready: Vec<usize> = (0..tracks.len()).collect();
     while let Some(index) = ready.pop() {
-        while let Some(link) = lanes.get(index).and_then(|lane| lane.links.first()).copied() {
-            let target = find(sections, link.to).and_then(|target| lanes.get_mut(target))?;
+        while let Some(link) = tracks.get(index).and_then(|track| track.links.first()).copied() {
+            let target = find(sections, link.to).and_then(|target| tracks.get_mut(target))?;
             if link.to_clock >= target.reached() {
                 target.waiting.push(Reverse((link.to_clock, index)));
                 break;
             }
-            let lane = lanes.get_mut(index)?;
-            lane.links = lane.links.get(1..)?;
+            let track = tracks.get_mut(index)?;
+            track.links = track.links.get(1..)?;
         }
-        let lane = lanes.get_mut(index)?;
-        let reached = lane.reached();
-        while let Some(&Reverse((clock, waiter))) = lane.waiting.peek()
+        let track = tracks.get_mut(index)?;
+        let reached = track.reached();
+        while let Some(&Reverse((clock, waiter))) = track.waiting.peek()
             && clock < reached
         {
-            lane.waiting.pop();
+            track.waiting.pop();
             ready.push(waiter);
         }
     }
-    lanes.iter().find(|lane| !lane.links.is_empty()).map(|lane| lane.section.client)
+    tracks.iter().find(|track| !track.links.is_empty()).map(|track| track.section.client)
 }
 
 /// One section while it is being integrated in thought.
-struct Lane<'a> {
+struct Track<'a> {
     section: &'a Section,
     /// References that are not yet satisfied, by clock.
     links: &'a [Link],
-    /// Lanes that wait for a clock of this one.
+    /// Tracks that wait for a clock of this one.
     waiting: BinaryHeap<Reverse<(u32, usize)>>,
 }
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Blocks below this clock are integrated.
     fn reached(&self) -> u32 {
         self.links.first().map_or(self.section.end, |link| link.from_clock)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::id::ClientId;
 use crate::validate::block::{Block, Parent};
-use crate::validate::gc_attach::bury;
+use crate::validate::gc_attach::attach_gc;
 use crate::validate::update::{DELETED, GC, Id, TYPE};
 use crate::validate::{
     Budget, Section, StateVector, Subdocuments, UpdateFacts, ValidationError, read_client,
@@ -128,7 +128,7 @@ impl ParentIndex {
             self.forget(&facts.sections, known, types, keys);
             return Err(error);
         }
-        if collected.is_empty() { Ok(None) } else { bury(update, collected).map(Some) }
+        if collected.is_empty() { Ok(None) } else { attach_gc(update, collected).map(Some) }
     }
 
     /// Takes back what an update brought, of which a part was refused.

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_24_presence_states_share_the_message_and_null_is_gone() {
+    fn valid_24_presence_states_share_the_message_and_null_is_gone() {
         let bytes = message(&[r#"{"user":"\ud83d"}"#, "null", " null "]);
         let entries = walk_presence(&bytes, &Budget::LIVE).unwrap();
         let states: Vec<_> = entries.iter().map(|entry| entry.state.as_deref()).collect();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_25_a_presence_state_is_json_of_bounded_size_and_depth() {
+    fn valid_25_a_presence_state_is_json_of_bounded_size_and_depth() {
         let long = format!("{:?}", "x".repeat(Budget::LIVE.presence_state_bytes_max));
         let error = walk(&[&long]).unwrap_err();
         assert!(matches!(
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_26_a_presence_message_may_name_everyone_but_not_more_than_it_holds() {
+    fn valid_26_a_presence_message_may_name_everyone_but_not_more_than_it_holds() {
         let everyone = vec!["{}"; 10_000];
         assert_eq!(walk(&everyone).unwrap().len(), 10_000);
         for bytes in [&[128, 132, 175, 95][..], &[2, 1, 1, 1, b'1', 0]] {

@@ -30,7 +30,7 @@ mod tests {
     use crate::wire::varint::ReadError;
 
     #[test]
-    fn gate_23_a_state_vector_lists_each_client_once_in_bounds() {
+    fn valid_23_a_state_vector_lists_each_client_once_in_bounds() {
         let client = ClientId::new(2).unwrap();
         assert_eq!(walk_state_vector(&[0]), Ok(StateVector::new()));
         assert_eq!(walk_state_vector(&[1, 2, 5]), Ok(StateVector::from([(client, 5)])));

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_27_what_is_known_is_cut_off() {
+    fn valid_27_what_is_known_is_cut_off() {
         check(
             &[1, 1, 1, 0, 4, 1, 1, b't', 3, b'x', b'y', b'z', 0],
             2,
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn gate_27_half_a_surrogate_pair_is_replaced() {
+    fn valid_27_half_a_surrogate_pair_is_replaced() {
         assert_eq!(utf16_tail("a\u{1f600}b", 2), "\u{fffd}b");
         assert_eq!(utf16_tail("a\u{1f600}b", 3), "b");
         assert_eq!(utf16_tail("ab", 0), "ab");
     }
 
     #[test]
-    fn gate_27_only_a_section_that_is_known_in_part_overlaps() {
+    fn valid_27_only_a_section_that_is_known_in_part_overlaps() {
         let facts = walk_update(&[1, 1, 1, 2, 0, 3, 0], &Budget::LIVE).unwrap();
         let section = Section { client: ClientId::new(1).unwrap(), start: 2, end: 5, offset: 4 };
         assert_eq!(facts.sections, [section]);

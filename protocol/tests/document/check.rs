@@ -23,7 +23,7 @@ fn check_1_it_waits_until_everything_is_on_disk() {
     scene.persisted(1);
     let [(live, known)] = &scene.compares()[..] else { panic!("one comparison") };
     assert_eq!((live.through, &live.state), (Sequence::new(1), &ann.everything()));
-    assert_eq!(Some(known), scene.document.known());
+    assert_eq!(Some(known), scene.document.state_vector());
     scene.handle(Input::Check);
     assert_eq!(scene.compares().len(), 1, "one at a time");
     scene.handle(Input::Compared(CheckOutcome::Same));

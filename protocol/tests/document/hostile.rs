@@ -31,7 +31,7 @@ fn assert_whole(scene: &mut Scene) {
     let mut reloaded = LoadedDocument::decode(&scene.log, &scene.limits).unwrap();
     let through = scene.log.last();
     let snapshot = syncline_protocol::Snapshot { through, state: reloaded.state().unwrap().into() };
-    let known = scene.document.known().unwrap().clone();
+    let known = scene.document.state_vector().unwrap().clone();
     verify_snapshot(&snapshot, &known, &scene.limits).unwrap();
     assert_eq!(late.text(), scene.text());
     scene.update(90, &late.write("on "));
@@ -77,7 +77,7 @@ fn hostile_2_what_comes_after_a_gap_is_not_kept() {
         scene.update(2, &update.into());
     }
     assert_eq!(scene.got(2), [Got::Question]);
-    assert_eq!(scene.document.known().unwrap().len(), 1);
+    assert_eq!(scene.document.state_vector().unwrap().len(), 1);
     assert_eq!(scene.appended(), 0);
     assert_whole(&mut scene);
 }

@@ -41,7 +41,11 @@ fn load_2_who_waited_is_answered_one_by_one() {
     let (document, effects) = (&mut scene.document, &mut scene.effects);
     let load = || LoadedDocument::decode(&scene.log, &scene.limits).unwrap();
     document.handle(scene.now, Input::Loaded(Box::new(load())), effects);
-    let mut next = || document.answer_next(scene.now, effects).map(SessionId::get);
+    let mut next = || {
+        let session = document.next_deferred();
+        document.handle(scene.now, Input::Continue, effects);
+        session.map(SessionId::get)
+    };
     assert_eq!([next(), next(), next()], [Some(1), Some(1), Some(2)]);
     assert_eq!(scene.got_sync(2), [Got::Question], "not answered yet");
     // Whatever comes next comes after it.

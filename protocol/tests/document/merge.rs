@@ -24,7 +24,7 @@ fn tool_2_what_does_not_fit_or_breaks_a_rule_is_refused() {
     let (_missing, second) = (ann.write("a"), ann.write("b"));
     let mut document = LoadedDocument::empty(&limits);
     assert_eq!(document.merge(&second, &limits), Err(MergeError::Incomplete));
-    assert!(matches!(document.merge(b"no update", &limits), Err(MergeError::Gate(_))));
+    assert!(matches!(document.merge(b"no update", &limits), Err(MergeError::Invalid(_))));
     let small = syncline_protocol::document::Limits { document_bytes_max: 10, ..limits };
     let long = Person::new(3).write("more than ten bytes");
     assert!(matches!(document.merge(&long, &small), Err(MergeError::TooLarge { max: 10, .. })));

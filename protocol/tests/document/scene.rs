@@ -1,17 +1,18 @@
 //! A document, the time, a store, and people.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::document::replica::FAILPOINT;
 use syncline_protocol::document::{
-    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping,
+    Delivery, Document, Effect, Input, LoadedDocument, SnapshotOutcome, Stamping, StoreAvailability,
 };
 use syncline_protocol::time::Millis;
-use syncline_protocol::validate::{Budget, PresenceEntry, walk_presence};
-use syncline_protocol::wire::varint::{Reader, write_buffer};
-use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::validate::{Budget, PresenceEntry};
+use syncline_protocol::wire::varint::write_buffer;
+use syncline_protocol::wire::{ClientMessage, Dialect, ServerMessage, SyncStep, y_websocket};
 use syncline_protocol::{
     Access, ClientId, CloseCode, Durability, Epoch, Grant, Limit, LoggedUpdate, PresenceRight,
     Sequence, SessionId, Snapshot, StoredLog, Timestamp,
@@ -46,6 +47,7 @@ pub(crate) struct Scene {
     pub(crate) effects: Vec<Effect>,
     /// Everything that was appended, persisted or not.
     pub(crate) log: StoredLog,
+    dialects: BTreeMap<SessionId, Dialect>,
 }
 
 pub(crate) use syncline_protocol::document::Limits;
@@ -89,6 +91,7 @@ impl Scene {
             limits,
             effects: Vec::new(),
             log: StoredLog::default(),
+            dialects: BTreeMap::new(),
         }
     }
 
@@ -104,7 +107,9 @@ impl Scene {
     pub(crate) fn handle(&mut self, input: Input) {
         let before = self.effects.len();
         self.document.handle(self.now, input, &mut self.effects);
-        while self.document.answer_next(self.now, &mut self.effects).is_some() {}
+        while self.document.next_deferred().is_some() {
+            self.document.handle(self.now, Input::Continue, &mut self.effects);
+        }
         for effect in &self.effects[before..] {
             if let Effect::Append { sequence, update, .. } = effect {
                 assert_eq!(*sequence, self.log.last().next());
@@ -137,11 +142,13 @@ impl Scene {
     ) {
         let epoch = epoch.map(Epoch::new);
         let session = SessionId::new(session);
+        self.dialects.insert(session, dialect);
         self.handle(Input::Joined { session, grant: grant(access), dialect, epoch });
     }
 
     pub(crate) fn join_with(&mut self, session: u64, grant: Grant, dialect: Dialect) {
         let session = SessionId::new(session);
+        self.dialects.insert(session, dialect);
         self.handle(Input::Joined { session, grant, dialect, epoch: None });
     }
 
@@ -190,8 +197,8 @@ impl Scene {
             state: state.map(|state| Bytes::copy_from_slice(state.as_bytes())),
         };
         let entries: Vec<_> = entries.iter().map(entry).collect();
-        let frame = ServerMessage::Presence { entries: &entries }.encode();
-        self.say(session, ClientMessage::decode(&frame).unwrap());
+        let frame = y_websocket::encode(&ServerMessage::Presence(entries.into())).unwrap();
+        self.say(session, y_websocket::decode(&frame).unwrap());
     }
 
     pub(crate) fn leave(&mut self, session: u64) {
@@ -211,11 +218,11 @@ impl Scene {
     }
 
     pub(crate) fn stall(&mut self) {
-        self.handle(Input::StoreStalled);
+        self.handle(Input::Store(StoreAvailability::Stalled));
     }
 
     pub(crate) fn resume(&mut self) {
-        self.handle(Input::StoreResumed);
+        self.handle(Input::Store(StoreAvailability::Writable));
     }
 
     pub(crate) fn snapshot_ended(&mut self, outcome: SnapshotOutcome) {
@@ -242,8 +249,8 @@ impl Scene {
         self.effects
             .iter()
             .filter_map(|effect| {
-                if let Effect::Send { to, frame, .. } = effect {
-                    (*to == session).then(|| read(frame))
+                if let Effect::Send { to, message, .. } = effect {
+                    (*to == session).then(|| read(self.dialects[to], message))
                 } else if let Effect::Close { session: closed, close } = effect {
                     (*closed == session).then_some(Got::Closed(close.code))
                 } else {
@@ -276,12 +283,14 @@ impl Scene {
         self.got(session).into_iter().flat_map(presence).collect()
     }
 
-    /// The last frame a session was sent. Frames of one encoding share their memory.
+    /// The last sync message of a session. Clones of one encoding share their memory.
     pub(crate) fn last_frame(&self, session: u64) -> Bytes {
         let session = SessionId::new(session);
         let frames = self.effects.iter().filter_map(|effect| {
-            let Effect::Send { to, frame, .. } = effect else { return None };
-            (*to == session).then(|| frame.clone())
+            let Effect::Send { to, message: ServerMessage::Sync(sync), .. } = effect else {
+                return None;
+            };
+            (*to == session).then(|| sync.encoded().clone())
         });
         frames.last().unwrap()
     }
@@ -304,8 +313,8 @@ impl Scene {
 
     pub(crate) fn snapshots(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let snapshot = |effect: &Effect| {
-            let Effect::Snapshot { snapshot, known } = effect else { return None };
-            Some((snapshot.clone(), known.clone()))
+            let Effect::Snapshot { snapshot, state_vector } = effect else { return None };
+            Some((snapshot.clone(), state_vector.clone()))
         };
         self.effects.iter().filter_map(snapshot).collect()
     }
@@ -313,8 +322,8 @@ impl Scene {
     /// The states handed out to be compared with the log.
     pub(crate) fn compares(&self) -> Vec<(Snapshot, syncline_protocol::validate::StateVector)> {
         let compare = |effect: &Effect| {
-            let Effect::Compare { live, known } = effect else { return None };
-            Some((live.clone(), known.clone()))
+            let Effect::Compare { live, state_vector } = effect else { return None };
+            Some((live.clone(), state_vector.clone()))
         };
         self.effects.iter().filter_map(compare).collect()
     }
@@ -323,8 +332,8 @@ impl Scene {
     pub(crate) fn deliveries(&self) -> (Vec<Delivery>, Vec<Delivery>) {
         let mut deliveries = (Vec::new(), Vec::new());
         for effect in &self.effects {
-            if let Effect::Send { frame, delivery, .. } = effect {
-                let is_presence = matches!(read(frame), Got::Presence(_));
+            if let Effect::Send { message, delivery, .. } = effect {
+                let is_presence = matches!(message, ServerMessage::Presence(_));
                 let list = if is_presence { &mut deliveries.0 } else { &mut deliveries.1 };
                 list.push(*delivery);
             }
@@ -341,42 +350,34 @@ impl Scene {
     }
 }
 
-fn read(frame: &Bytes) -> Got {
-    let mut reader = Reader::new(frame);
-    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-    match reader.var_uint().unwrap() {
-        0 => match reader.var_uint().unwrap() {
-            0 => Got::Question,
-            1 => Got::Answer(copy(reader.buffer().unwrap())),
-            _ => Got::Update(copy(reader.buffer().unwrap())),
+/// What a client of this dialect makes of a message.
+fn read(dialect: Dialect, message: &ServerMessage) -> Got {
+    assert!(dialect.encode(message).is_some(), "{dialect:?} has no such message: {message:?}");
+    match message {
+        ServerMessage::Sync(sync) => match sync.step() {
+            SyncStep::Step1 => Got::Question,
+            SyncStep::Step2 => Got::Answer(sync.payload()),
+            SyncStep::Update => Got::Update(sync.payload()),
         },
-        1 => {
-            let payload = copy(reader.buffer().unwrap());
-            let entries = walk_presence(&payload, &Budget::LIVE).unwrap();
-            let one = |entry: PresenceEntry| {
-                let state = entry.state.map(|state| String::from_utf8(state.to_vec()).unwrap());
-                (entry.client.get(), state)
+        ServerMessage::Presence(entries) => {
+            let one = |entry: &PresenceEntry| {
+                let state = entry.state.as_deref().map(<[u8]>::to_vec);
+                (entry.client.get(), state.map(|state| String::from_utf8(state).unwrap()))
             };
             LAST_CLOCK.set(entries.last().map_or(0, |entry| entry.clock));
-            Got::Presence(entries.into_iter().map(one).collect())
+            Got::Presence(entries.iter().map(one).collect())
         }
-        2 => {
-            reader.var_uint().unwrap();
-            Got::Denied(reader.string().unwrap().split(':').next().unwrap().to_owned())
+        ServerMessage::Welcome(welcome) => {
+            let epoch = welcome.epoch;
+            let epoch = if epoch == Epoch::NONE { String::new() } else { epoch.to_string() };
+            Got::Welcome(epoch, welcome.quarantined)
         }
-        64 => {
-            reader.var_uint().unwrap();
-            let epoch = reader.string().unwrap().to_owned();
-            reader.var_uint().unwrap();
-            reader.var_uint().unwrap();
-            Got::Welcome(epoch, reader.var_uint().unwrap() == 1)
+        ServerMessage::Saved { frames } => Got::Saved(*frames),
+        ServerMessage::Refused { reason, .. } if dialect == Dialect::YWebsocket => {
+            Got::Denied((*reason).to_owned())
         }
-        65 => Got::Saved(reader.var_uint().unwrap()),
-        66 => {
-            let frame = reader.var_uint().unwrap();
-            Got::Refused(frame, reader.string().unwrap().to_owned())
-        }
-        kind => panic!("message type {kind}"),
+        ServerMessage::Refused { frame, reason, .. } => Got::Refused(*frame, (*reason).to_owned()),
+        ServerMessage::TokenWanted { .. } => panic!("a document asks for no token"),
     }
 }
 

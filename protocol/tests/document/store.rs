@@ -37,7 +37,7 @@ fn log_2_a_snapshot_is_due_after_so_many_updates_or_bytes() {
         scene.persisted(3);
         let [(snapshot, known)] = &scene.snapshots()[..] else { panic!("one snapshot") };
         assert_eq!(snapshot.through, Sequence::new(3));
-        assert_eq!(Some(known), scene.document.known());
+        assert_eq!(Some(known), scene.document.state_vector());
     }
 }
 

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use syncline_protocol::document::Delivery;
 use syncline_protocol::time::Millis;
-use syncline_protocol::wire::{ClientMessage, Dialect, FrameError};
+use syncline_protocol::wire::{ClientMessage, Dialect, FrameError, y_websocket};
 use syncline_protocol::{Access, CloseCode};
 
 use crate::scene::{Got, Person, Scene, limits};
@@ -149,7 +149,7 @@ fn sync_8_a_question_about_a_hole_that_stays_open_closes_the_session() {
 #[test]
 fn sync_9_a_frame_is_one_message_that_clients_send() {
     let check = |frame: &'static [u8], expected: Option<FrameError>| {
-        assert_eq!(ClientMessage::decode(&Bytes::from_static(frame)).err(), expected);
+        assert_eq!(y_websocket::decode(&Bytes::from_static(frame)).err(), expected);
     };
     check(&[0, 0, 1, 0], None);
     check(&[3], None);
@@ -158,7 +158,7 @@ fn sync_9_a_frame_is_one_message_that_clients_send() {
     check(&[2, 0, 0], Some(FrameError::Kind { kind: 2 }));
     check(&[65, 1], Some(FrameError::Kind { kind: 65 }));
     for cut in [&[][..], &[0], &[0, 0], &[0, 0, 5, 0], &[1, 200]] {
-        let error = ClientMessage::decode(&Bytes::from_static(cut)).err();
+        let error = y_websocket::decode(&Bytes::from_static(cut)).err();
         assert!(matches!(error, Some(FrameError::Read(_))), "{cut:?}");
     }
 }

@@ -59,7 +59,7 @@ impl Revocation {
     /// What somebody is told of whom nothing is left.
     pub(crate) fn close(&self) -> Close {
         let text = "the right to this document was taken back; ask for a new token";
-        Close::new(CloseCode::Revocations, text)
+        Close::new(CloseCode::Revoked, text)
     }
 
     /// Whether it takes all that `other` takes, for as long.

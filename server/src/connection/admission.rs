@@ -74,7 +74,7 @@ impl Refusal {
     pub(crate) fn report(&self, app: &App) {
         let Self { close, document, address, entry } = self;
         let document = document.as_ref().map(tracing::field::display);
-        let (code, text) = (close.code.word(), &close.text);
+        let (code, text) = (close.code.name(), &close.text);
         info!(document, peer = address, code, text, "Refused a connection.");
         METRICS.refused(close);
         app.audit.record(|| Entry::clone(entry));
@@ -154,7 +154,7 @@ impl Admitted {
             %document, session = %id, peer = &*address, user = &*grant.identity.sub,
             access = ?grant.access, "A session begins."
         );
-        let asks = dialect == Dialect::SynclineV1;
+        let asks = dialect.features().renews_tokens;
         let token_refresh = TokenRefresh::new(id, &grant, &app.services.clock, asks);
         let rate_limit = RateLimit::new(&app.services.limits, Instant::now());
         // The connection notices a document that is gone by now, and closes with a reason.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use syncline_protocol::wire::{self, ClientMessage, Dialect, ServerMessage};
+use syncline_protocol::wire::{ClientFrame, ClientMessage, ServerMessage};
 use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::time::Instant;
 use tracing::debug;
@@ -62,16 +62,19 @@ impl Lane {
     }
 
     pub(super) fn decode(&self, frame: &Bytes) -> Result<Incoming, Close> {
-        let token = match self.session().client.dialect {
-            Dialect::SynclineV1 => wire::decode_token(frame),
-            Dialect::YWebsocket => Ok(None),
-        };
-        let decoded = match token {
-            Ok(Some(token)) => return Ok(Incoming::Token(token.to_owned())),
-            Ok(None) => ClientMessage::decode(frame),
-            Err(error) => Err(error),
-        };
-        decoded.map(Incoming::Message).map_err(|error| Close::new(CloseCode::BadFrame, error))
+        match self.session().client.dialect.decode(frame) {
+            Ok(ClientFrame::Message(message)) => Ok(Incoming::Message(message)),
+            Ok(ClientFrame::Token(token)) => Ok(Incoming::Token(token)),
+            Err(error) => Err(Close::new(CloseCode::BadFrame, error)),
+        }
+    }
+
+    /// Writes a message of the connection's own, if the dialect has it.
+    pub(super) fn send(&self, message: &ServerMessage) {
+        let session = self.session();
+        if let Some(frame) = session.client.dialect.encode(message) {
+            session.send_queue.send(frame);
+        }
     }
 
     /// Sends the document a command, and waits while its mailbox is full. A close of the lane ends
@@ -137,8 +140,7 @@ impl Lane {
     /// anything, since the question must not be the first message.
     pub(super) fn ask_for_token(&mut self, now: Instant, has_written: bool) {
         if let Some(seconds_left) = self.token_refresh.ask(now, has_written) {
-            let question = ServerMessage::TokenWanted { seconds_left }.encode();
-            self.session().send_queue.send(question);
+            self.send(&ServerMessage::TokenWanted { seconds_left });
         }
     }
 

@@ -21,11 +21,17 @@ pub(crate) enum DocumentCommand {
         dialect: Dialect,
         epoch: Option<Epoch>,
     },
-    /// The rights of a session changed. Read them from the session.
+    /// The grant of a session has changed.
     Regranted {
         session: SessionId,
-        /// Confirms that the change is applied.
+        /// Completes once the grant holds.
         done: Option<oneshot::Sender<()>>,
+    },
+    /// No right of a session is left: its socket is being closed, and its later messages are dropped.
+    Revoked {
+        session: SessionId,
+        /// Completes once that holds.
+        done: oneshot::Sender<()>,
     },
     Message {
         session: SessionId,

@@ -1,4 +1,4 @@
-//! Drives one document: mail and completions in, effects out.
+//! The task of one document: turns commands and completions into inputs, and carries out effects.
 
 mod inbox;
 mod jobs;
@@ -11,12 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use syncline_protocol::document::{CheckOutcome, Delivery, Document, Effect, Input, Limits};
-use syncline_protocol::time::Timestamp;
+use syncline_protocol::document::{CheckOutcome, Document, Effect, Input, Limits};
 use syncline_protocol::validate::StateVector;
+use syncline_protocol::wire::{Dialect, EncodeOnce};
 use syncline_protocol::{Close, CloseCode, DocumentName, Limit, Sequence, SessionId, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -40,68 +39,72 @@ use crate::store::writer::{
     Durable, Progress, ProgressReceiver, StoreState, Urgency, WriterStopped,
 };
 
-/// The one task that touches a document.
+/// The only task that touches a document.
 pub(crate) struct DocumentTask {
     services: Arc<Services>,
     hub: Arc<Hub>,
     name: DocumentName,
     document: Document,
-    mail: mpsc::Receiver<DocumentCommand>,
+    commands: mpsc::Receiver<DocumentCommand>,
     sessions: BTreeMap<SessionId, Participant>,
     progress: Progress,
     durable: ProgressReceiver,
-    /// What is awaited beside mail. Polled only when it has come: asking each of them at every turn
-    /// cost as much as an update costs the CRDT.
-    awaited: FuturesUnordered<BoxFuture<'static, Event>>,
-    /// Who wants to hear how the comparison with the log ends.
+    /// Events other than commands. Each is polled only when it has been woken: to poll all of them at
+    /// every turn cost as much as an update costs the CRDT.
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Reply channel of a pending comparison with the log.
     check: Option<oneshot::Sender<CheckOutcome>>,
-    watch: RecoveryWatch,
-    work: VecDeque<Work>,
-    /// Of the messages that wait for a load: at most one of a session.
-    turns: Vec<OwnedSemaphorePermit>,
-    /// Asked for by one input, and empty between two.
+    recovery_watch: RecoveryWatch,
+    /// CPU permits of messages that are deferred until the document is loaded: at most one of a
+    /// session.
+    deferred_permits: Vec<OwnedSemaphorePermit>,
+    /// Effects of one input. Empty between two; kept for its capacity.
     effects: Vec<Effect>,
-    /// Sockets with frames to flush.
-    unflushed: Vec<Arc<SocketWriter>>,
-    pace: WriteBatching,
-    counting: TaskStats,
-    /// When this turn began, or the last mail in it had been delivered. To read the clock for each
-    /// use cost as much as the gate.
-    now: Instant,
+    /// Effects of this turn on the store, in order. They are run after the turn's frames are written.
+    store_effects: VecDeque<StoreEffect>,
     /// Updates that the store's queue had no room for yet, in order.
-    unsent: VecDeque<(Record, Urgency)>,
+    unqueued: VecDeque<(Record, Urgency)>,
+    /// Sockets with frames to write.
+    unflushed: Vec<Arc<SocketWriter>>,
+    batching: WriteBatching,
+    stats: TaskStats,
+    /// When this turn began, or its last command had been handled. To read the clock for each use cost
+    /// as much as the validation of an update.
+    now: Instant,
     store_state: StoreState,
     draining: bool,
 }
 
-/// An effect that touches the store, and so may have to wait.
-enum Work {
+/// An effect on the store.
+enum StoreEffect {
     Load,
     Append(Record, Urgency),
-    Snapshot { snapshot: Snapshot, known: StateVector },
-    Compare { live: Snapshot, known: StateVector },
+    Snapshot { snapshot: Snapshot, state_vector: StateVector },
+    Compare { live: Snapshot, state_vector: StateVector },
     Unload,
 }
 
 struct Participant {
     live: Arc<LiveSession>,
+    dialect: Dialect,
     author: Arc<str>,
-    /// Whether its client waits to be told what is on disk.
+    /// Whether its dialect acknowledges updates.
     urgency: Urgency,
-    /// How long its messages take.
+    /// CPU time of its messages.
     meter: Meter,
-    /// Whether its first SyncStep2 has been applied, and the process is still there.
+    /// Whether its first SyncStep2 was applied without ending the process.
     synced: bool,
 }
 
 enum Event {
-    /// The first of `unsent` is in the store's queue.
-    Sent(Result<(), WriterStopped>),
-    DocumentCommand(usize),
+    /// The first of `unqueued` is in the store's queue.
+    Queued(Result<(), WriterStopped>),
+    Commands(usize),
     Durable(Durable),
     Store(StoreState, WatchStream<StoreState>),
-    /// A load, snapshot or comparison has ended. A document does one of them at a time.
-    Blocking(JobOutcome),
+    /// A load, snapshot or comparison has ended. There is one at a time.
+    JobEnded(JobOutcome),
+    /// An operator released the document from quarantine.
     Released,
     Deadline,
     Drain,
@@ -112,7 +115,7 @@ impl DocumentTask {
         services: Arc<Services>,
         hub: Arc<Hub>,
         name: DocumentName,
-        mail: mpsc::Receiver<DocumentCommand>,
+        commands: mpsc::Receiver<DocumentCommand>,
     ) -> Self {
         let limits = Limits {
             durability: services.store.durability(),
@@ -127,28 +130,28 @@ impl DocumentTask {
             hub,
             name,
             document,
-            mail,
+            commands,
             sessions: BTreeMap::new(),
             progress,
             durable,
-            awaited: FuturesUnordered::new(),
+            events: FuturesUnordered::new(),
             check: None,
-            watch: RecoveryWatch::Nothing,
-            work: VecDeque::new(),
-            turns: Vec::new(),
+            recovery_watch: RecoveryWatch::Nothing,
+            deferred_permits: Vec::new(),
             effects: Vec::new(),
+            store_effects: VecDeque::new(),
+            unqueued: VecDeque::new(),
             unflushed: Vec::new(),
-            pace: WriteBatching::new(now),
-            counting: TaskStats::default(),
+            batching: WriteBatching::new(now),
+            stats: TaskStats::default(),
             now,
-            unsent: VecDeque::new(),
             store_state: StoreState::Writable,
             draining: false,
         }
     }
 
-    /// Runs until the document is released. A panic ends this document only: its mailbox closes,
-    /// its connections tell their clients to come back, and they find it in quarantine.
+    /// Runs until the document is released. A panic ends this document only: its mailbox closes, its
+    /// connections close with `internal`, and the next load finds it in quarantine.
     pub(crate) async fn run(mut self: Box<Self>) {
         if AssertUnwindSafe(self.drive()).catch_unwind().await.is_err() {
             self.services.recovery.quarantine(&self.name, "the task that served it panicked");
@@ -167,46 +170,45 @@ impl DocumentTask {
             let event = tokio::select! {
                 biased;
                 durable = self.durable.changed() => Event::Durable(durable),
-                Some(event) = self.awaited.next() => event,
-                // Before the mail, which may never end.
+                Some(event) = self.events.next() => event,
+                // Before commands, of which there may always be more.
                 () = timer.elapsed() => Event::Deadline,
-                // A full queue slows the document's writers down. While nothing is stored no
-                // updates are accepted, and everything else goes on.
-                received = self.mail.recv_many(&mut batch, MAIL_BATCH),
-                    if self.unsent.is_empty() || !self.stores() => Event::DocumentCommand(received),
+                // A full store queue slows the document's writers down. While the store is stalled
+                // no updates are accepted, and everything else goes on.
+                received = self.commands.recv_many(&mut batch, MAIL_BATCH),
+                    if self.unqueued.is_empty() || !self.stores() => Event::Commands(received),
             };
             self.now = Instant::now();
             match event {
-                // Every sender is gone, and the hub's own goes last.
-                Event::DocumentCommand(0) => return,
-                Event::DocumentCommand(_) => batch.drain(..).for_each(|mail| self.deliver(mail)),
+                // All senders are gone, the hub's last.
+                Event::Commands(0) => return,
+                Event::Commands(_) => batch.drain(..).for_each(|command| self.deliver(command)),
                 Event::Durable(Durable::Through(through)) => {
-                    self.counting.durable(through, self.now);
+                    self.stats.durable(through, self.now);
                     self.handle(Input::Persisted { through });
                 }
                 Event::Durable(Durable::Failed(reason)) => {
                     error!(document = %self.name, reason, "Updates could not be stored.");
-                    self.counting.lost();
+                    self.stats.lost();
                     self.handle(Input::PersistFailed);
                 }
                 Event::Store(state, later) => {
                     self.await_store(later);
                     self.store_state = state;
-                    let stores = self.stores();
-                    self.handle(if stores { Input::StoreResumed } else { Input::StoreStalled });
+                    self.handle(Input::Store(self.store_availability()));
                 }
-                Event::Sent(sent) => {
-                    self.unsent.pop_front();
-                    match sent {
+                Event::Queued(queued) => {
+                    self.unqueued.pop_front();
+                    match queued {
                         Ok(()) => self.await_room(),
-                        Err(WriterStopped) => self.stopped(),
+                        Err(WriterStopped) => self.writer_stopped(),
                     }
                 }
-                Event::Blocking(opened) => self.opened(opened),
-                // It may have been opened anew since it was awaited.
-                Event::Released if self.watch != RecoveryWatch::Release => {}
+                Event::JobEnded(outcome) => self.job_ended(outcome),
+                // It may have been loaded again since then.
+                Event::Released if self.recovery_watch != RecoveryWatch::Release => {}
                 Event::Released => {
-                    info!(document = %self.name, "Released from quarantine; opened afresh.");
+                    info!(document = %self.name, "Released from quarantine; the next join loads it again.");
                     self.hub.forget(&self.name);
                     return;
                 }
@@ -221,10 +223,10 @@ impl DocumentTask {
                     self.handle(Input::Drain);
                 }
             }
-            // Before the store is asked for room: a burst of updates reaches its readers first.
+            // Before the store is asked for room: readers get a burst of updates first.
             self.flush_in_time();
-            self.counting.report(&mut self.document);
-            let released = self.carry_out();
+            self.stats.report(&mut self.document);
+            let released = self.run_store_effects();
             if released {
                 self.flush();
                 return;
@@ -233,106 +235,101 @@ impl DocumentTask {
     }
 
     fn await_event(&self, event: impl Future<Output = Event> + Send + 'static) {
-        self.awaited.push(event.boxed());
+        self.events.push(event.boxed());
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let of_document = self.document.next_deadline().map(|at| self.services.clock.instant(at));
-        let of_frames = || self.pace.wait_until(self.now).unwrap_or(self.now);
+        let of_frames = || self.batching.wait_until(self.now).unwrap_or(self.now);
         let of_frames = (!self.unflushed.is_empty()).then(of_frames);
         of_document.into_iter().chain(of_frames).min()
     }
 
-    /// Writes what is queued, unless it is to wait for more.
+    /// Writes the queued frames, unless they wait for more.
     fn flush_in_time(&mut self) {
         if self.unflushed.is_empty() {
             return;
         }
-        self.pace.queued(self.now);
-        if self.pace.wait_until(self.now).is_none() {
+        self.batching.queued(self.now);
+        if self.batching.wait_until(self.now).is_none() {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
         self.unflushed.drain(..).for_each(|writer| writer.flush(self.now));
-        self.pace.flushed();
+        self.batching.flushed();
     }
 
-    /// Applies an input and queues what it asks for. What touches the store is left for
-    /// `carry_out`.
+    /// Applies an input, and carries out its effects but those on the store, which
+    /// `run_store_effects` does.
     fn handle(&mut self, input: Input) {
-        self.advance(|document, now, effects| document.handle(now, input, effects));
-    }
-
-    /// Has the document take a step, and queues what it asks for.
-    fn advance<T>(
-        &mut self,
-        step: impl FnOnce(&mut Document, Timestamp, &mut Vec<Effect>) -> T,
-    ) -> T {
         let now = self.services.clock.at(self.now);
         // Taken and put back, so that what one needed serves the next.
         let mut effects = std::mem::take(&mut self.effects);
-        let stepped = step(&mut self.document, now, &mut effects);
+        self.document.handle(now, input, &mut effects);
+        let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, frame, delivery } => match self.send(to, frame, delivery) {
-                    Pushed::Overflowed => overflowed.push(to),
-                    Pushed::First | Pushed::Done => {}
-                },
+                Effect::Send { to, message, delivery } => {
+                    let Some(participant) = self.sessions.get(&to) else { continue };
+                    let Some(frame) = frames.encode(participant.dialect, &message) else {
+                        continue;
+                    };
+                    self.stats.sent(frame.len());
+                    match participant.live.send_queue.push(frame, delivery) {
+                        Pushed::Overflowed => overflowed.push(to),
+                        Pushed::First => {
+                            self.unflushed.push(Arc::clone(participant.live.send_queue.writer()));
+                        }
+                        Pushed::Done => {}
+                    }
+                }
                 Effect::Close { session, close } => self.close(session, close),
                 Effect::Append { sequence, update, session } => {
-                    self.counting.accepted(sequence, self.now);
-                    let seat = self.sessions.get(&session);
-                    seat.inspect(|seat| seat.live.wrote(update.len()));
-                    let urgency = seat.map_or(Urgency::Unwatched, |seat| seat.urgency);
+                    self.stats.accepted(sequence, self.now);
+                    let participant = self.sessions.get(&session);
+                    participant.inspect(|participant| participant.live.wrote(update.len()));
+                    let urgency =
+                        participant.map_or(Urgency::Unwatched, |participant| participant.urgency);
                     let record = Record {
                         document: self.name.clone(),
                         sequence,
                         time: now,
-                        author: seat.map(|seat| Arc::clone(&seat.author)).unwrap_or_default(),
+                        author: participant
+                            .map(|participant| Arc::clone(&participant.author))
+                            .unwrap_or_default(),
                         update,
                     };
-                    self.work.push_back(Work::Append(record, urgency));
+                    self.store_effects.push_back(StoreEffect::Append(record, urgency));
                 }
-                Effect::Load => self.work.push_back(Work::Load),
-                Effect::Snapshot { snapshot, known } => {
-                    self.work.push_back(Work::Snapshot { snapshot, known });
+                Effect::Load => self.store_effects.push_back(StoreEffect::Load),
+                Effect::Snapshot { snapshot, state_vector } => {
+                    self.store_effects.push_back(StoreEffect::Snapshot { snapshot, state_vector });
                 }
-                Effect::Compare { live, known } => {
-                    self.work.push_back(Work::Compare { live, known });
+                Effect::Compare { live, state_vector } => {
+                    self.store_effects.push_back(StoreEffect::Compare { live, state_vector });
                 }
-                Effect::Unload => self.work.push_back(Work::Unload),
+                Effect::Unload => self.store_effects.push_back(StoreEffect::Unload),
             }
         }
         self.effects = effects;
         for session in overflowed {
-            debug!(document = %self.name, %session, "A session fell behind.");
+            debug!(document = %self.name, %session, "The send queue of a session overflowed.");
             METRICS.hit(Limit::OutboxBytes);
             self.handle(Input::Overflowed { session });
         }
-        stepped
-    }
-
-    fn send(&mut self, to: SessionId, frame: Bytes, delivery: Delivery) -> Pushed {
-        let Some(seat) = self.sessions.get(&to) else { return Pushed::Done };
-        self.counting.sent(frame.len());
-        let pushed = seat.live.send_queue.push(frame, delivery);
-        if pushed == Pushed::First {
-            self.unflushed.push(Arc::clone(seat.live.send_queue.writer()));
-        }
-        pushed
     }
 
     fn close(&mut self, session: SessionId, close: Close) {
-        let Some(seat) = self.sessions.remove(&session) else { return };
+        let Some(participant) = self.sessions.remove(&session) else { return };
         if close.code != CloseCode::Draining {
             info!(
-                document = %self.name, %session, code = close.code.word(), text = close.text,
+                document = %self.name, %session, code = close.code.name(), text = close.text,
                 "Closing a session."
             );
         }
-        seat.live.send_queue.close(close);
+        participant.live.send_queue.close(close);
     }
 }

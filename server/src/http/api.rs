@@ -71,11 +71,11 @@ async fn route(
         }
         ("revoke" | "tickets", _) => {
             let text = "this address takes POST";
-            Ok(problem(StatusCode::METHOD_NOT_ALLOWED, CloseCode::BadRequest.word(), text))
+            Ok(problem(StatusCode::METHOD_NOT_ALLOWED, CloseCode::BadRequest.name(), text))
         }
         _ => {
             let text = "there is nothing at this address below /api/v1/";
-            Ok(problem(StatusCode::NOT_FOUND, CloseCode::BadRequest.word(), text))
+            Ok(problem(StatusCode::NOT_FOUND, CloseCode::BadRequest.name(), text))
         }
     }
 }
@@ -120,7 +120,7 @@ async fn admin(authorization: Option<HeaderValue>, app: &App) -> Result<Claims, 
         return Err(Close::new(CloseCode::ForbiddenDocument, text));
     }
     if app.revocations.concerns(&claims) {
-        return Err(Close::new(CloseCode::Revocations, "the rights of this token were taken back"));
+        return Err(Close::new(CloseCode::Revoked, "the rights of this token were taken back"));
     }
     Ok(claims)
 }

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
-use syncline_protocol::wire::{Dialect, SUBPROTOCOL};
+use syncline_protocol::wire::Dialect;
+use syncline_protocol::wire::syncline::SUBPROTOCOL;
 use syncline_protocol::{Close, CloseCode, DocumentName, Epoch, EpochError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::Filter;
@@ -69,8 +70,7 @@ impl UpgradeRequest {
         let (credential, carrier) = credential.ok_or_else(|| at(TokenError::Missing.close()))?;
         app.origins.check(&self.headers, carrier).map_err(at)?;
         let epoch = epoch(&self.query).map_err(at)?;
-        let extended = offered_protocols(&self.headers).any(|offer| offer == SUBPROTOCOL);
-        let dialect = if extended { Dialect::SynclineV1 } else { Dialect::YWebsocket };
+        let dialect = Dialect::select(offered_protocols(&self.headers));
         Ok(Unverified { document, credential, client: Client { dialect, epoch, address } })
     }
 
@@ -155,7 +155,7 @@ pub(crate) async fn answer(mut request: UpgradeRequest, app: Arc<App>) -> Reply 
 
 fn upgrade_required() -> Reply {
     let text = "this address speaks WebSocket; point an editor's provider at it";
-    let mut required = problem(StatusCode::UPGRADE_REQUIRED, CloseCode::BadRequest.word(), text);
+    let mut required = problem(StatusCode::UPGRADE_REQUIRED, CloseCode::BadRequest.name(), text);
     let headers = required.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     // It may have been meant as an upgrade: what follows is then no request.
@@ -173,7 +173,7 @@ pub(crate) fn switch(
     let Handshake { accept, protocol, on_upgrade, peer } = handshake;
     let (Some(on_upgrade), Some(accept)) = (on_upgrade, accept) else {
         let text = "this connection cannot be upgraded; use HTTP/1.1";
-        return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.word(), text);
+        return problem(StatusCode::BAD_REQUEST, CloseCode::BadRequest.name(), text);
     };
     let serve = serve(on_upgrade, verdict, peer, Arc::clone(app));
     app.services.tasks.spawn(serve);

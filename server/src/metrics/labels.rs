@@ -13,7 +13,7 @@ macro_rules! label {
             const ALL: &'static [Self] = &$all;
 
             fn word(self) -> &'static str {
-                self.word()
+                self.name()
             }
 
             fn index(self) -> usize {
@@ -33,13 +33,10 @@ label!(State, "state", State::ALL);
 
 impl Label for Dialect {
     const KEY: &'static str = "dialect";
-    const ALL: &'static [Self] = &[Self::YWebsocket, Self::SynclineV1];
+    const ALL: &'static [Self] = &Dialect::ALL;
 
     fn word(self) -> &'static str {
-        match self {
-            Self::YWebsocket => "y-websocket",
-            Self::SynclineV1 => "syncline.v1",
-        }
+        self.name()
     }
 
     fn index(self) -> usize {
@@ -71,7 +68,7 @@ impl Kind {
         }
     }
 
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::SyncStep1 => "sync_step_1",
             Self::SyncStep2 => "sync_step_2",
@@ -96,7 +93,7 @@ impl Outcome {
         if is_done { Self::Done } else { Self::Failed }
     }
 
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
@@ -115,7 +112,7 @@ pub(crate) enum Compared {
 impl Compared {
     pub(crate) const ALL: [Self; 3] = [Self::Same, Self::Different, Self::Unknown];
 
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Same => "same",
             Self::Different => "different",
@@ -145,7 +142,7 @@ pub(crate) enum State {
 impl State {
     pub(crate) const ALL: [Self; 3] = [Self::Writable, Self::Stalled, Self::Failed];
 
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Writable => "writable",
             Self::Stalled => "stalled",

@@ -113,7 +113,7 @@ async fn reject(
     text: impl Display,
     linger: Option<OwnedSemaphorePermit>,
 ) {
-    let body = json!({ "code": CloseCode::Overloaded.word(), "text": text.to_string() });
+    let body = json!({ "code": CloseCode::Overloaded.name(), "text": text.to_string() });
     let body = body.to_string();
     let answer = format!(
         "HTTP/1.1 {status}\r\nretry-after: 5\r\nconnection: close\r\n\

@@ -17,8 +17,8 @@ pub(crate) struct Sessions {
     list: Mutex<BTreeMap<SessionId, Arc<LiveSession>>>,
     /// Sessions numbered so far.
     numbered: AtomicU64,
-    y_websocket: AtomicU64,
-    syncline_v1: AtomicU64,
+    /// The number of sessions of each dialect.
+    by_dialect: [AtomicU64; Dialect::ALL.len()],
 }
 
 impl Sessions {
@@ -30,7 +30,9 @@ impl Sessions {
     /// Lists a session until the guard is dropped.
     pub(crate) fn register(self: &Arc<Self>, session: LiveSession) -> RegistryGuard {
         let session = Arc::new(session);
-        self.of(session.client.dialect).fetch_add(1, Ordering::Relaxed);
+        self.of(session.client.dialect).inspect(|count| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         lock(&self.list).insert(session.id, Arc::clone(&session));
         RegistryGuard { sessions: Arc::clone(self), session }
     }
@@ -47,15 +49,13 @@ impl Sessions {
 
     /// The number of sessions by dialect. Takes no lock.
     pub(crate) fn by_dialect(&self) -> Vec<(Dialect, u64)> {
-        let count = |dialect| (dialect, self.of(dialect).load(Ordering::Relaxed));
-        Dialect::ALL.iter().copied().map(count).collect()
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = self.by_dialect.iter().map(load);
+        Dialect::ALL.into_iter().zip(counts).collect()
     }
 
-    fn of(&self, dialect: Dialect) -> &AtomicU64 {
-        match dialect {
-            Dialect::YWebsocket => &self.y_websocket,
-            Dialect::SynclineV1 => &self.syncline_v1,
-        }
+    fn of(&self, dialect: Dialect) -> Option<&AtomicU64> {
+        self.by_dialect.get(dialect.index())
     }
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct RegistryGuard {
 impl Drop for RegistryGuard {
     fn drop(&mut self) {
         lock(&self.sessions.list).remove(&self.session.id);
-        self.sessions.of(self.session.client.dialect).fetch_sub(1, Ordering::Relaxed);
+        self.sessions.of(self.session.client.dialect).inspect(|count| {
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }

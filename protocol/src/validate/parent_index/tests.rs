@@ -1,4 +1,4 @@
-//! One test for each rule of `docs/spec-gate.md` about places, named after it.
+//! One test for each rule of `docs/spec-validation.md` about places, named after it.
 
 use super::*;
 use crate::validate::Fit;
@@ -74,7 +74,7 @@ fn map_in(parent: (u8, u8)) -> Vec<u8> {
 }
 
 #[test]
-fn gate_29_neighbours_lie_in_one_place() {
+fn valid_29_neighbours_lie_in_one_place() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't'), &text(b'u'), &entry(b't'), &entry(b'u')])]);
     scene.passes(&[(2, 0, &[&between((1, 0), (1, 1)), &between((1, 2), (1, 3))])]);
@@ -88,7 +88,7 @@ fn gate_29_neighbours_lie_in_one_place() {
 }
 
 #[test]
-fn gate_29_a_place_is_inherited_through_neighbours_and_types() {
+fn valid_29_a_place_is_inherited_through_neighbours_and_types() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&MAP, &MAP, &map_in((1, 0)), &map_in((1, 1))])]);
     scene.passes(&[(2, 0, &[&right_of((1, 2)), &right_of((1, 3)), &right_of((2, 0))])]);
@@ -98,7 +98,7 @@ fn gate_29_a_place_is_inherited_through_neighbours_and_types() {
 }
 
 #[test]
-fn gate_29_places_do_not_depend_on_the_order_of_the_sections() {
+fn valid_29_places_do_not_depend_on_the_order_of_the_sections() {
     let a = right_of((2, 1));
     let b = right_of((1, 0));
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -112,7 +112,7 @@ fn gate_29_places_do_not_depend_on_the_order_of_the_sections() {
 }
 
 #[test]
-fn gate_29_a_part_that_is_known_is_cut_off_before() {
+fn valid_29_a_part_that_is_known_is_cut_off_before() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't')]), (2, 0, &[&text(b'u')])]);
     let named_elsewhere = [STRING, 1, 1, b'u', 3, b'x', b'y', b'z'];
@@ -125,7 +125,7 @@ fn gate_29_a_part_that_is_known_is_cut_off_before() {
 }
 
 #[test]
-fn gate_30_what_is_attached_to_garbage_is_garbage() {
+fn valid_30_what_is_attached_to_garbage_is_garbage() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&[GC, 2], &text(b't'), &[DELETED, 1, 1, b't', 3], &MAP])]);
     let gc: &[u8] = &[GC, 1];
@@ -150,7 +150,7 @@ fn gate_30_what_is_attached_to_garbage_is_garbage() {
 }
 
 #[test]
-fn gate_30_text_that_becomes_garbage_keeps_its_length() {
+fn valid_30_text_that_becomes_garbage_keeps_its_length() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&[GC, 1]])]);
     let long = [&[STRING | HAS_ORIGIN, 1, 0, 8][..], "a\u{1f600}b\u{e9}".as_bytes()].concat();
@@ -167,7 +167,7 @@ fn gate_30_text_that_becomes_garbage_keeps_its_length() {
 }
 
 #[test]
-fn gate_31_types_are_not_nested_too_deeply() {
+fn valid_31_types_are_not_nested_too_deeply() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&MAP])]);
     let deepen = |scene: &mut Scene, clock: u32| {
@@ -193,7 +193,7 @@ fn gate_31_types_are_not_nested_too_deeply() {
 }
 
 #[test]
-fn gate_32_a_refused_update_leaves_nothing() {
+fn valid_32_a_refused_update_leaves_nothing() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't'), &entry(b't')])]);
     let before = format!("{:?}", scene.places);
@@ -205,7 +205,7 @@ fn gate_32_a_refused_update_leaves_nothing() {
 }
 
 #[test]
-fn gate_33_a_stretch_in_one_place_is_one_run() {
+fn valid_33_a_stretch_in_one_place_is_one_run() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't')])]);
     for clock in 2..100 {
@@ -218,7 +218,7 @@ fn gate_33_a_stretch_in_one_place_is_one_run() {
 }
 
 #[test]
-fn gate_34_several_values_under_one_key_are_deleted_with_the_update() {
+fn valid_34_several_values_under_one_key_are_deleted_with_the_update() {
     let values = [ANY | HAS_PARENT_KEY, 1, 1, b't', 1, b'k', 3, 126, 126, 126];
     let after = [ANY | HAS_ORIGIN, 2, 0, 2, 126, 126];
     let check = |block: &[u8], deletions: &[u8]| {

@@ -1,4 +1,4 @@
-//! One test for each rule of `docs/spec-gate.md` about updates, named after it.
+//! One test for each rule of `docs/spec-validation.md` about updates, named after it.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ fn an_ordinary_update_passes() {
 }
 
 #[test]
-fn gate_1_integers_have_8_bytes_and_53_bits() {
+fn valid_1_integers_have_8_bytes_and_53_bits() {
     let wide = uint(1 << 53);
     refuses(&[&[1, 1][..], &wide, &[0, 0, 1, 0]].concat(), |error| {
         matches!(error, ValidationError::Unreadable(ReadError::TooLarge { .. }))
@@ -82,7 +82,7 @@ fn gate_1_integers_have_8_bytes_and_53_bits() {
 }
 
 #[test]
-fn gate_2_a_count_that_the_bytes_cannot_hold_is_refused() {
+fn valid_2_a_count_that_the_bytes_cannot_hold_is_refused() {
     let too_many = |error: &ValidationError| {
         matches!(error, ValidationError::Unreadable(ReadError::CountTooLarge { .. }))
     };
@@ -97,7 +97,7 @@ fn gate_2_a_count_that_the_bytes_cannot_hold_is_refused() {
 }
 
 #[test]
-fn gate_3_clocks_stay_below_their_end() {
+fn valid_3_clocks_stay_below_their_end() {
     let last = u64::from(CLOCK_END) - 1;
     walk(&at(last - 1, &[GC, 1])).unwrap();
     refuses(&at(last, &[GC, 1]), |error| matches!(error, ValidationError::ClockTooLarge { .. }));
@@ -116,7 +116,7 @@ fn gate_3_clocks_stay_below_their_end() {
 }
 
 #[test]
-fn gate_4_a_client_is_listed_once() {
+fn valid_4_a_client_is_listed_once() {
     let repeated =
         |error: &ValidationError| *error == ValidationError::RepeatedClient { client: client(1) };
     refuses(&[2, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 0], repeated);
@@ -124,7 +124,7 @@ fn gate_4_a_client_is_listed_once() {
 }
 
 #[test]
-fn gate_5_a_listed_client_has_blocks_or_deletions() {
+fn valid_5_a_listed_client_has_blocks_or_deletions() {
     refuses(&[1, 0, 1, 0, 0, 0], |error| {
         *error == ValidationError::EmptySection { client: client(1) }
     });
@@ -134,7 +134,7 @@ fn gate_5_a_listed_client_has_blocks_or_deletions() {
 }
 
 #[test]
-fn gate_6_a_block_of_length_zero_is_refused() {
+fn valid_6_a_block_of_length_zero_is_refused() {
     let bodies: [&[u8]; 5] = [
         &[GC, 0],
         &[SKIP, 0],
@@ -148,7 +148,7 @@ fn gate_6_a_block_of_length_zero_is_refused() {
 }
 
 #[test]
-fn gate_7_only_the_kinds_that_yjs_writes_and_yrs_reads_pass() {
+fn valid_7_only_the_kinds_that_yjs_writes_and_yrs_reads_pass() {
     let bodies: [&[u8]; 6] = [
         &[GC, 3],
         &[DELETED, 1, 1, b't', 3],
@@ -171,7 +171,7 @@ fn gate_7_only_the_kinds_that_yjs_writes_and_yrs_reads_pass() {
 }
 
 #[test]
-fn gate_8_a_subdocument_passes_only_where_it_is_allowed() {
+fn valid_8_a_subdocument_passes_only_where_it_is_allowed() {
     let bytes = one(&[SUBDOCUMENT, 1, 1, b't', 2, b'i', b'd', 118, 0]);
     let refused = walk(&bytes).unwrap_err();
     assert_eq!(refused, ValidationError::SubdocumentRefused { offset: 4 });
@@ -180,14 +180,14 @@ fn gate_8_a_subdocument_passes_only_where_it_is_allowed() {
 }
 
 #[test]
-fn gate_9_a_skip_interrupts() {
+fn valid_9_a_skip_interrupts() {
     let facts = walk(&[1, 2, 1, 4, SKIP, 3, GC, 2, 0]).unwrap();
     assert!(facts.interrupted);
     assert_eq!(facts.sections, [Section { client: client(1), start: 4, end: 9, offset: 4 }]);
 }
 
 #[test]
-fn gate_10_shared_types_are_of_the_kinds_that_yrs_reads_in_full() {
+fn valid_10_shared_types_are_of_the_kinds_that_yrs_reads_in_full() {
     for tag in [0, 1, 2, 4, 6] {
         walk(&one(&[TYPE, 1, 1, b't', tag])).unwrap();
     }
@@ -200,7 +200,7 @@ fn gate_10_shared_types_are_of_the_kinds_that_yrs_reads_in_full() {
 }
 
 #[test]
-fn gate_11_text_is_utf_8_and_counts_utf_16() {
+fn valid_11_text_is_utf_8_and_counts_utf_16() {
     for content in ["a", "\u{e9}", "\u{20ac}", "\u{1f600}", "a\u{1f600}\u{ffff}\u{10000}z"] {
         let units = u32::try_from(content.encode_utf16().count()).unwrap();
         assert_eq!(walk(&one(&text(content))).unwrap().sections[0].end, units, "{content}");
@@ -215,7 +215,7 @@ fn gate_11_text_is_utf_8_and_counts_utf_16() {
 }
 
 #[test]
-fn gate_12_embeds_and_formats_are_json_that_yrs_reads() {
+fn valid_12_embeds_and_formats_are_json_that_yrs_reads() {
     let long = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     for json in ["null", "true", " 1 ", "-0", "1e300", r#"{"a":[1,"\ud83d\ude00",{}]}"#, &long] {
         walk(&embed(json)).unwrap();
@@ -232,7 +232,7 @@ fn gate_12_embeds_and_formats_are_json_that_yrs_reads() {
 }
 
 #[test]
-fn gate_13_values_are_known_and_not_too_deep() {
+fn valid_13_values_are_known_and_not_too_deep() {
     let all: &[u8] = &[
         127, 126, 125, 0x41, 124, 0, 0, 0, 0, 123, 0, 0, 0, 0, 0, 0, 0, 0, 122, 0, 0, 0, 0, 0, 0,
         0, 0, 121, 120, 119, 1, b'x', 118, 1, 1, b'k', 126, 117, 2, 126, 127, 116, 1, 0xff,
@@ -253,7 +253,7 @@ fn gate_13_values_are_known_and_not_too_deep() {
 }
 
 #[test]
-fn gate_14_a_parent_is_a_name_or_a_block() {
+fn valid_14_a_parent_is_a_name_or_a_block() {
     walk(&at(1, &[STRING, 0, 1, 0, 1, b'x'])).unwrap();
     refuses(&at(1, &[STRING, 2, 1, 0, 1, b'x']), |error| {
         *error == ValidationError::UnknownParent { offset: 5, tag: 2 }
@@ -261,7 +261,7 @@ fn gate_14_a_parent_is_a_name_or_a_block() {
 }
 
 #[test]
-fn gate_15_references_to_the_own_client_point_backwards() {
+fn valid_15_references_to_the_own_client_point_backwards() {
     for info in [STRING | HAS_ORIGIN, STRING | HAS_RIGHT_ORIGIN] {
         walk(&at(5, &[info, 1, 4, 1, b'x'])).unwrap();
         for clock in [5, 6] {
@@ -276,7 +276,7 @@ fn gate_15_references_to_the_own_client_point_backwards() {
 }
 
 #[test]
-fn gate_16_blocks_do_not_wait_for_one_another() {
+fn valid_16_blocks_do_not_wait_for_one_another() {
     let block = |client: u8| [STRING | HAS_ORIGIN, client, 0, 1, b'x'];
     let update =
         |first: &[u8], second: &[u8]| [&[2, 1, 2, 0][..], first, &[1, 1, 0], second, &[0]].concat();
@@ -288,7 +288,7 @@ fn gate_16_blocks_do_not_wait_for_one_another() {
 }
 
 #[test]
-fn gate_17_deletions_are_not_empty_ascend_and_do_not_overlap() {
+fn valid_17_deletions_are_not_empty_ascend_and_do_not_overlap() {
     assert!(walk(&[0, 1, 1, 2, 0, 2, 2, 1]).unwrap().deletes, "touching ranges pass");
     refuses(&[0, 1, 1, 1, 0, 0], |error| *error == ValidationError::EmptyRange { offset: 4 });
     let unsorted = |error: &ValidationError| matches!(error, ValidationError::UnsortedRange { .. });
@@ -297,7 +297,7 @@ fn gate_17_deletions_are_not_empty_ascend_and_do_not_overlap() {
 }
 
 #[test]
-fn gate_18_needs_are_the_highest_clocks_referred_to() {
+fn valid_18_needs_are_the_highest_clocks_referred_to() {
     let update = [
         &[1, 3, 1, 4][..],
         &[STRING | HAS_ORIGIN | HAS_RIGHT_ORIGIN, 2, 7, 3, 1, 1, b'x'],
@@ -312,12 +312,12 @@ fn gate_18_needs_are_the_highest_clocks_referred_to() {
 }
 
 #[test]
-fn gate_19_nothing_follows_the_end() {
+fn valid_19_nothing_follows_the_end() {
     refuses(&[0, 0, 7], |error| *error == ValidationError::TrailingBytes { offset: 2, left: 1 });
 }
 
 #[test]
-fn gate_20_budgets_name_the_limit_and_the_size() {
+fn valid_20_budgets_name_the_limit_and_the_size() {
     let tight = Budget { clients_max: 1, delete_ranges_max: 2, ..Budget::LIVE };
     let check = |bytes: &[u8], expected: ValidationError| {
         assert!(expected.is_budget());
@@ -333,7 +333,7 @@ fn gate_20_budgets_name_the_limit_and_the_size() {
 }
 
 #[test]
-fn gate_20_client_ids_that_collide_in_yrs_are_refused() {
+fn valid_20_client_ids_that_collide_in_yrs_are_refused() {
     let update = |id: &dyn Fn(u64) -> u64| {
         let sections = (0..200).map(|n| [&[1][..], &uint(id(n)), &[0, GC, 1]].concat());
         [uint(200), sections.collect::<Vec<_>>().concat(), vec![0]].concat()
@@ -346,7 +346,7 @@ fn gate_20_client_ids_that_collide_in_yrs_are_refused() {
 }
 
 #[test]
-fn gate_21_fit_tells_known_from_ready_from_incomplete() {
+fn valid_21_fit_tells_known_from_ready_from_incomplete() {
     let known = |clock: u32| StateVector::from([(client(1), clock)]);
     let fit = |bytes: &[u8], clock: u32| walk(bytes).unwrap().fit(&known(clock));
     let block = at(4, &[STRING | HAS_ORIGIN, 1, 3, 2, b'x', b'y']);
@@ -373,7 +373,7 @@ fn gate_21_fit_tells_known_from_ready_from_incomplete() {
 }
 
 #[test]
-fn gate_22_advance_raises_what_is_known() {
+fn valid_22_advance_raises_what_is_known() {
     let facts = walk(&at(4, &[GC, 3])).unwrap();
     let mut known = StateVector::new();
     facts.advance(&mut known);

@@ -84,7 +84,7 @@ fn compact_document(
     let state = loaded.state().map_err(encode_error)?;
     let snapshot = Snapshot { through: stored.last(), state: state.into() };
     let compact_error = |source| ToolError::Compact { document: document.clone(), source };
-    verify_snapshot(&snapshot, loaded.known(), &limits).map_err(compact_error)?;
+    verify_snapshot(&snapshot, loaded.state_vector(), &limits).map_err(compact_error)?;
     let write_error = |source| ToolError::Snapshot { document: document.clone(), source };
     store.replace_log(document, &snapshot).map_err(write_error)
 }

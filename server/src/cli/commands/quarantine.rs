@@ -135,7 +135,7 @@ fn best_state(
 /// The error, if it says more of the limits than of what is stored.
 fn limit(error: DecodeError) -> Option<DecodeError> {
     let limited = match &error {
-        DecodeError::Gate { error, .. } => {
+        DecodeError::Invalid { error, .. } => {
             error.is_budget() || matches!(error, ValidationError::SubdocumentRefused { .. })
         }
         DecodeError::Incomplete { .. }

@@ -75,7 +75,7 @@ fn problems_of(
     let Some(snapshot) = newest.snapshot else { return problems };
     let alone = StoredLog { snapshot: Some(snapshot.clone()), ..StoredLog::default() };
     let known = match LoadedDocument::decode(&alone, &limits) {
-        Ok(loaded) => loaded.known().clone(),
+        Ok(loaded) => loaded.state_vector().clone(),
         Err(error) => {
             problems.push(format!("its newest snapshot: {error}"));
             return problems;

@@ -1,10 +1,11 @@
-//! What comes to a document by mail: who joins, what they send, who leaves, and what that costs them.
+//! Commands of sessions to their document, and the CPU time that is charged to them.
 
 use std::sync::Arc;
 
 use syncline_protocol::SessionId;
 use syncline_protocol::document::Input;
-use syncline_protocol::wire::{ClientMessage, Dialect};
+use syncline_protocol::wire::ClientMessage;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -17,48 +18,55 @@ use crate::session::cpu_budget::Meter;
 use crate::store::writer::Urgency;
 
 impl DocumentTask {
-    pub(super) fn deliver(&mut self, mail: DocumentCommand) {
-        let mut spender = None;
-        match mail {
+    pub(super) fn deliver(&mut self, command: DocumentCommand) {
+        let mut charged = None;
+        match command {
             DocumentCommand::Join { session: live, dialect, epoch } => {
                 let (session, grant) = (live.id, live.grant());
-                let urgency = match dialect {
-                    Dialect::SynclineV1 => Urgency::Awaited,
-                    Dialect::YWebsocket => Urgency::Unwatched,
-                };
+                let is_acknowledged = dialect.features().acknowledges;
+                let urgency = if is_acknowledged { Urgency::Awaited } else { Urgency::Unwatched };
                 let author = Arc::clone(&grant.identity.sub);
                 if self.document.session_count() == 0 {
                     self.hub.joined(&self.name);
                 }
                 self.sessions.insert(
                     session,
-                    Participant { live, author, urgency, meter: Meter::default(), synced: false },
+                    Participant {
+                        live,
+                        dialect,
+                        author,
+                        urgency,
+                        meter: Meter::default(),
+                        synced: false,
+                    },
                 );
                 self.handle(Input::Joined { session, grant, dialect, epoch });
             }
             DocumentCommand::Message { session, message, space, turn } => {
-                self.pace.heard(self.now, session);
+                self.batching.received(self.now, session);
                 self.receive(session, message);
-                spender = Some(session);
-                if self.document.known().is_none() {
-                    // It waits for the load, so whatever has to wait for its turn does too.
-                    self.turns.extend(turn);
+                charged = Some(session);
+                if self.document.state_vector().is_none() {
+                    // The message is deferred until the load, and its permit with it.
+                    self.deferred_permits.extend(turn);
                 }
                 drop(space);
             }
             DocumentCommand::Regranted { session, done } => {
                 self.regranted(session);
-                if done.is_some_and(|done| done.send(()).is_err()) {
-                    debug!(document = %self.name, %session, "Nobody waits for this any more.");
-                }
+                self.confirm(session, done);
+            }
+            DocumentCommand::Revoked { session, done } => {
+                self.remove(session);
+                self.confirm(session, Some(done));
             }
             DocumentCommand::Check { done } => {
                 self.check = Some(done);
                 self.handle(Input::Check);
             }
             DocumentCommand::Drained { session } => {
-                if let Some(seat) = self.sessions.get(&session) {
-                    seat.live.send_queue.reopen();
+                if let Some(participant) = self.sessions.get(&session) {
+                    participant.live.send_queue.reopen();
                 }
                 self.handle(Input::Drained { session });
             }
@@ -71,45 +79,59 @@ impl DocumentTask {
             }
             DocumentCommand::MakeRoom => self.handle(Input::MakeRoom),
         }
-        self.spend(spender);
+        self.charge(charged);
     }
 
-    /// Charges a session, if it was one, with the time since this was last asked in this turn.
-    pub(super) fn spend(&mut self, spender: Option<SessionId>) {
+    /// Charges a session with the time since the last charge in this turn. None: no session.
+    pub(super) fn charge(&mut self, session: Option<SessionId>) {
         let time = Instant::now() - self.now;
         self.now += time;
-        let seat = spender.and_then(|session| self.sessions.get_mut(&session));
-        if let Some(seat) = seat {
-            seat.meter.took(time, &seat.live.cpu_budget);
+        let participant = session.and_then(|session| self.sessions.get_mut(&session));
+        if let Some(participant) = participant {
+            participant.meter.took(time, &participant.live.cpu_budget);
         }
     }
 
-    /// Another grant holds for a session, or its socket is to be closed and it has no say any more.
-    pub(super) fn regranted(&mut self, session: SessionId) {
-        let Some(seat) = self.sessions.get(&session) else { return };
-        if seat.live.send_queue.is_closed() {
-            self.sessions.remove(&session);
+    /// Another grant holds for a session.
+    fn regranted(&mut self, session: SessionId) {
+        let Some(participant) = self.sessions.get(&session) else { return };
+        let grant = participant.live.grant();
+        self.handle(Input::Granted { session, grant });
+    }
+
+    /// Ends a session whose socket is being closed from elsewhere.
+    pub(super) fn remove(&mut self, session: SessionId) {
+        if self.sessions.remove(&session).is_some() {
             self.handle(Input::Left { session });
-        } else {
-            let grant = seat.live.grant();
-            self.handle(Input::Granted { session, grant });
         }
     }
 
-    /// Until a session's first sync is done, what it sends may be what ended a process before.
+    fn confirm(&self, session: SessionId, done: Option<oneshot::Sender<()>>) {
+        if done.is_some_and(|done| done.send(()).is_err()) {
+            debug!(document = %self.name, %session, "A confirmation came too late.");
+        }
+    }
+
+    /// Handles a client's message. Its first sync is marked: one may have ended the process before.
     fn receive(&mut self, session: SessionId, message: ClientMessage) {
-        // Closed from elsewhere: what it sent before that, and is not handled yet, counts no more.
-        if self.sessions.get(&session).is_none_or(|seat| seat.live.send_queue.is_closed()) {
+        // Closed from elsewhere: messages sent before that are not handled any more.
+        if self
+            .sessions
+            .get(&session)
+            .is_none_or(|participant| participant.live.send_queue.is_closed())
+        {
             return;
         }
-        self.counting.received(&message);
+        self.stats.received(&message);
         let is_sync = matches!(message, ClientMessage::SyncStep2 { .. });
-        // What arrives before the document is there is applied by `opened`.
-        let is_applied = is_sync && self.stores() && self.document.known().is_some();
+        // A message that arrives before the document is loaded is applied by `job_ended`.
+        let is_applied = is_sync && self.stores() && self.document.state_vector().is_some();
         let step = match (self.sessions.get_mut(&session), &message) {
-            (Some(seat), ClientMessage::SyncStep2 { update }) if is_applied && !seat.synced => {
-                seat.synced = true;
-                first_sync(&seat.author, update)
+            (Some(participant), ClientMessage::SyncStep2 { update })
+                if is_applied && !participant.synced =>
+            {
+                participant.synced = true;
+                first_sync(&participant.author, update)
             }
             _ => return self.handle(Input::Received { session, message }),
         };
@@ -117,8 +139,8 @@ impl DocumentTask {
         let mark = services.recovery.mark(&self.name, &step);
         self.handle(Input::Received { session, message });
         drop(mark);
-        if self.watch == RecoveryWatch::Suspect(step.clone()) {
-            self.watch = RecoveryWatch::Nothing;
+        if self.recovery_watch == RecoveryWatch::Suspect(step.clone()) {
+            self.recovery_watch = RecoveryWatch::Nothing;
             self.clear_suspicion(step);
         }
     }

@@ -1,11 +1,11 @@
-//! The work of a document that takes its time, away from its task.
+//! Jobs of a document on other threads: loads, snapshots, comparisons.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use syncline_protocol::Snapshot;
-use syncline_protocol::document::{CheckOutcome, Document, Input, SnapshotOutcome};
+use syncline_protocol::document::{CheckOutcome, Input, SnapshotOutcome};
 use syncline_protocol::validate::StateVector;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -18,7 +18,7 @@ use crate::metrics::labels::{Compared, Outcome};
 use crate::quarantine::crash_marker::first_sync;
 use crate::services::Services;
 
-/// How often a document in quarantine looks whether it has been released.
+/// How often a quarantined document checks whether it was released.
 const RELEASE_POLL: Duration = Duration::from_secs(2);
 
 impl DocumentTask {
@@ -44,24 +44,28 @@ impl DocumentTask {
     pub(super) fn write_snapshot(
         &self,
         snapshot: Snapshot,
-        known: StateVector,
+        state_vector: StateVector,
     ) -> JoinHandle<JobOutcome> {
         let (services, name) = (Arc::clone(&self.services), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::SnapshotEnded(outcome));
         self.spawn_blocking(ended(SnapshotOutcome::Failed), move || {
             let began = Instant::now();
-            let outcome = loader::write_snapshot(&services, &name, &snapshot, &known);
+            let outcome = loader::write_snapshot(&services, &name, &snapshot, &state_vector);
             METRICS.snapshot_time.time(began.elapsed());
             METRICS.snapshots.add(Outcome::of(outcome == SnapshotOutcome::Written), 1);
             ended(outcome)
         })
     }
 
-    pub(super) fn check(&self, live: Snapshot, known: StateVector) -> JoinHandle<JobOutcome> {
+    pub(super) fn check(
+        &self,
+        live: Snapshot,
+        state_vector: StateVector,
+    ) -> JoinHandle<JobOutcome> {
         let (services, name) = (Arc::clone(&self.services), self.name.clone());
         let ended = |outcome| JobOutcome::nothing(Input::Compared(outcome));
         self.spawn_blocking(ended(CheckOutcome::Unknown), move || {
-            let outcome = loader::check(&services, &name, &live, &known);
+            let outcome = loader::check(&services, &name, &live, &state_vector);
             METRICS.comparisons.add(Compared::from(&outcome), 1);
             ended(outcome)
         })
@@ -76,45 +80,49 @@ impl DocumentTask {
     }
 
     /// A load, snapshot or comparison has ended.
-    pub(super) fn opened(&mut self, opened: JobOutcome) {
-        if let Input::Compared(outcome) = opened.input
+    pub(super) fn job_ended(&mut self, ended: JobOutcome) {
+        if let Input::Compared(outcome) = ended.input
             && let Some(check) = self.check.take()
             && check.send(outcome).is_err()
         {
-            debug!(document = %self.name, "The sampler has gone on without an answer.");
+            debug!(document = %self.name, "The scrubber did not wait for this comparison.");
         }
-        if let Input::Loaded(_) = opened.input {
-            // What they sent waits inside, and would be handled now.
-            let closed = self.sessions.iter().filter(|(_, seat)| seat.live.send_queue.is_closed());
+        if let Input::Loaded(_) = ended.input {
+            // Their deferred messages would be handled now.
+            let closed = self
+                .sessions
+                .iter()
+                .filter(|(_, participant)| participant.live.send_queue.is_closed());
             for session in closed.map(|(&session, _)| session).collect::<Vec<_>>() {
-                self.regranted(session);
+                self.remove(session);
             }
-            self.watch = opened.watch;
-            if self.watch == RecoveryWatch::Release {
+            self.recovery_watch = ended.watch;
+            if self.recovery_watch == RecoveryWatch::Release {
                 self.await_event(self.released().map(|()| Event::Released));
             }
         }
         let services = Arc::clone(&self.services);
-        // Applies what arrived meanwhile, the first syncs of sessions among it.
-        let mark = matches!(opened.input, Input::Loaded(_))
+        // Applies deferred messages, first syncs among them.
+        let mark = matches!(ended.input, Input::Loaded(_))
             .then(|| services.recovery.mark(&self.name, &first_sync("", &[])));
-        self.handle(opened.input);
-        self.answer_waiting();
+        self.handle(ended.input);
+        self.answer_deferred();
         drop(mark);
     }
 
-    /// Answers those who waited for a load, each on its own account.
-    fn answer_waiting(&mut self) {
-        self.spend(None);
-        while let Some(session) = self.advance(Document::answer_next) {
-            self.spend(Some(session));
+    /// Answers deferred messages, each charged to its session.
+    fn answer_deferred(&mut self) {
+        self.charge(None);
+        while let Some(session) = self.document.next_deferred() {
+            self.handle(Input::Continue);
+            self.charge(Some(session));
         }
-        if self.document.known().is_some() {
-            self.turns.clear();
+        if self.document.state_vector().is_some() {
+            self.deferred_permits.clear();
         }
     }
 
-    /// Ends when an operator has released the document.
+    /// Completes when an operator has released the document.
     pub(super) fn released(&self) -> impl Future<Output = ()> + Send + 'static {
         let (services, name) = (Arc::clone(&self.services), self.name.clone());
         async move {
@@ -130,20 +138,20 @@ impl DocumentTask {
     }
 }
 
-/// Runs `work` on a thread that may block, when it is its turn.
+/// Runs `work` on a thread that may block, once there is a permit for it.
 async fn in_background(
     services: Arc<Services>,
     on_failure: JobOutcome,
     work: impl FnOnce() -> JobOutcome + Send + 'static,
 ) -> JobOutcome {
     let _permit = tokio::select! {
-        // The semaphore is never closed, so this only ever waits.
+        // The semaphore is never closed.
         permit = services.blocking.acquire() => permit,
         // A stop does not wait for work that has not begun: the log holds everything.
         () = services.draining.cancelled() => return on_failure,
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(opened) => opened,
+        Ok(ended) => ended,
         Err(failure) => {
             error!(%failure, "Loading, comparing or writing a document panicked.");
             on_failure

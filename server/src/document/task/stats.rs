@@ -1,5 +1,5 @@
-//! What a document counts. It adds up by itself and tells the process's counts once for each turn,
-//! so that an update costs the same however many read it.
+//! Counts of one document. They are added to the process's counts once for each turn, so that an
+//! update costs the same for any number of readers.
 
 use std::collections::VecDeque;
 
@@ -11,22 +11,21 @@ use tokio::time::Instant;
 use crate::metrics::labels::Kind;
 use crate::metrics::{Label, METRICS};
 
-/// What happened in this turn, and what is on its way to disk.
+/// Counts of this turn, and the updates under way to disk.
 #[derive(Debug, Default)]
 pub(super) struct TaskStats {
     messages: [u64; Kind::ALL.len()],
     received_bytes: u64,
     frames_sent: u64,
     sent_bytes: u64,
-    /// When updates were accepted, by turns: the last of them, and how many. As long as what the
-    /// store's queue holds of this document.
-    under_way: VecDeque<Turn>,
-    /// Whether the last of those is this turn.
+    /// Accepted updates, a batch for each turn. Bounded by the store's queue.
+    under_way: VecDeque<AcceptedBatch>,
+    /// Whether the last batch is of this turn.
     is_open: bool,
 }
 
 #[derive(Debug)]
-struct Turn {
+struct AcceptedBatch {
     last: Sequence,
     updates: u64,
     began: Instant,
@@ -50,33 +49,33 @@ impl TaskStats {
     /// An update was accepted.
     pub(super) fn accepted(&mut self, sequence: Sequence, now: Instant) {
         match self.under_way.back_mut() {
-            Some(turn) if self.is_open => {
-                turn.last = sequence;
-                turn.updates += 1;
+            Some(batch) if self.is_open => {
+                batch.last = sequence;
+                batch.updates += 1;
             }
             _ => {
                 self.is_open = true;
-                self.under_way.push_back(Turn { last: sequence, updates: 1, began: now });
+                self.under_way.push_back(AcceptedBatch { last: sequence, updates: 1, began: now });
             }
         }
     }
 
     /// Everything up to `through` is on disk.
     pub(super) fn durable(&mut self, through: Sequence, now: Instant) {
-        while let Some(turn) = self.under_way.pop_front_if(|turn| turn.last <= through) {
-            METRICS.durable.times(now - turn.began, turn.updates);
+        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.last <= through) {
+            METRICS.durable.times(now - batch.began, batch.updates);
         }
         if self.under_way.is_empty() {
             self.under_way = VecDeque::new();
         }
     }
 
-    /// Nothing of what is under way will be on disk.
+    /// No update under way will be on disk.
     pub(super) fn lost(&mut self) {
         self.under_way = VecDeque::new();
     }
 
-    /// Adds what happened in this turn to the counts of the process.
+    /// Adds this turn's counts to those of the process.
     pub(super) fn report(&mut self, document: &mut Document) {
         self.is_open = false;
         if self.received_bytes > 0 || self.messages != [0; Kind::ALL.len()] {
@@ -88,10 +87,10 @@ impl TaskStats {
         }
         METRICS.frames_sent.add(std::mem::take(&mut self.frames_sent));
         METRICS.sent_bytes.add(std::mem::take(&mut self.sent_bytes));
-        let tally = document.take_tally();
-        for fate in UpdateOutcome::ALL {
-            METRICS.updates.add(fate, tally.updates(fate));
+        let counts = document.take_counts();
+        for outcome in UpdateOutcome::ALL {
+            METRICS.updates.add(outcome, counts.updates(outcome));
         }
-        METRICS.hits(Limit::PresenceClients, tally.presence_ignored);
+        METRICS.hits(Limit::PresenceClients, counts.presence_ignored);
     }
 }

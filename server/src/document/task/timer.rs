@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Waits for a deadline that is set anew at every turn of a loop. A deadline that moves away costs
+/// Waits for a deadline that is set at every turn of a loop. A deadline that moves away costs
 /// nothing: the registered timer fires first and is moved then.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_elapses_at_the_deadline_that_was_set_last() {
+    async fn it_elapses_at_the_latest_deadline() {
         let start = Instant::now();
         let after = |seconds| Some(start + Duration::from_secs(seconds));
         let mut timer = Timer::default();

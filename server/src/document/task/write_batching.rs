@@ -1,34 +1,34 @@
-//! When the frames of a document are written: at once, or together with what others write in the
-//! next moment.
+//! Write coalescing: delays the frames of a busy document by up to [`GATHER`], so that one write
+//! carries the updates of many senders.
 
 use std::time::Duration;
 
 use syncline_protocol::SessionId;
 use tokio::time::Instant;
 
-/// How many sessions must have spoken within a [`SPAN`] to make a crowd. Two people who type to
+/// How many sessions must send within a [`SPAN`] before frames are delayed. Two people who type to
 /// each other never wait.
 const CROWD: usize = 3;
 
-/// How many messages they must have sent in it, a key and a caret each. Ten people who type send as
-/// many in a second, and would wait for nobody.
+/// How many messages they must send in it: one for a key, one for the caret. Ten people who type
+/// send as many in a second, and are never delayed.
 const BUSY: u32 = 30;
 
-/// The span in which speakers are counted.
+/// The span in which senders are counted.
 const SPAN: Duration = Duration::from_millis(100);
 
-/// How long the first frame for a crowded document waits for others. Sixty people who type make one
+/// How long the first frame of a busy document waits for others. Sixty people who type make one
 /// every 2 ms for each of them; a person notices nothing below ten times that. The runtime's timer
 /// and the system's wait are both rounded up to a millisecond, so it becomes 4 ms at most.
 const GATHER: Duration = Duration::from_micros(2_000);
 
-/// Tells whether frames have to wait.
+/// Decides whether frames have to wait.
 #[derive(Debug)]
 pub(super) struct WriteBatching {
     /// Since when frames wait.
     queued_at: Option<Instant>,
     span_began: Instant,
-    speakers: Vec<SessionId>,
+    senders: Vec<SessionId>,
     messages: u32,
     was_crowded: bool,
 }
@@ -38,24 +38,24 @@ impl WriteBatching {
         Self {
             queued_at: None,
             span_began: now,
-            speakers: Vec::new(),
+            senders: Vec::new(),
             messages: 0,
             was_crowded: false,
         }
     }
 
-    /// A session has said something.
-    pub(super) fn heard(&mut self, now: Instant, session: SessionId) {
+    /// A session has sent a message.
+    pub(super) fn received(&mut self, now: Instant, session: SessionId) {
         if now >= self.span_began + SPAN {
-            // A span that nobody spoke in is not kept: the one before the silence is over.
+            // After a span without messages, the one before it does not count.
             self.was_crowded = self.is_crowded() && now < self.span_began + 2 * SPAN;
             self.span_began = now;
-            self.speakers.clear();
+            self.senders.clear();
             self.messages = 0;
         }
         self.messages += 1;
-        if self.speakers.len() < CROWD && !self.speakers.contains(&session) {
-            self.speakers.push(session);
+        if self.senders.len() < CROWD && !self.senders.contains(&session) {
+            self.senders.push(session);
         }
     }
 
@@ -64,7 +64,7 @@ impl WriteBatching {
         self.queued_at.get_or_insert(now);
     }
 
-    /// Until when the frames that are queued are to wait; None: not any more.
+    /// Until when the queued frames wait; None: they do not.
     pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
         let at = self.queued_at? + GATHER;
         (at > now && (self.was_crowded || self.is_crowded())).then_some(at)
@@ -76,7 +76,7 @@ impl WriteBatching {
     }
 
     fn is_crowded(&self) -> bool {
-        self.speakers.len() >= CROWD && self.messages >= BUSY
+        self.senders.len() >= CROWD && self.messages >= BUSY
     }
 }
 
@@ -87,45 +87,49 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn two_never_wait_and_a_crowd_does_for_a_moment() {
+    fn frames_of_two_never_wait_and_those_of_many_do() {
         let start = Instant::now();
-        let mut pace = WriteBatching::new(start);
+        let mut batching = WriteBatching::new(start);
         for ms in 0..1_000 {
             let now = start + ms * MS;
-            pace.heard(now, SessionId::new(u64::from(ms % 2)));
-            pace.queued(now);
-            assert_eq!(pace.wait_until(now), None, "{ms}");
-            pace.flushed();
+            batching.received(now, SessionId::new(u64::from(ms % 2)));
+            batching.queued(now);
+            assert_eq!(batching.wait_until(now), None, "{ms}");
+            batching.flushed();
         }
         let crowded = start + 1_000 * MS;
-        pace.queued(crowded);
+        batching.queued(crowded);
         for message in 0..u64::from(BUSY) {
-            assert_eq!(pace.wait_until(crowded), None, "{message} messages are no crowd");
-            pace.heard(crowded, SessionId::new(message % 3));
+            assert_eq!(batching.wait_until(crowded), None, "{message} messages are no crowd");
+            batching.received(crowded, SessionId::new(message % 3));
         }
-        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + GATHER));
-        pace.queued(crowded + MS);
-        assert_eq!(pace.wait_until(crowded + MS), Some(crowded + GATHER), "the first one counts");
-        assert_eq!(pace.wait_until(crowded + GATHER), None);
-        pace.flushed();
-        assert_eq!(pace.wait_until(crowded), None, "nothing is queued");
+        assert_eq!(batching.wait_until(crowded + MS), Some(crowded + GATHER));
+        batching.queued(crowded + MS);
+        assert_eq!(
+            batching.wait_until(crowded + MS),
+            Some(crowded + GATHER),
+            "the first one counts"
+        );
+        assert_eq!(batching.wait_until(crowded + GATHER), None);
+        batching.flushed();
+        assert_eq!(batching.wait_until(crowded), None, "nothing is queued");
     }
 
     #[test]
-    fn a_crowd_is_forgotten_when_it_falls_silent() {
+    fn a_silent_span_ends_the_delay() {
         let start = Instant::now();
-        let mut pace = WriteBatching::new(start);
+        let mut batching = WriteBatching::new(start);
         for message in 0..u64::from(BUSY) {
-            pace.heard(start, SessionId::new(message % 3));
+            batching.received(start, SessionId::new(message % 3));
         }
         let next = start + SPAN;
-        pace.heard(next, SessionId::new(0));
-        pace.queued(next);
-        assert!(pace.wait_until(next).is_some(), "it was crowded a moment ago");
-        pace.flushed();
+        batching.received(next, SessionId::new(0));
+        batching.queued(next);
+        assert!(batching.wait_until(next).is_some(), "it was crowded a moment ago");
+        batching.flushed();
         let later = next + SPAN;
-        pace.heard(later, SessionId::new(0));
-        pace.queued(later);
-        assert!(pace.wait_until(later).is_none());
+        batching.received(later, SessionId::new(0));
+        batching.queued(later);
+        assert!(batching.wait_until(later).is_none());
     }
 }

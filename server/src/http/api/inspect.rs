@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use syncline_protocol::wire::Dialect;
 use syncline_protocol::{Access, Close, CloseCode, DocumentName, Durability, Epoch};
 use tracing::info;
 use warp::Filter;
@@ -198,10 +197,7 @@ fn facts(session: &LiveSession) -> SessionFacts {
         document: client.document.as_str().to_owned(),
         sub: grant.identity.sub.to_string(),
         access: grant.access,
-        dialect: match client.dialect {
-            Dialect::YWebsocket => "y-websocket",
-            Dialect::SynclineV1 => "syncline.v1",
-        },
+        dialect: client.dialect.name(),
         peer: client.peer.to_string(),
         since: client.since.as_unix_ms(),
         expires_at: grant.expires_at.as_unix_ms() / 1_000,

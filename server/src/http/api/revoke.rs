@@ -80,6 +80,12 @@ struct Lost {
     unconfirmed: usize,
 }
 
+/// What a revocation left of a session.
+enum Loss {
+    Narrowed,
+    Closed,
+}
+
 /// Carries an order out and answers.
 pub(crate) async fn answer(
     order: Result<Order, Close>,
@@ -109,7 +115,7 @@ pub(crate) async fn answer(
         METRICS.hit(Limit::Revocations);
         let text = "sessions were ended, but no more revocations can be remembered and the tokens \
                     are still good; give until with each, or change the key";
-        return unavailable(CloseCode::Overloaded.word(), text);
+        return unavailable(CloseCode::Overloaded.name(), text);
     }
     let written = {
         let app = Arc::clone(&app);
@@ -118,11 +124,11 @@ pub(crate) async fn answer(
     if !matches!(written, Ok(Ok(()))) {
         error!(?written, "A revocation cannot be written down.");
         let text = "it holds, but only until this process ends: the list cannot be written";
-        return unavailable(CloseCode::StoreUnavailable.word(), text);
+        return unavailable(CloseCode::StoreUnavailable.name(), text);
     }
     if lost.unconfirmed > 0 {
         let text = format!("it holds for all that comes; {} documents are busy", lost.unconfirmed);
-        return unavailable(CloseCode::Overloaded.word(), &text);
+        return unavailable(CloseCode::Overloaded.name(), &text);
     }
     let body = serde_json::json!({ "closed": lost.closed, "narrowed": lost.narrowed });
     reply(StatusCode::OK, "application/json", body.to_string())
@@ -144,13 +150,14 @@ async fn take_away(app: &App, revocation: &Revocation) -> Lost {
             Ok(_) => {
                 lost.narrowed += 1;
                 app.audit.record(|| session.entry(Event::RightsNarrowed));
+                confirmations.push(confirmed(app, session, Loss::Narrowed));
             }
             Err(close) => {
                 lost.closed += 1;
                 session.send_queue.close(close);
+                confirmations.push(confirmed(app, session, Loss::Closed));
             }
         }
-        confirmations.push(confirmed(app, session));
     }
     let confirmed = join_all(confirmations).await;
     lost.unconfirmed = confirmed.into_iter().filter(|confirmed| !confirmed).count();
@@ -158,10 +165,14 @@ async fn take_away(app: &App, revocation: &Revocation) -> Lost {
 }
 
 /// Whether the document has applied the change. One that is not live has nothing to apply.
-async fn confirmed(app: &App, session: Arc<LiveSession>) -> bool {
+async fn confirmed(app: &App, session: Arc<LiveSession>, loss: Loss) -> bool {
     let Some(mailbox) = app.hub.find(&session.client.document) else { return true };
     let (done, applied) = oneshot::channel();
-    let command = DocumentCommand::Regranted { session: session.id, done: Some(done) };
+    let session = session.id;
+    let command = match loss {
+        Loss::Narrowed => DocumentCommand::Regranted { session, done: Some(done) },
+        Loss::Closed => DocumentCommand::Revoked { session, done },
+    };
     let confirmation = async {
         if mailbox.send(command).await.is_ok() {
             drop(applied.await);

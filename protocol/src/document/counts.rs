@@ -42,7 +42,7 @@ impl UpdateOutcome {
 
     /// Its word; where somebody was refused, that of the refusal.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Known => "known",
@@ -58,7 +58,7 @@ impl UpdateOutcome {
     }
 }
 
-/// What happened since the last [`Document::take_tally`](super::Document::take_tally).
+/// What happened since the last [`Document::take_counts`](super::Document::take_counts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpdateCounts {
     updates: [u64; UpdateOutcome::ALL.len()],
@@ -67,16 +67,16 @@ pub struct UpdateCounts {
 }
 
 impl UpdateCounts {
-    pub(super) fn count(&mut self, fate: UpdateOutcome) {
-        if let Some(count) = self.updates.get_mut(fate as usize) {
+    pub(super) fn count(&mut self, outcome: UpdateOutcome) {
+        if let Some(count) = self.updates.get_mut(outcome as usize) {
             *count += 1;
         }
     }
 
-    /// How many updates met this fate.
+    /// How many updates had this outcome.
     #[must_use]
-    pub fn updates(&self, fate: UpdateOutcome) -> u64 {
-        self.updates.get(fate as usize).copied().unwrap_or(0)
+    pub fn updates(&self, outcome: UpdateOutcome) -> u64 {
+        self.updates.get(outcome as usize).copied().unwrap_or(0)
     }
 }
 
@@ -85,15 +85,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metric_3_each_fate_is_counted_under_its_own_word() {
-        for (index, fate) in UpdateOutcome::ALL.into_iter().enumerate() {
-            let mut tally = UpdateCounts::default();
-            tally.count(fate);
-            assert_eq!(fate as usize, index);
+    fn metric_3_each_outcome_is_counted_under_its_name() {
+        for (index, outcome) in UpdateOutcome::ALL.into_iter().enumerate() {
+            let mut counts = UpdateCounts::default();
+            counts.count(outcome);
+            assert_eq!(outcome as usize, index);
             assert!(
                 UpdateOutcome::ALL
                     .iter()
-                    .all(|&other| tally.updates(other) == u64::from(other == fate))
+                    .all(|&other| counts.updates(other) == u64::from(other == outcome))
             );
         }
     }

@@ -1,12 +1,10 @@
 //! The latest SyncStep2. People who open a document together ask the same, those who fell behind
 //! together lack the same, and encoding a large document costs more than everything else about it.
 
-use bytes::Bytes;
-
 use crate::document::replica::{ApplyError, Replica};
 use crate::time::{Millis, Timestamp};
 use crate::validate::StateVector;
-use crate::wire::ServerMessage;
+use crate::wire::SyncMessage;
 
 /// How long an answer that nobody asks for is kept. It is as large as the document may be.
 const KEPT: Millis = Millis::from_secs(5);
@@ -19,7 +17,7 @@ pub(crate) struct DiffCache(Option<CachedDiff>);
 struct CachedDiff {
     /// What the client said it has, as far as the document knows it.
     base: StateVector,
-    frame: Bytes,
+    answer: SyncMessage,
     asked_at: Timestamp,
 }
 
@@ -28,19 +26,19 @@ impl DiffCache {
     ///
     /// # Errors
     /// If the CRDT fails.
-    pub(crate) fn to(
+    pub(crate) fn get(
         &mut self,
         now: Timestamp,
         base: &StateVector,
         replica: &mut Replica,
-    ) -> Result<Bytes, ApplyError> {
+    ) -> Result<SyncMessage, ApplyError> {
         if let Some(kept) = self.0.as_mut().filter(|kept| kept.base == *base) {
             kept.asked_at = now;
-            return Ok(kept.frame.clone());
+            return Ok(kept.answer.clone());
         }
-        let frame = ServerMessage::SyncStep2 { update: &replica.diff(base)? }.encode();
-        self.0 = Some(CachedDiff { base: base.clone(), frame: frame.clone(), asked_at: now });
-        Ok(frame)
+        let answer = SyncMessage::step_2(&replica.diff(base)?);
+        self.0 = Some(CachedDiff { base: base.clone(), answer: answer.clone(), asked_at: now });
+        Ok(answer)
     }
 
     /// The document has changed.
