@@ -1,8 +1,8 @@
-//! A whole document with several sessions. What the gate lets through, the CRDT must integrate; what
-//! it integrated must encode and load again, from a snapshot and from the whole log.
+//! A whole document with several sessions. The CRDT must integrate every valid update; what it
+//! integrated must encode and load again, from a snapshot and from the whole log.
 //!
-//! It must also be the same then, unless somebody lies about the order of neighbours: a right origin
-//! that lies left of the left one is integrated at a place that depends on what came before. So
+//! It must also be the same then, unless a client names neighbours in a false order: a right origin
+//! left of the left one is integrated at a position that depends on earlier updates. So
 //! the first byte of the data says whether there are right origins at all.
 
 use std::sync::Arc;
@@ -43,16 +43,16 @@ struct World {
     document: Document,
     limits: Limits,
     now: Timestamp,
-    /// What a restart finds: the newest snapshot and what came after it.
+    /// The log that a restart finds: the newest snapshot and the updates after it.
     stored: StoredLog,
     /// Every update since the beginning.
     whole: StoredLog,
-    /// What each place's session is called now.
+    /// The current session of each place.
     sessions: [SessionId; SESSIONS as usize],
     next_session: u64,
     loads: u32,
     sent: Vec<Bytes>,
-    /// Whether neighbours may be named in an order that they do not have.
+    /// Whether neighbours may be named in a false order.
     may_lie: bool,
 }
 
@@ -188,7 +188,7 @@ impl World {
         match effect {
             Effect::Load => {
                 self.loads += 1;
-                assert_eq!(self.loads, 1, "the CRDT failed behind the gate");
+                assert_eq!(self.loads, 1, "the CRDT failed on a valid update");
                 let loaded = LoadedDocument::decode(&self.stored, &self.limits)
                     .expect("what was accepted loads");
                 self.handle(Input::Loaded(Box::new(loaded)));
@@ -236,7 +236,7 @@ impl World {
         })
     }
 
-    /// Whether a document is what it should be. It may differ only if somebody lied.
+    /// Whether a document is as expected. It may differ only after a false order.
     fn is_same(&self, result: Result<(), VerifyError>) -> bool {
         match result {
             Ok(()) => true,

@@ -12,7 +12,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
 
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    assert!(VERIFIER.verify_offline(text).is_err(), "nobody guesses a signature");
+    assert!(VERIFIER.verify_offline(text).is_err(), "a signature cannot be guessed");
     let Ok(claims) = serde_json::from_str::<Claims>(text) else { return };
     let document: DocumentName = "team/notes".parse().expect("a name");
     let names =

@@ -1,4 +1,4 @@
-//! What a session may do, who is behind it, and for how long.
+//! The rights of a session, its identity, and its end.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{Millis, Timestamp};
 
-/// How far clocks may differ.
+/// How far the clocks of servers may differ.
 pub const LEEWAY: Millis = Millis::from_secs(30);
 
 /// Bytes of each text of an [`Identity`]. Both go out with every presence state.
@@ -32,39 +32,39 @@ impl Access {
     }
 }
 
-/// A right of its own beside [`Access`]: whoever only reads may well be seen.
+/// A right independent of [`Access`]: a reader may be visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PresenceRight {
     /// See others, and be seen.
     #[default]
     Visible,
-    /// See others. What the session says of itself is dropped.
+    /// See others. The session's own states are dropped.
     Hidden,
     /// Neither see nor be seen.
     None,
 }
 
-/// Who somebody is, as the token says. Empty where it does not.
+/// The user that a token names. Empty where it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The id that the application knows them by.
+    /// The application's id of the user.
     pub sub: Arc<str>,
-    /// What they are called.
+    /// The display name.
     pub name: Arc<str>,
 }
 
-/// Everything that a session may do in one document, derived from verified claims. Asked wherever
-/// something is done, so a change of it holds for whatever comes next.
+/// The rights of a session in one document, derived from verified claims. Checked at every action,
+/// so a change holds from the next one on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What may be done with the document.
+    /// The right on the document.
     pub access: Access,
-    /// What may be done with presence.
+    /// The right on presence.
     pub presence: PresenceRight,
-    /// Who does it.
+    /// The user.
     pub identity: Arc<Identity>,
-    /// When the token ends.
+    /// The expiry of the token.
     pub expires_at: Timestamp,
 }
 
@@ -75,19 +75,19 @@ impl Grant {
         self.access.may_write()
     }
 
-    /// Whether others see who this is.
+    /// Whether others see its states.
     #[must_use]
     pub fn may_be_seen(&self) -> bool {
         self.presence == PresenceRight::Visible
     }
 
-    /// Whether this one sees who else is here.
+    /// Whether it sees the states of others.
     #[must_use]
     pub fn may_see(&self) -> bool {
         self.presence != PresenceRight::None
     }
 
-    /// Whether something that `before` allowed is not allowed any more.
+    /// Whether it allows less than `before` in any respect.
     #[must_use]
     pub fn is_narrower_than(&self, before: &Self) -> bool {
         self.access < before.access
@@ -95,7 +95,7 @@ impl Grant {
             || (before.may_be_seen() && !self.may_be_seen())
     }
 
-    /// When nothing may be done any more.
+    /// When the grant ends: [`LEEWAY`] after the token.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
         self.expires_at + LEEWAY
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn audit_1_less_of_either_right_is_less() {
+    fn audit_1_a_grant_with_less_of_either_right_is_narrower() {
         use PresenceRight::{Hidden, None, Visible};
         let before = grant(Access::Write, Hidden);
         for (access, presence, is_narrower) in [

@@ -1,18 +1,18 @@
-//! Why a connection ends: one word for each cause, in the close reason, logs and docs alike.
+//! Causes for which a connection ends. Each has one name, in close reasons, logs and docs alike.
 
 use std::fmt;
 
 use crate::limit::Limit;
 
-/// The cause of a close. Its number tells a client whether to try again.
+/// The cause of a close. Its number decides whether a client tries again.
 ///
 /// y-websocket 3.1 stops for good on 4400-4499 and reconnects on everything else, so a cause that
 /// time can cure must stay out of that band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseCode {
-    /// The path or request is not one that this server answers.
+    /// The server has no such path or request.
     BadRequest,
-    /// A frame breaks the protocol or the gate's rules.
+    /// A frame breaks the protocol, or its payload is invalid.
     BadFrame,
     /// The path does not hold a valid document name.
     BadDocumentName,
@@ -28,9 +28,9 @@ pub enum CloseCode {
     ForbiddenDocument,
     /// The token may read the document but not change it.
     ForbiddenWrite,
-    /// The web page that asks is not one that may.
+    /// The web page's origin is not allowed.
     OriginBlocked,
-    /// The rights were taken back.
+    /// The rights were revoked.
     Revoked,
     /// The client holds a history that the document no longer has.
     EpochMismatch,
@@ -46,8 +46,7 @@ pub enum CloseCode {
     SlowReader,
     /// The store cannot be read or written at the moment.
     StoreUnavailable,
-    /// The document is damaged and may only be read until somebody has repaired it. Nothing is
-    /// closed for it.
+    /// The document is damaged and read-only until it is repaired. No connection is closed for it.
     DocumentQuarantined,
     /// The keys that tokens are verified with cannot be fetched.
     KeysUnavailable,
@@ -114,7 +113,7 @@ impl CloseCode {
         }
     }
 
-    /// The word that names this cause everywhere.
+    /// The name of this cause everywhere.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -151,7 +150,7 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// A close as it travels: the cause, and a sentence for the person who reads the log.
+/// A cause, and a sentence for the person who reads the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// The cause.
@@ -178,7 +177,7 @@ impl Close {
         Self { limit: Some(limit), ..Self::new(code, text) }
     }
 
-    /// `word: text`, cut at a character boundary so that it fits a close frame.
+    /// `name: text`, cut at a character boundary so that it fits a close frame.
     #[must_use]
     pub fn reason(&self) -> String {
         let mut reason = format!("{}: {}", self.code.name(), self.text);

@@ -76,13 +76,13 @@ impl Document {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            limits,
             sessions: Sessions::default(),
             replication: Replication::default(),
-            presence: Presence::default(),
+            presence: Presence::new(&limits),
             availability: Availability::default(),
             tick_at: None,
             counts: UpdateCounts::default(),
+            limits,
         }
     }
 
@@ -267,8 +267,7 @@ impl Document {
     }
 
     fn close_all(&mut self, code: CloseCode, text: &str, turn: &mut Turn<'_>) {
-        // No session is left to be sent that the others ended.
-        self.presence = Presence::default();
+        self.presence.clear();
         for session in self.sessions.take() {
             self.replication.forget_deferred(session);
             turn.effects.push(Effect::Close { session, close: Close::new(code, text) });

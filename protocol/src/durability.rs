@@ -1,8 +1,8 @@
-//! What an acknowledgement stands for.
+//! The meaning of an acknowledgement.
 
 use serde::{Deserialize, Serialize};
 
-/// What an acknowledged update survives. Each level contains the ones before it.
+/// The failures that an acknowledged update survives. Each level contains the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {

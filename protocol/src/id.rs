@@ -143,7 +143,7 @@ impl fmt::Display for Sequence {
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// Ids at or above this cannot be told apart by a JavaScript client.
+    /// Ids at or above this are not exact in JavaScript.
     pub const END: u64 = 1 << 53;
 
     /// The client with this id, if it is in range.
@@ -168,7 +168,7 @@ impl fmt::Display for ClientId {
 /// The identity of a document's history. Two copies may be merged only if they share it.
 ///
 /// It changes when a history is replaced (deleted and begun again, imported over, restored as a
-/// new one), so that a client which comes back with the old one is told instead of doubling the
+/// new one), so that a client which comes back with the old one is closed instead of doubling the
 /// text. Written as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);

@@ -1,5 +1,5 @@
-//! Everything in Syncline that is deterministic: bytes to messages, the gate that stands before
-//! the CRDT, and the document as a state machine.
+//! The deterministic part of Syncline: wire codecs, the validation of what clients send, and the
+//! document as a state machine.
 #![warn(missing_docs)]
 
 pub mod access;

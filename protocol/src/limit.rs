@@ -1,6 +1,6 @@
-//! Every limit that somebody can hit, by the one word that names it.
+//! Limits, by name.
 
-/// A limit that was hit. Those that an operator can set have the word of their key under `limits`.
+/// A limit that was hit. A configurable one has the name of its key under `limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Open sockets.
@@ -25,7 +25,7 @@ pub enum Limit {
     BodyTime,
     /// Time for a token to be checked.
     LoginTime,
-    /// Time without a sign of life.
+    /// Time without a message or pong.
     SilenceTime,
     /// Bytes of one message.
     MessageBytes,
@@ -33,23 +33,23 @@ pub enum Limit {
     MessagesPerSecond,
     /// Bytes of one session in a time.
     BytesPerSecond,
-    /// How long a document works for one session in a time.
+    /// CPU time of a document for one session in a time.
     HandlingMsPerSecond,
-    /// Tokens that one session brings in a time.
+    /// Tokens of one session in a time.
     TokensPerSecond,
     /// Bytes of one live update.
     UpdateBytes,
-    /// What the gate allows in one update: clients, deletions, depth.
+    /// Content of one update: clients, deletions, depth.
     UpdateContent,
     /// Bytes of one document.
     DocumentBytes,
     /// Messages and bytes that wait while a document loads.
     WaitingBytes,
-    /// Mail and bytes that wait for a document.
+    /// Commands and bytes in a document's mailbox.
     MailboxBytes,
     /// Updates and bytes that wait for the disk.
     StoreQueueBytes,
-    /// Bytes that wait for one reader.
+    /// Bytes in one session's send queue.
     OutboxBytes,
     /// Time for a reader to catch up.
     LaggingTime,
@@ -57,11 +57,11 @@ pub enum Limit {
     PresenceClients,
     /// Bytes of one presence state.
     PresenceStateBytes,
-    /// Tickets that wait.
+    /// Unused tickets.
     Tickets,
-    /// Tickets of one user that wait.
+    /// Unused tickets of one user.
     TicketsPerUser,
-    /// Revocations that are remembered.
+    /// Stored revocations.
     Revocations,
 }
 
@@ -100,7 +100,7 @@ impl Limit {
         Self::Revocations,
     ];
 
-    /// The word that names it.
+    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,24 +1,23 @@
-//! The gate before the CRDT: every update, state vector and presence message is walked once, by
-//! rule, before yrs sees a byte of it.
+//! Validation: every update, state vector and presence message is checked before the CRDT reads
+//! it.
 //!
-//! yrs 0.28.1 believes what it reads. Decodable updates can make it panic, overflow its stack,
-//! corrupt memory, or keep a state that can never be encoded again. The gate refuses what no
-//! client writes, and learns on the way what the document has to know about the rest:
+//! yrs 0.28.1 does not check its input. Decodable updates can make it panic, overflow its stack,
+//! corrupt memory, or keep a state that can never be encoded again. Validation rejects what no
+//! client writes, and extracts the facts that the document needs about the rest:
 //!
 //! - [`walk_update`] checks the form: integers, counts and lengths against the bytes that are
-//!   really there, kinds of blocks, text, JSON and nesting, references that point backwards,
+//!   present, kinds of blocks, text, JSON and nesting, references that point backwards,
 //!   deletions in order, and the limits of a [`Budget`]. It returns [`UpdateFacts`].
-//! - [`UpdateFacts::fit`] holds the facts against what a document knows. Only an update that is
-//!   [`Fit::Ready`] may reach yrs: where Yjs waits for what is missing, yrs integrates across the
+//! - [`UpdateFacts::fit`] compares the facts with a document's state vector. Only an update that is
+//!   [`Fit::Ready`] may reach yrs: where Yjs waits for missing blocks, yrs integrates across the
 //!   hole, and the two show different text from then on.
-//! - [`trim_known`] cuts off what the document knows when an update [overlaps][UpdateFacts::overlaps]
+//! - [`trim_known`] removes the known part when an update [overlaps][UpdateFacts::overlaps]
 //!   it, as happens when a client types while it synchronises.
 //! - [`walk_state_vector`] and [`walk_presence`] do the same for the two other messages.
+//! - [`ParentIndex::admit`] records the parent of every block, and rejects a block whose neighbours
+//!   have different ones.
 //!
-//! - [`ParentIndex::admit`] gives every block its place in the document, and refuses a block whose
-//!   neighbours lie apart.
-//!
-//! Nothing here allocates in proportion to a number that is only announced, and nothing recurses
+//! Nothing here allocates in proportion to an announced number, and nothing recurses
 //! deeper than 64 levels (128 in JSON). The rules have ids in `docs/spec-validation.md`; the tests are
 //! named after them.
 //!
@@ -30,6 +29,7 @@ mod block;
 mod canonical;
 mod error;
 mod gc_attach;
+mod long_entry;
 mod order;
 mod parent_index;
 mod presence;
@@ -59,7 +59,7 @@ const CLOCK_END: u32 = (1 << 31) - 256;
 /// How many blocks of each client are known: the next clock that is expected from it.
 pub type StateVector = BTreeMap<ClientId, u32>;
 
-/// What one update, state vector or presence message may cost.
+/// Limits of one update, state vector or presence message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Clients with blocks or deletions in one update.
@@ -93,8 +93,8 @@ impl Budget {
     pub const SYNC: Self =
         Self { clients_max: 131_072, delete_ranges_max: 1_048_576, ..Self::LIVE };
 
-    /// What was stored, after it passed the gate piece by piece. The sum of what passed must pass
-    /// for ever, so that only the size of the document bounds it.
+    /// Stored records. The sum of all accepted updates must load for ever, so that only the size of
+    /// the document bounds it.
     pub const STORED: Self = Self {
         clients_max: usize::MAX,
         delete_ranges_max: usize::MAX,
@@ -103,7 +103,7 @@ impl Budget {
     };
 }
 
-/// What happens to subdocuments, which make yrs 0.28.1 use freed memory while it collects garbage.
+/// The treatment of subdocuments, which make yrs 0.28.1 use freed memory while it collects garbage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subdocuments {
     /// An update with one is refused.
@@ -115,7 +115,7 @@ pub enum Subdocuments {
 /// The blocks of one client in an update: clocks `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Who wrote them.
+    /// Their author.
     pub client: ClientId,
     /// The first clock.
     pub start: u32,
@@ -125,7 +125,7 @@ pub struct Section {
     pub offset: usize,
 }
 
-/// What an update says of itself, learnt without decoding it into a CRDT.
+/// Facts about an update, extracted without a CRDT.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateFacts {
@@ -166,7 +166,7 @@ impl UpdateFacts {
         Fit::Ready
     }
 
-    /// Whether the update only deletes. [`Self::fit`] cannot tell whether such an update is known.
+    /// Whether the update only deletes. [`Self::fit`] cannot decide whether such an update is known.
     #[must_use]
     pub fn is_deletion_only(&self) -> bool {
         self.sections.is_empty() && self.deletes
@@ -182,7 +182,7 @@ impl UpdateFacts {
         })
     }
 
-    /// Raises `known` to what a document knows once it has applied this update.
+    /// Raises `known` to the clocks after this update.
     pub fn advance(&self, known: &mut StateVector) {
         for section in &self.sections {
             let clock = known.entry(section.client).or_insert(section.end);
@@ -196,22 +196,22 @@ impl UpdateFacts {
     }
 }
 
-/// How an update relates to what a document knows.
+/// How an update relates to a document's state vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// Every block is known and nothing is deleted. There is nothing to apply, log or relay.
     Known,
     /// Nothing is missing: apply it.
     Ready,
-    /// Something is missing that the sender has: blocks before these, or what they refer to. Never
-    /// apply it; ask for the rest.
+    /// Blocks are missing that the sender has: earlier ones, or referenced ones. Never apply it; ask
+    /// for the rest.
     Incomplete,
 }
 
 /// One client's entry in a presence message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEntry {
-    /// Whose state it is.
+    /// The client of the state.
     pub client: ClientId,
     /// The sender's version of that state.
     pub clock: u32,

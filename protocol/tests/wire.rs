@@ -61,7 +61,7 @@ fn frame_1_broken_frames_are_refused() {
 }
 
 #[test]
-fn frame_1_a_token_is_read_where_one_may_be_sent() {
+fn frame_1_only_syncline_v1_has_tokens() {
     for vector in vectors(SYNCLINE_V1, "client") {
         let frame = bytes(&vector, "hex");
         let token = ClientFrame::Token(text(&vector, "token").to_owned());

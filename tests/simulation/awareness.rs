@@ -92,7 +92,7 @@ impl Awareness {
         events
     }
 
-    /// The connection closed: everybody else is gone, and their clocks stay.
+    /// The connection closed: the states of others are gone, and their clocks stay.
     pub(crate) fn forget_others(&mut self) {
         self.states.retain(|client, _| *client == self.own);
     }

@@ -31,8 +31,8 @@ pub(crate) struct Client {
     pub(crate) open: bool,
     pub(crate) synced: bool,
     pub(crate) attempts: u32,
-    /// The history that it was told of on this connection.
-    pub(crate) told_epoch: Option<Epoch>,
+    /// The epoch in this connection's Welcome.
+    pub(crate) received_epoch: Option<Epoch>,
     /// The history that its copy belongs to, once it holds something of it.
     pub(crate) epoch: Option<Epoch>,
     /// The id under which its copy writes.
@@ -58,7 +58,7 @@ impl Client {
             open: false,
             synced: false,
             attempts: 0,
-            told_epoch: None,
+            received_epoch: None,
             epoch: None,
             writes_as: id,
             heard_at: 0,
@@ -86,7 +86,7 @@ impl Client {
         }
         self.open = false;
         self.synced = false;
-        self.told_epoch = None;
+        self.received_epoch = None;
         self.attempts += 1;
         (100_u64 << self.attempts.min(10)).min(2_500)
     }
@@ -145,7 +145,7 @@ impl Client {
             64 => {
                 assert_eq!(self.dialect, Dialect::SynclineV1, "Welcome to a stock client");
                 reader.var_uint().unwrap();
-                self.told_epoch = reader.string().unwrap().parse().ok();
+                self.received_epoch = reader.string().unwrap().parse().ok();
                 assert!((0..7).all(|_| reader.var_uint().is_ok()));
             }
             65 => {
@@ -175,8 +175,8 @@ impl Client {
     }
 
     /// Its copy belongs to a history that is no more.
-    pub(crate) fn begin_anew(&mut self, id: u64) {
-        self.copy = self.copy.afresh(id);
+    pub(crate) fn restart(&mut self, id: u64) {
+        self.copy = self.copy.fresh(id);
         self.writes_as = id;
         self.epoch = None;
     }

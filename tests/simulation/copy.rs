@@ -47,7 +47,7 @@ impl Replica {
     }
 
     /// An empty copy of the same kind.
-    pub(crate) fn afresh(&self, client: u64) -> Self {
+    pub(crate) fn fresh(&self, client: u64) -> Self {
         match self {
             Self::Yrs(_) => Self::Yrs(YrsCopy::new(client)),
             Self::Yjs(copy) => Self::Yjs(YjsCopy::new(Rc::clone(&copy.oracle), client)),

@@ -1,4 +1,4 @@
-//! What must hold: while things go wrong, and once everything has come to rest.
+//! Invariants: during faults, and once everything has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::copy::{MARKER, Replica, YrsCopy};
 use crate::server::{Blocking, State, user};
 use crate::world::World;
 
-/// The longest way back: a client's backoff, a load, and a session told of others after a second.
+/// The longest recovery: a client's backoff, a load, and the presence snapshot after a second.
 const SETTLE_MS: u64 = 12_000;
 
 /// Clients renew after 15 s and forget after 30 s; by then a skipped presence frame is made up for.
@@ -24,22 +24,22 @@ pub(crate) fn live(world: &mut World) {
     world.heal();
     world.run(SETTLE_MS);
     world.check_rest();
-    world.check_presence(Everybody::WhoMissedNothing);
+    world.check_presence(Watchers::WithoutSkips);
     world.run(RENEWAL_MS);
     world.check_rest();
-    world.check_presence(Everybody::AtAll);
+    world.check_presence(Watchers::All);
     world.crash();
     world.check_stored();
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Everybody {
-    WhoMissedNothing,
-    AtAll,
+enum Watchers {
+    WithoutSkips,
+    All,
 }
 
 impl World {
-    /// A loaded document counts as the CRDT counts.
+    /// A loaded document has the CRDT's state vector.
     pub(crate) fn check_loaded(&self, loaded: &mut LoadedDocument) {
         let copy = YrsCopy::of(&loaded.state().unwrap());
         assert_eq!(&clocks(&copy), loaded.state_vector(), "known is the state vector");
@@ -49,13 +49,13 @@ impl World {
         self.check_writers(loaded.state_vector());
     }
 
-    /// Nobody whose history was replaced has written into the new one.
+    /// No client of a replaced history has written into the new one.
     fn check_writers(&self, known: &StateVector) {
         let replaced = known.keys().find(|client| self.store.replaced.contains(&client.get()));
         assert_eq!(replaced, None, "an old history came back");
     }
 
-    /// Whatever a client was told is saved is on disk.
+    /// Every acknowledged update is on disk.
     pub(crate) fn check_acknowledged(&self) {
         let limits = &self.server.limits;
         let mut loaded = LoadedDocument::decode(&self.store.durable, limits).unwrap();
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Everybody is connected, everything is on disk, and all copies are one.
+    /// All clients are connected, everything is on disk, and all copies are equal.
     fn check_rest(&self) {
         assert_eq!(self.server.state, State::Up);
         assert!(self.store.is_settled(), "everything is on disk");
@@ -99,12 +99,12 @@ impl World {
                 }
             }
         }
-        let seated: BTreeSet<_> = self.server.seats.values().copied().collect();
+        let joined_clients: BTreeSet<_> = self.server.joined.values().copied().collect();
         let connected = self.clients.iter().filter_map(|client| client.link).collect();
-        assert_eq!(seated, connected, "the document holds whoever is connected");
+        assert_eq!(joined_clients, connected, "the document has the connected sessions");
     }
 
-    fn check_presence(&self, everybody: Everybody) {
+    fn check_presence(&self, watchers: Watchers) {
         let mut present = BTreeMap::new();
         let mut hiding = BTreeSet::new();
         for (index, client) in self.clients.iter().enumerate() {
@@ -116,12 +116,12 @@ impl World {
         }
         for (index, client) in self.clients.iter().enumerate() {
             let mut seen = client.awareness.states.clone();
-            // Nobody is sent its own.
+            // A session is not sent its own states.
             if let Some(own) = seen.get_mut(&client.awareness.own) {
                 *own = stamped(&unstamped(own), index);
             }
             let mut present = present.clone();
-            if everybody == Everybody::WhoMissedNothing {
+            if watchers == Watchers::WithoutSkips {
                 if client.link.is_none_or(|link| self.links[link].skipped) {
                     continue;
                 }
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// After a last crash the same document is there.
+    /// After a last crash the document is the same.
     fn check_stored(&self) {
         let (_, server) = self.stored();
         for client in self.clients.iter().filter(|client| !client.scribbles) {
@@ -151,7 +151,7 @@ impl World {
     }
 }
 
-/// A state as its client said it, also if another tab told it what the server makes of it.
+/// A state as its client wrote it, even if it learnt the stamped form from another tab.
 fn unstamped(state: &Bytes) -> String {
     let text = String::from_utf8(state.to_vec()).unwrap();
     match text.split_once("\"syncline\"") {

@@ -1,7 +1,7 @@
 //! Whole lives of a document, each drawn from a seed: clients that write, come and go, a network
 //! and a store that fail, and a server that dies, on a clock that jumps from event to event.
 //!
-//! `SYNCLINE_SIM_SEEDS=n` runs the first n seeds, `SYNCLINE_SIM_SEED=n` replays one and tells what
+//! `SYNCLINE_SIM_SEEDS=n` runs the first n seeds, `SYNCLINE_SIM_SEED=n` replays one and prints what
 //! happens in it.
 #![expect(clippy::unwrap_used, reason = "a simulation fails by panicking")]
 #![expect(clippy::expect_used, reason = "a simulation fails by panicking")]
@@ -11,6 +11,7 @@
 mod awareness;
 mod client;
 mod copy;
+mod faults;
 mod invariants;
 mod network;
 mod oracle;
@@ -18,7 +19,6 @@ mod random;
 mod server;
 mod stats;
 mod store;
-mod trouble;
 mod world;
 
 use std::cell::{Cell, RefCell};
@@ -78,7 +78,7 @@ fn a_document_survives_its_life() {
 #[derive(Debug, Default)]
 struct Outcome {
     stats: Stats,
-    /// Seeds by what went wrong in them.
+    /// Failed seeds by cause.
     failures: BTreeMap<String, Vec<u64>>,
 }
 
@@ -124,7 +124,7 @@ thread_local! {
     static REASON: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// Keeps why a seed failed instead of printing it: only the first is told.
+/// Records why a seed failed; only the first cause is printed.
 fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -12,7 +12,7 @@ use syncline_protocol::{CloseCode, Epoch, SessionId};
 pub(crate) struct Pipe {
     queue: VecDeque<(u64, Packet)>,
     latest: u64,
-    /// Bytes in flight. They stay when the connection is cut: nobody confirms them any more.
+    /// Bytes in flight. They stay when the connection is cut: they are never confirmed.
     pub(crate) bytes: usize,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Link {
     pub(crate) send_queue: SendQueue,
     /// Taken from the outbox and not yet in the socket.
     pub(crate) unsent: VecDeque<Bytes>,
-    /// Bytes that fit into the socket before somebody reads.
+    /// Bytes that fit into the socket before the client reads.
     pub(crate) window: usize,
     /// Whether the client reads nothing at the moment.
     pub(crate) stalled: bool,

@@ -1,4 +1,4 @@
-//! The shell around the document, as `server/src/document/task.rs` and `connection.rs` are.
+//! The caller of the document, like the server's document task and connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use crate::world::{Event, World};
 pub(crate) struct Server {
     pub(crate) limits: Limits,
     pub(crate) document: Option<Document>,
-    /// Whom the document knows, and their links.
-    pub(crate) seats: BTreeMap<SessionId, usize>,
+    /// The document's sessions, and their links.
+    pub(crate) joined: BTreeMap<SessionId, usize>,
     /// Counts documents, so that a completion meant for an earlier one is recognised.
     pub(crate) life: u64,
     pub(crate) blocking: Blocking,
     pub(crate) state: State,
     /// Why the document is opened read-only.
     pub(crate) quarantine: Option<String>,
-    /// What the document held when it was loaded last.
+    /// The state vector at the last load.
     salvaged: Option<StateVector>,
-    /// Whether the document was told last that the store takes nothing.
-    told_stalled: bool,
+    /// Whether the document's last news was that the store is stalled.
+    known_stalled: bool,
     deadline_at: Option<u64>,
 }
 
@@ -77,13 +77,13 @@ impl Server {
         Self {
             limits,
             document: None,
-            seats: BTreeMap::new(),
+            joined: BTreeMap::new(),
             life: 0,
             blocking: Blocking::Nothing,
             state: State::Up,
             quarantine: None,
             salvaged: None,
-            told_stalled: false,
+            known_stalled: false,
             deadline_at: None,
         }
     }
@@ -93,7 +93,7 @@ impl Server {
         self.life += 1;
         self.blocking = Blocking::Nothing;
         self.deadline_at = None;
-        self.told_stalled = false;
+        self.known_stalled = false;
     }
 }
 
@@ -107,11 +107,11 @@ impl World {
         let (access, dialect) = self.rights(client);
         self.links[link].at_server = true;
         self.links[link].sent_at = self.now;
-        self.server.seats.insert(session, link);
+        self.server.joined.insert(session, link);
         if self.server.document.is_none() {
             self.server.document = Some(Document::new(self.server.limits.clone()));
             self.stats.opened += 1;
-            self.tell_store_news();
+            self.send_store_news();
         }
         self.links[link].epoch = self.store.durable.epoch;
         let epoch = self.clients.get(client).and_then(|client| client.epoch);
@@ -144,13 +144,13 @@ impl World {
     pub(crate) fn leave(&mut self, link: usize) {
         self.links[link].at_server = false;
         let session = self.links[link].session;
-        self.server.seats.remove(&session);
+        self.server.joined.remove(&session);
         self.handle(Input::Left { session });
     }
 
     pub(crate) fn drained(&mut self, link: usize) {
         let session = self.links[link].session;
-        if self.server.seats.contains_key(&session) {
+        if self.server.joined.contains_key(&session) {
             self.links[link].send_queue.reopen();
         }
         self.handle(Input::Drained { session });
@@ -170,8 +170,8 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send { to, message, delivery } => {
-                    let link = self.server.seats.get(&to);
-                    let link = *link.expect("effects reach sessions that are here");
+                    let link = self.server.joined.get(&to);
+                    let link = *link.expect("effects reach joined sessions");
                     let (_, dialect) = self.rights(self.links[link].client);
                     let frame = frames.encode(dialect, &message);
                     let frame = frame.expect("sessions are sent what their dialect has");
@@ -188,7 +188,7 @@ impl World {
                     self.schedule(0, Event::Flush(link));
                 }
                 Effect::Close { session, close } => {
-                    let link = self.server.seats.remove(&session);
+                    let link = self.server.joined.remove(&session);
                     let link = link.expect("a session is closed once");
                     self.trace(|| format!("closes session {session}: {}", close.reason()));
                     self.links[link].send_queue.close(close.code);
@@ -255,7 +255,7 @@ impl World {
         }
         self.server.blocking = Blocking::Nothing;
         self.stats.loads += 1;
-        if self.is_troubled && self.rng.one_in(60) {
+        if self.is_faulty && self.rng.one_in(60) {
             self.trace(|| "the load fails".into());
             return self.handle(Input::LoadFailed);
         }
@@ -268,7 +268,6 @@ impl World {
         let known = loaded.state_vector().clone();
         self.server.salvaged = Some(known.clone());
         self.trace(|| format!("loaded through {}", loaded.last()));
-        // Nothing that waited has been handled yet when the load is.
         self.handle(Input::Loaded(Box::new(loaded)));
         let now_known = self.server.document.as_ref().and_then(Document::state_vector);
         assert!(
@@ -285,7 +284,7 @@ impl World {
         let Blocking::Snapshot(snapshot) = blocking else { panic!("no snapshot was under way") };
         self.stats.snapshots += 1;
         let is_full = self.store.stall != Stall::Writable && self.rng.one_in(2);
-        let outcome = if is_full || (self.is_troubled && self.rng.one_in(5)) {
+        let outcome = if is_full || (self.is_faulty && self.rng.one_in(5)) {
             SnapshotOutcome::Failed
         } else {
             self.store.write_snapshot(snapshot);
@@ -314,11 +313,11 @@ impl World {
         self.handle(Input::Compared(CheckOutcome::Same));
     }
 
-    /// What the document's task is told by the store, a moment after it happened.
-    pub(crate) fn tell_store_news(&mut self) {
+    /// Gives the document the store's news, a moment after it happened.
+    pub(crate) fn send_store_news(&mut self) {
         let is_stalled = self.store.stall != Stall::Writable;
-        if self.server.document.is_some() && is_stalled != self.server.told_stalled {
-            self.server.told_stalled = is_stalled;
+        if self.server.document.is_some() && is_stalled != self.server.known_stalled {
+            self.server.known_stalled = is_stalled;
             self.trace(|| format!("stalled: {is_stalled}"));
             let store =
                 if is_stalled { StoreAvailability::Stalled } else { StoreAvailability::Writable };
@@ -346,11 +345,11 @@ impl World {
     }
 
     fn unload(&mut self) {
-        assert!(self.server.seats.is_empty(), "somebody is here");
+        assert!(self.server.joined.is_empty(), "it has sessions");
         let lost = self.store.has_failed;
         assert!(lost || self.store.is_settled(), "something is not on disk");
         if self.server.state == State::Up && self.rng.one_in(5) {
-            // Somebody is on the way in, so the shell keeps it.
+            // A session is about to join, so the caller keeps it.
             return;
         }
         self.trace(|| "unloads".into());
@@ -435,7 +434,7 @@ impl World {
     }
 }
 
-/// Who is behind a client, as its token says.
+/// The user of a client, as its token names it.
 pub(crate) fn user(client: usize) -> String {
     format!("user-{client}")
 }

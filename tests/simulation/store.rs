@@ -24,7 +24,7 @@ pub(crate) struct Store {
     pub(crate) is_damaged: bool,
     /// Who wrote histories that were replaced.
     pub(crate) replaced: BTreeSet<u64>,
-    /// Updates that a client was told are saved.
+    /// Updates that were acknowledged to a client.
     pub(crate) acknowledged: Vec<Bytes>,
 }
 

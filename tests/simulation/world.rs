@@ -1,4 +1,4 @@
-//! The clock, the clients, and everything that goes wrong between them and the server.
+//! The clock, the clients, and the faults between them and the server.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ use crate::store::{Stall, Store};
 /// 2026-06-01, so that published presence clocks are as large as they will be.
 const START_MS: u64 = 1_780_272_000_000;
 
-/// Published clocks count eighths of a second. Somebody who moves more often runs ahead of them,
-/// and whoever comes back meanwhile sees that one only at its next renewal.
+/// Published clocks count eighths of a second. A client that moves more often runs ahead of
+/// them, and a client that reconnects meanwhile sees it only at its next renewal.
 const PRESENCE_MS: u64 = 125;
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     KeepAlive(usize),
     ClientNotices(usize),
     Resume(usize),
-    Recovery,
+    Fault,
     Commit(u64),
     Loaded(u64),
     SnapshotDone(u64),
@@ -67,16 +67,16 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) store: Store,
     pub(crate) stats: Stats,
-    /// Whether things still go wrong, and people still write.
-    pub(crate) is_troubled: bool,
-    /// When people stop to move.
+    /// Whether faults still happen, and people still write.
+    pub(crate) is_faulty: bool,
+    /// When people stop moving.
     pub(crate) presence_until: u64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     is_traced: bool,
     latency_ms: u64,
     outbox_bytes: usize,
-    pub(crate) trouble_ms: u64,
+    pub(crate) fault_interval_ms: u64,
     edit_ms: u64,
     /// One `Saved` in so many is followed by a crash.
     crash_on_saved: u64,
@@ -93,7 +93,7 @@ impl World {
             now: START_MS,
             latency_ms: rng.pick(&[5, 40, 150]),
             outbox_bytes: rng.pick(&[200, 800, 4_000, 1 << 20]),
-            trouble_ms: if calm { u64::MAX >> 1 } else { rng.between(500, 6_000) },
+            fault_interval_ms: if calm { u64::MAX >> 1 } else { rng.between(500, 6_000) },
             edit_ms: rng.between(100, 2_000),
             crash_on_saved: rng.pick(&[8, 60, u64::MAX]),
             crash_pending: false,
@@ -103,7 +103,7 @@ impl World {
             store: Store::new(),
             begun_anew: 0,
             stats: Stats::default(),
-            is_troubled: true,
+            is_faulty: true,
             presence_until: 0,
             events: BTreeMap::new(),
             scheduled: 0,
@@ -145,7 +145,7 @@ impl World {
             self.schedule(delay + self.edit_ms, Event::Edit(index));
             self.schedule(delay + 500, Event::Presence(index));
         }
-        self.schedule(self.trouble_ms, Event::Recovery);
+        self.schedule(self.fault_interval_ms, Event::Fault);
         self.schedule(1_000, Event::Check);
     }
 
@@ -204,18 +204,18 @@ impl World {
                 self.links[link].stalled = false;
                 self.down(link);
             }
-            Event::Recovery => self.trouble(),
+            Event::Fault => self.fault(),
             Event::Commit(life) => self.commit(life),
             Event::Loaded(life) => self.loaded(life),
             Event::SnapshotDone(life) => self.snapshot_done(life),
             Event::Compared(life) => self.compared(life),
-            Event::Check if !self.is_troubled => {}
+            Event::Check if !self.is_faulty => {}
             Event::Check => {
                 self.handle(Input::Check);
                 let delay = self.rng.between(500, 8_000);
                 self.schedule(delay, Event::Check);
             }
-            Event::StoreNews => self.tell_store_news(),
+            Event::StoreNews => self.send_store_news(),
             Event::StoreResumes => self.resume_store(),
             Event::Release => self.release_quarantine(),
             Event::WantRoom => self.want_room(),
@@ -232,7 +232,7 @@ impl World {
     }
 
     fn edit(&mut self, index: usize) {
-        if !self.is_troubled {
+        if !self.is_faulty {
             return;
         }
         let client = &mut self.clients[index];
@@ -250,7 +250,7 @@ impl World {
         if self.now >= self.presence_until {
             return;
         }
-        // Moves that wait for a load would be published at once, and so ahead of the clock.
+        // Moves that wait for a load are published at once, and so ahead of the clock.
         if self.clients[index].synced {
             let mut out = Vec::new();
             self.clients[index].set_presence(self.now, &mut self.rng, &mut out);
@@ -360,7 +360,7 @@ impl World {
                 _ if self.clients[index].link != Some(link) => {}
                 Packet::Close(code) => {
                     if code == CloseCode::EpochMismatch {
-                        self.begin_anew(index);
+                        self.restart_client(index);
                     } else {
                         let is_final = (4_400..4_500).contains(&code.number());
                         assert!(!is_final, "{code} is for good");
@@ -372,8 +372,11 @@ impl World {
                     let epoch = self.links[link].epoch;
                     let client = &mut self.clients[index];
                     client.received(self.now, &frame, &mut out);
-                    assert!(client.told_epoch.is_none_or(|told| told == epoch), "another history");
-                    // A stock client is told by its page, which asks the server for it.
+                    assert!(
+                        client.received_epoch.is_none_or(|received| received == epoch),
+                        "another history"
+                    );
+                    // A stock client's page asks the server for it.
                     if client.synced {
                         client.epoch = Some(epoch);
                     }
@@ -383,12 +386,12 @@ impl World {
         }
     }
 
-    fn begin_anew(&mut self, index: usize) {
+    fn restart_client(&mut self, index: usize) {
         self.begun_anew += 1;
         self.stats.estranged += 1;
         let id = (1 << 22) + self.begun_anew;
         self.trace(|| format!("client {index} begins anew as {id}"));
-        self.clients[index].begin_anew(id);
+        self.clients[index].restart(id);
     }
 
     pub(crate) fn client_closed(&mut self, link: usize) {
@@ -414,13 +417,13 @@ impl World {
         }
         let through = usize::try_from(reader.var_uint().unwrap()).unwrap();
         let link = &mut self.links[link];
-        // Of the vandal's frames nobody keeps a list.
+        // The vandal's frames are not recorded.
         let saved = link.updates.get(link.saved..through).unwrap_or_default();
         assert!(through > link.saved || link.skipped, "the watermark only rises");
         self.store.acknowledged.extend_from_slice(saved);
         link.saved = link.saved.max(through);
         self.stats.saved += 1;
-        if self.is_troubled && self.rng.one_in(self.crash_on_saved) {
+        if self.is_faulty && self.rng.one_in(self.crash_on_saved) {
             self.crash_pending = true;
         }
     }

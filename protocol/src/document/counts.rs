@@ -1,27 +1,27 @@
-//! What became of what a document was sent, in numbers.
+//! Counts of the updates that a document received, by outcome.
 
-/// What became of an update.
+/// The outcome of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateOutcome {
     /// It is in the log and was relayed.
     Accepted,
-    /// It says nothing new.
+    /// It adds nothing.
     Known,
-    /// What it builds on is missing; the client was asked for that.
+    /// It refers to missing updates; the client was asked for them.
     Incomplete,
     /// Its sender may only read.
     ForbiddenWrite,
-    /// The store takes nothing.
+    /// The store takes no updates.
     StoreUnavailable,
-    /// The document is damaged and takes nothing.
+    /// The document is damaged and read-only.
     DocumentQuarantined,
-    /// It breaks a rule of the gate.
+    /// It is invalid.
     BadFrame,
     /// It is larger than an update may be.
     MessageTooLarge,
     /// The document would be larger than it may be.
     DocumentTooLarge,
-    /// The CRDT could not answer.
+    /// The CRDT failed.
     Internal,
 }
 
@@ -40,7 +40,7 @@ impl UpdateOutcome {
         Self::Internal,
     ];
 
-    /// Its word; where somebody was refused, that of the refusal.
+    /// Its name; for a rejected update, the name of the close or refusal.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,11 +58,11 @@ impl UpdateOutcome {
     }
 }
 
-/// What happened since the last [`Document::take_counts`](super::Document::take_counts).
+/// Counts since the last [`Document::take_counts`](super::Document::take_counts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpdateCounts {
     updates: [u64; UpdateOutcome::ALL.len()],
-    /// Presence states that were ignored because their sender has as many as it may.
+    /// Presence states that were ignored because their session owns as many as it may.
     pub presence_ignored: u64,
 }
 

@@ -1,28 +1,28 @@
-//! The latest SyncStep2. People who open a document together ask the same, those who fell behind
-//! together lack the same, and encoding a large document costs more than everything else about it.
+//! The latest SyncStep2. Sessions that join or fall behind together lack the same, and encoding a
+//! large document costs more than everything else about it.
 
 use crate::document::replica::{ApplyError, Replica};
 use crate::time::{Millis, Timestamp};
 use crate::validate::StateVector;
 use crate::wire::SyncMessage;
 
-/// How long an answer that nobody asks for is kept. It is as large as the document may be.
+/// How long an answer is kept after its last use. It is as large as the document may be.
 const KEPT: Millis = Millis::from_secs(5);
 
-/// An answer that is right until the document changes.
+/// An answer that is valid until the document changes.
 #[derive(Debug, Default)]
 pub(crate) struct DiffCache(Option<CachedDiff>);
 
 #[derive(Debug)]
 struct CachedDiff {
-    /// What the client said it has, as far as the document knows it.
+    /// The state that the client declared, without unknown clients.
     base: StateVector,
     answer: SyncMessage,
     asked_at: Timestamp,
 }
 
 impl DiffCache {
-    /// The SyncStep2 for a client that has `base`: the one that is kept, if it is that.
+    /// The SyncStep2 for a client at `base`; the cached one if it is for the same state.
     ///
     /// # Errors
     /// If the CRDT fails.
@@ -46,12 +46,12 @@ impl DiffCache {
         self.0 = None;
     }
 
-    /// When it is to be forgotten because nobody asks.
+    /// When it expires unless it is used.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         self.0.as_ref().map(|kept| kept.asked_at + KEPT)
     }
 
-    /// Forgets what nobody has asked for in time.
+    /// Forgets an expired answer.
     pub(crate) fn sweep(&mut self, now: Timestamp) {
         if self.expires_at().is_some_and(|at| at <= now) {
             self.forget();

@@ -1,4 +1,4 @@
-//! Everything a document can ask for.
+//! Effects of a document.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 use crate::validate::StateVector;
 use crate::wire::ServerMessage;
 
-/// Something the caller must do. Effects are carried out in the order they are listed.
+/// An action for the caller. Effects are carried out in the order they are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Read the stored log and answer with `Loaded` or `LoadFailed`. Never asked while an append is
@@ -26,11 +26,11 @@ pub enum Effect {
     },
     /// Store an update; answered with `Persisted` once it is on disk.
     Append {
-        /// Its place in the log.
+        /// Its position in the log.
         sequence: Sequence,
-        /// The client's own bytes.
+        /// The received bytes.
         update: Bytes,
-        /// Who sent it.
+        /// Its sender.
         session: SessionId,
     },
     /// Read the state back, compare it, store it; answered with `SnapshotEnded`. Everything in it
@@ -56,17 +56,17 @@ pub enum Effect {
         /// Why.
         close: Close,
     },
-    /// Drop the document: nobody is here and everything is on disk.
+    /// Drop the document: it has no sessions and everything is on disk.
     Unload,
 }
 
-/// What happens to a frame when its queue is full.
+/// What happens to a message when its queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// The queue is dropped as a whole and the document is told `Overflowed`. A single update is
-    /// never skipped: two copies would differ in silence.
+    /// The queue is dropped as a whole and `Overflowed` is the next input. A single update is never
+    /// skipped: two copies would differ in silence.
     Required,
-    /// The frame is skipped. Presence is renewed anyway.
+    /// The message is skipped. Presence is renewed anyway.
     Skippable,
 }
 

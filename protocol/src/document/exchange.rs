@@ -111,14 +111,16 @@ impl Document {
         let before = std::mem::replace(&mut session.grant, grant);
         let (may_write, is_joined) = (session.grant.may_write(), session.downstream.is_joined());
         if may_write != before.may_write() {
-            session.upstream.granted(may_write, is_joined);
+            match may_write {
+                true => session.upstream.writable(is_joined),
+                false => session.upstream.read_only(),
+            }
         }
         if is_joined && session.grant.access != before.access {
             self.send_welcome(id, turn);
         }
         self.ask_pending(turn);
-        let stamping = self.limits.stamping;
-        self.presence.granted(id, &before, &mut self.sessions, stamping, turn);
+        self.presence.granted(id, &before, &mut self.sessions, turn);
     }
 }
 
@@ -299,8 +301,7 @@ impl Document {
     }
 
     fn presence_received(&mut self, id: SessionId, entries: &Bytes, turn: &mut Turn<'_>) {
-        let sessions = &mut self.sessions;
-        match self.presence.received(id, entries, sessions, &self.limits, turn) {
+        match self.presence.received(id, entries, &mut self.sessions, turn) {
             Ok(ignored) => self.counts.presence_ignored += ignored,
             Err(close) => self.close_with(id, close, turn),
         }

@@ -1,4 +1,4 @@
-//! Everything that can happen to a document.
+//! Inputs of a document.
 
 use crate::access::Grant;
 use crate::document::availability::StoreAvailability;
@@ -6,7 +6,7 @@ use crate::document::replay::LoadedDocument;
 use crate::id::{Epoch, Sequence, SessionId};
 use crate::wire::{ClientMessage, Dialect};
 
-/// Something that happened. Inputs are handled one after the other, in the order they arrive.
+/// An event. Inputs are handled one after the other, in the order they arrive.
 #[derive(Debug)]
 pub enum Input {
     /// Answers [`Effect::Load`](super::Effect::Load).
@@ -16,23 +16,22 @@ pub enum Input {
     /// Answers the next message that was deferred while the document was loaded; see
     /// [`Document::next_deferred`](super::Document::next_deferred).
     Continue,
-    /// A verified client wants to take part.
+    /// A verified client joins.
     Joined {
         /// Its session.
         session: SessionId,
-        /// What it may do.
+        /// Its rights.
         grant: Grant,
-        /// What it understands.
+        /// Its encoding.
         dialect: Dialect,
-        /// The history that its client says it holds.
+        /// The history that its client names.
         epoch: Option<Epoch>,
     },
-    /// Another grant holds for a session from here on: a new token, or an order that takes rights
-    /// away.
+    /// Another grant holds for a session: a new token, or a revocation.
     Granted {
         /// The session.
         session: SessionId,
-        /// What it may do.
+        /// Its rights.
         grant: Grant,
     },
     /// A session's client sent a message.
@@ -62,7 +61,7 @@ pub enum Input {
         /// The last of them.
         through: Sequence,
     },
-    /// The store refused an update of this document, and it alone.
+    /// The store refused an update of this document alone.
     PersistFailed,
     /// The store takes updates again, or none of any document at the moment.
     Store(StoreAvailability),
@@ -74,7 +73,7 @@ pub enum Input {
     Compared(CheckOutcome),
     /// The time named by [`Document::next_deadline`](super::Document::next_deadline) has come.
     Deadline,
-    /// Its place is wanted for others. Says nothing to a document that somebody is in.
+    /// Its memory is needed for other documents. Ignored while it has sessions.
     MakeRoom,
     /// The server is stopping.
     Drain,

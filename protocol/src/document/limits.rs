@@ -4,26 +4,26 @@ use crate::durability::Durability;
 use crate::time::Millis;
 use crate::validate::Budget;
 
-/// What the server puts into presence states.
+/// Whether the server writes identities into presence states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stamping {
-    /// The verified identity, in place of whatever a client says there.
+    /// The verified identity, in place of a client's own member of that name.
     #[default]
     Identity,
-    /// Nothing. They go out as they came.
+    /// States are published as they were sent.
     Nothing,
 }
 
 /// Bounds of one document.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// What one live update may cost.
+    /// Limits of one live update.
     pub live: Budget,
-    /// What one first-sync update may cost.
+    /// Limits of one first-sync update.
     pub sync: Budget,
-    /// What one stored record may cost: whatever was accepted must load.
+    /// Limits of one stored record: every accepted update must load.
     pub stored: Budget,
-    /// What an acknowledgement stands for. Only announced: the store keeps it.
+    /// The meaning of an acknowledgement. Only announced: the store keeps it.
     pub durability: Durability,
     /// Bytes of one message. Only announced: the socket keeps it.
     pub message_bytes_max: usize,
@@ -31,9 +31,9 @@ pub struct Limits {
     pub update_bytes_max: usize,
     /// Bytes of the document's encoded state.
     pub document_bytes_max: usize,
-    /// Presence entries that one session may speak for at a time.
+    /// Presence states that one session may own at a time.
     pub presence_clients_max: usize,
-    /// What presence states are given of who speaks for them.
+    /// Whether presence states carry the identity of their owner.
     pub stamping: Stamping,
     /// Messages kept while the document loads. More than that closes the session that sent them.
     pub waiting_messages_max: usize,
@@ -44,7 +44,7 @@ pub struct Limits {
     pub snapshot_updates: u64,
     /// Bytes after the newest snapshot that make the next one due, if they also outweigh it three times.
     pub snapshot_bytes: u64,
-    /// How long an unused document stays in memory, unless its place is wanted.
+    /// How long an unused document stays in memory, unless others need room.
     pub idle: Millis,
     /// How long a session that fell behind may take to drain what is already on its socket.
     pub lagging: Millis,

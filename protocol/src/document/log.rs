@@ -1,4 +1,4 @@
-//! Where a document stands against its store.
+//! A document's position in its log, and the snapshot under way.
 
 use crate::document::limits::Limits;
 use crate::document::replay::LoadedDocument;
@@ -48,7 +48,7 @@ enum SnapshotProgress {
     Failed { at: Sequence },
 }
 
-/// Why a snapshot would be taken.
+/// The occasion of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occasion {
     /// The document is in use.

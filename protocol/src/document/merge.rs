@@ -1,4 +1,4 @@
-//! Adding an update to a document that nobody has open.
+//! Adds an update to a document that is not live.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -9,7 +9,7 @@ use crate::document::replica::{Applied, ApplyError};
 use crate::document::stored::StoredLog;
 use crate::validate::{self, Fit, ValidationError};
 
-/// What a merge did.
+/// The effect of a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merged {
     /// Nothing: the document held all of it.
@@ -22,7 +22,7 @@ pub enum Merged {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MergeError {
     /// It breaks a rule of the format.
-    #[error("it is no update that a client could have sent: {0}")]
+    #[error("the update is invalid: {0}")]
     Invalid(#[from] ValidationError),
     /// It was made against another document, or a later state of this one.
     #[error("it refers to updates that the document does not hold")]
@@ -48,8 +48,7 @@ impl LoadedDocument {
         empty
     }
 
-    /// Takes in an update as if a client had sent it in its first sync: through the gate, whole or
-    /// not at all.
+    /// Applies an update like a client's first sync: validated, and whole or not at all.
     ///
     /// # Errors
     /// If it breaks a rule, does not fit, or makes the document too large.

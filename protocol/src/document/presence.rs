@@ -15,21 +15,47 @@ use crate::document::session::Sessions;
 use crate::document::stamp::STAMP_BYTES_MAX;
 use crate::id::SessionId;
 use crate::time::{Millis, Timestamp};
-use crate::validate::{self, PresenceEntry};
+use crate::validate::{self, Budget, PresenceEntry};
 use crate::wire::ServerMessage;
 
 /// How often presence is looked at while nothing else is pending.
 const TICK: Millis = Millis::from_secs(5);
 
 /// The presence states of one document, and their delivery.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Presence {
+    limits: PresenceLimits,
     book: PresenceBook,
     /// Whether a session waits for the next tick to be sent the states of others.
     has_due: bool,
 }
 
+/// The limits of a document that concern presence.
+#[derive(Clone, Copy, Debug)]
+struct PresenceLimits {
+    budget: Budget,
+    message_bytes_max: usize,
+    states_max: usize,
+    stamping: Stamping,
+}
+
 impl Presence {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let limits = PresenceLimits {
+            budget: limits.live,
+            message_bytes_max: limits.update_bytes_max,
+            states_max: limits.presence_clients_max,
+            stamping: limits.stamping,
+        };
+        Self { limits, book: PresenceBook::default(), has_due: false }
+    }
+
+    /// Forgets all states: no session is left to be sent their end.
+    pub(crate) fn clear(&mut self) {
+        self.book = PresenceBook::default();
+        self.has_due = false;
+    }
+
     /// Handles a presence message of a session. Returns how many of its states were ignored because
     /// it has as many as it may.
     ///
@@ -40,11 +66,11 @@ impl Presence {
         id: SessionId,
         entries: &Bytes,
         sessions: &mut Sessions,
-        limits: &Limits,
         turn: &mut Turn<'_>,
     ) -> Result<u64, Close> {
-        refusal::check_size(entries.len(), limits.update_bytes_max)?;
-        let mut budget = limits.live;
+        let limits = self.limits;
+        refusal::check_size(entries.len(), limits.message_bytes_max)?;
+        let mut budget = limits.budget;
         // Clients send back what they are shown of others.
         budget.presence_state_bytes_max += STAMP_BYTES_MAX;
         let invalid = |error| refusal::invalid(&error);
@@ -60,8 +86,8 @@ impl Presence {
                 sub: &session.grant.identity.sub,
                 stamp: session.audience.current_stamp(),
                 may_echo: session.audience.is_watching(),
-                states_max: limits.presence_clients_max,
-                state_bytes_max: limits.live.presence_state_bytes_max,
+                states_max: limits.states_max,
+                state_bytes_max: limits.budget.presence_state_bytes_max,
             };
             ignored = self.book.receive(turn.now, source, entries).map_err(invalid)?;
             self.flush(sessions, turn);
@@ -133,7 +159,6 @@ impl Presence {
         id: SessionId,
         before: &Grant,
         sessions: &mut Sessions,
-        stamping: Stamping,
         turn: &mut Turn<'_>,
     ) {
         let Some(session) = sessions.get_mut(id) else { return };
@@ -145,7 +170,7 @@ impl Presence {
         session.audience.granted(may_see);
         if before.may_be_seen() && !may_be_seen {
             self.left(id, sessions, turn);
-        } else if is_renamed && stamping == Stamping::Identity {
+        } else if is_renamed && self.limits.stamping == Stamping::Identity {
             self.book.rename(id, session.audience.stamp(&session.grant.identity));
             self.flush(sessions, turn);
         }

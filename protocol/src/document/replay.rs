@@ -1,4 +1,4 @@
-//! From a stored log to a document that can be edited.
+//! Replays a stored log into a document that can be edited.
 
 use std::borrow::Cow;
 
@@ -26,14 +26,14 @@ pub struct LoadedDocument {
     pub(crate) snapshot_through: Sequence,
     pub(crate) snapshot_bytes: u64,
     pub(crate) tail_bytes: u64,
-    /// Why it may only be read.
+    /// Why it is read-only.
     pub(crate) quarantine: Option<String>,
 }
 
 /// Why a stored document cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// A stored record breaks the gate's rules.
+    /// A stored record is invalid.
     #[error("the record at sequence {sequence} breaks a rule of the update format: {error}")]
     Invalid {
         /// The record.
@@ -66,7 +66,7 @@ pub enum DecodeError {
 }
 
 impl LoadedDocument {
-    /// Rebuilds the document from its log, in sequence order and through the gate.
+    /// Rebuilds the document from its log, in sequence order, validated again.
     ///
     /// # Errors
     /// If a record is damaged, missing, or refused by the CRDT.
@@ -78,7 +78,7 @@ impl LoadedDocument {
 
     /// Rebuilds the document from its log as far as that goes. If a record cannot be replayed, the
     /// document is what the records before it make, it is quarantined, and the failure is returned
-    /// beside it. Without a readable snapshot that is the empty document.
+    /// with it. Without a readable snapshot that is the empty document.
     #[must_use]
     pub fn salvage(stored: &StoredLog, limits: &Limits) -> (Self, Option<DecodeError>) {
         let mut replay = Replay::new(limits.stored);
@@ -96,7 +96,7 @@ impl LoadedDocument {
         let before = stored.records_before(good);
         let mut replay = Replay::new(limits.stored);
         if let Err(again) = replay.read(&before, good) {
-            // It was read a moment ago. Nothing can be said of it now.
+            // It was read a moment ago, so the cause is unknown.
             error = again;
             replay = Replay::new(limits.stored);
         }
@@ -105,19 +105,18 @@ impl LoadedDocument {
         (document, Some(error))
     }
 
-    /// Marks the document as one that may only be read, for a cause that the log will name. The
-    /// first cause stays.
+    /// Makes the document read-only, for a cause that the log will name. The first cause stays.
     pub fn quarantine(&mut self, cause: impl Into<String>) {
         self.quarantine.get_or_insert_with(|| cause.into());
     }
 
-    /// The history that it is.
+    /// The epoch of its history.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Where its log ends.
+    /// The last position in its log.
     #[must_use]
     pub fn last(&self) -> Sequence {
         self.last
@@ -138,7 +137,7 @@ impl LoadedDocument {
     }
 }
 
-/// Records on their way into a replica, a batch at a time.
+/// Replays records into a replica, a batch at a time.
 struct Replay<'a> {
     replica: Replica,
     budget: Budget,

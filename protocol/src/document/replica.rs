@@ -1,7 +1,7 @@
-//! The CRDT behind a document. The only file in the workspace that names yrs.
+//! The CRDT behind a document. In product code, the only file that names yrs.
 //!
-//! yrs 0.28.1 can be crashed, hung or poisoned by updates that decode, so nothing reaches it that
-//! the gate has not walked and fitted, and a replica that panics or reports an error is thrown away
+//! yrs 0.28.1 can be crashed, hung or poisoned by updates that decode. So it is given validated and
+//! fitting updates only, and a replica that panics or reports an error is thrown away
 //! and rebuilt from the log: half of such an update may have been integrated, and there is no
 //! rollback.
 
@@ -22,8 +22,8 @@ pub(crate) struct Replica {
     /// None once it failed; it must not be used then.
     doc: Option<Doc>,
     state_vector: StateVector,
-    places: ParentIndex,
-    /// What is deleted, from when it was last asked until something is applied.
+    parents: ParentIndex,
+    /// Cached delete set; None once an update was applied.
     deleted: Option<IdSet>,
 }
 
@@ -46,7 +46,7 @@ pub enum ApplyError {
         reason: String,
     },
     /// yrs panicked.
-    #[error("the CRDT failed; the document is loaded afresh")]
+    #[error("the CRDT failed; the document is loaded again")]
     Panicked,
     /// yrs holds back a part of it, though nothing is missing.
     #[error("the update refers to itself in a circle")]
@@ -68,26 +68,26 @@ impl Replica {
         Self {
             doc: Some(Doc::with_options(options)),
             state_vector: StateVector::new(),
-            places: ParentIndex::default(),
+            parents: ParentIndex::default(),
             deleted: None,
         }
     }
 
-    /// How much of each client's history is here.
+    /// How much of each client's history it holds.
     pub(crate) fn state_vector(&self) -> &StateVector {
         &self.state_vector
     }
 
-    /// Gives every block of an update that fits its place, and returns what is to be integrated,
-    /// logged and relayed: the received bytes, unless somebody typed while synchronising, wrote
-    /// into what is deleted, or tries what [`trim_known`](crate::validate::trim_known) warns of. Once this was called the
+    /// Records the parent of every block of a fitting update, and returns the bytes to integrate, log
+    /// and relay: the received ones, unless the client typed while it synchronised, wrote into deleted
+    /// content, or tries what [`trim_known`](crate::validate::trim_known) warns of. Afterwards the
     /// update has to be integrated.
     pub(crate) fn admit<'a>(
         &mut self,
         facts: &UpdateFacts,
         update: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, ValidationError> {
-        self.places.admit(facts, &self.state_vector, update)
+        self.parents.admit(facts, &self.state_vector, update)
     }
 
     /// Integrates an update that was admitted.
@@ -102,7 +102,7 @@ impl Replica {
         Ok(applied)
     }
 
-    /// Whether everything that an update brings or deletes is here already.
+    /// Whether everything that an update inserts or deletes is known.
     pub(crate) fn holds(&mut self, facts: &UpdateFacts, update: &[u8]) -> Result<bool, ApplyError> {
         let knows = |section: &Section| {
             self.state_vector.get(&section.client).is_some_and(|&clock| section.end <= clock)
@@ -132,12 +132,12 @@ impl Replica {
         self.guarded(|doc| integrate(doc, updates)).map(drop)
     }
 
-    /// Counts an update as known that the next [`Self::apply_batch`] brings.
+    /// Raises the clocks to those after an update that the next [`Self::apply_batch`] will bring.
     pub(crate) fn preload_clocks(&mut self, facts: &UpdateFacts) {
         facts.advance(&mut self.state_vector);
     }
 
-    /// What a peer at `state` lacks. Always carries the whole delete set.
+    /// The updates that a peer at `state` lacks. Always carries the whole delete set.
     pub(crate) fn diff(&mut self, state: &StateVector) -> Result<Vec<u8>, ApplyError> {
         // Clients unknown here cannot change the answer, and yrs hashes ids by identity: 80,000
         // chosen ids would cost seconds.
@@ -187,7 +187,7 @@ impl Replica {
 fn integrate(doc: &Doc, updates: &[Cow<'_, [u8]>]) -> Result<Applied, ApplyError> {
     // A transaction commits when it is dropped. If one were dropped because something in it
     // panicked, that could panic again, and then the whole process would be aborted.
-    // Nobody else holds one, so there is nothing to wait for.
+    // There is no other transaction, so there is nothing to wait for.
     let txn = doc.try_transact_mut();
     let txn = txn.map_err(|error| ApplyError::Refused { reason: error.to_string() })?;
     let mut txn = ManuallyDrop::new(txn);
@@ -214,11 +214,11 @@ fn apply_all(
     Ok(if txn.has_changes() { Applied::Changed } else { Applied::Known })
 }
 
-/// An update that holds this text fails, once it has passed the gate.
+/// A valid update that holds this text fails in the CRDT.
 #[cfg(feature = "failpoint")]
 pub const FAILPOINT: &str = "\u{0}failpoint";
 
-/// An update that holds this text panics outside of the CRDT, where nothing catches it.
+/// An update that holds this text panics outside of the CRDT, where the panic is not caught.
 #[cfg(feature = "failpoint")]
 pub const PANIC_POINT: &str = "\u{0}panic point";
 
@@ -239,7 +239,7 @@ fn failpoint(update: &[u8]) -> Result<(), ApplyError> {
     }
 }
 
-/// What an encoded state deletes; None if it cannot be read.
+/// The deletions in an encoded state; None if it cannot be read.
 pub(crate) fn deletions(state: &[u8]) -> Option<IdSet> {
     Update::decode_v1(state).ok().map(|update| update.delete_set().clone())
 }

@@ -1,8 +1,7 @@
 //! The verified identity in a presence state: one member of its object, which only the server
 //! writes. The other members stay as they were sent, byte for byte.
 //!
-//! The state has passed the gate, so it is JSON; what is not an object has no members and is left
-//! alone.
+//! The state was validated, so it is JSON. A state that is not an object stays unchanged.
 
 use bytes::Bytes;
 
@@ -14,8 +13,8 @@ const MEMBER: &str = "syncline";
 /// What the member can add to a state: JSON spells a control character with six bytes.
 pub(crate) const STAMP_BYTES_MAX: usize = 2 * 6 * IDENTITY_BYTES_MAX + 64;
 
-/// The state without what its client put where the identity belongs. A copy: a slice would keep the
-/// socket's whole read buffer alive.
+/// The state without a client's own member of that name. A copy: a slice would keep the socket's
+/// whole read buffer alive.
 pub(crate) fn strip(state: &[u8]) -> Bytes {
     let mut is_claimed = false;
     if may_hold_member(state) {
@@ -37,8 +36,8 @@ pub(crate) fn strip(state: &[u8]) -> Bytes {
     kept.into()
 }
 
-/// Whether the member can be there at all: spelt out, or with an escape. Nearly always it is not,
-/// and this costs a tenth of looking at each member.
+/// Whether the member may be present: spelt out, or with an escape. Nearly always it is not, and this
+/// costs a tenth of a look at each member.
 fn may_hold_member(state: &[u8]) -> bool {
     std::str::from_utf8(state).is_ok_and(|text| text.contains(MEMBER) || text.contains('\\'))
 }
@@ -48,7 +47,7 @@ fn may_hold_member(state: &[u8]) -> bool {
 pub(crate) struct Stamp(Box<[u8]>);
 
 impl Stamp {
-    /// Empty if there is nothing to say.
+    /// Empty if the identity is.
     pub(crate) fn new(identity: &Identity) -> Self {
         let facts = [("sub", &identity.sub), ("name", &identity.name)];
         let facts = facts.into_iter().filter(|(_, text)| !text.is_empty());
@@ -65,7 +64,7 @@ impl Stamp {
     /// A stripped state with the identity as its last member. Without an identity, or if it is no
     /// object, the state itself.
     pub(crate) fn put_on(&self, state: &Bytes) -> Bytes {
-        // Valid JSON, so its ends tell what it is.
+        // Valid JSON, so its first and last bytes decide.
         let is_object = !self.0.is_empty() && state.trim_ascii_start().starts_with(b"{");
         let Some(body) = state.trim_ascii_end().strip_suffix(b"}").filter(|_| is_object) else {
             return state.clone();
@@ -135,7 +134,7 @@ impl Scan<'_> {
             if rest.get(stop) == Some(&b'"') {
                 return;
             }
-            // What is escaped.
+            // The escaped character.
             self.at += 1;
         }
         self.at = self.json.len();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_15_the_identity_is_the_last_member_and_the_others_keep_their_bytes() {
+    fn presence_15_the_identity_is_the_last_member() {
         let cases = [
             ("{}", r#"{"syncline":{"sub":"ada","name":"Ada"}}"#),
             (" { } \n", r#" { "syncline":{"sub":"ada","name":"Ada"}}"#),
@@ -185,7 +184,7 @@ mod tests {
                 r#"{"z":1.0,"a":1e400,"name":"Lexical's","user":{"name":"B","syncline":1},"l":[{},"}"]}"#,
                 r#"{"z":1.0,"a":1e400,"name":"Lexical's","user":{"name":"B","syncline":1},"l":[{},"}"],"syncline":{"sub":"ada","name":"Ada"}}"#,
             ),
-            // What is no object has no members.
+            // Other values have no members.
             ("1", "1"),
             ("[\"syncline\"]", "[\"syncline\"]"),
             ("\"{}\"", "\"{}\""),
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_16_nobody_else_writes_the_member() {
+    fn presence_16_only_the_server_writes_the_member() {
         let cases = [
             (r#"{"syncline":{"sub":"root"}}"#, "{}"),
             (r#"{"\u0073yncline":{"sub":"root"},"a":1}"#, r#"{"a":1}"#),
@@ -235,7 +234,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn presence_15_a_parser_sees_the_identity_and_every_other_member(state in json(), pretty: bool) {
+        fn presence_15_a_parser_reads_all_members(state in json(), pretty: bool) {
             let text = if pretty {
                 serde_json::to_string_pretty(&state).unwrap()
             } else {
@@ -250,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn presence_16_no_bytes_make_it_do_anything_but_return(bytes: Vec<u8>) {
+        fn presence_16_arbitrary_bytes_are_safe(bytes: Vec<u8>) {
             let state = strip(&bytes);
             drop(Stamp::new(&identity("ada", "Ada")).put_on(&state));
         }

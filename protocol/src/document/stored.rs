@@ -1,4 +1,4 @@
-//! What a store hands back when a document is opened.
+//! A document as a store returns it.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ pub struct Snapshot {
     pub state: Bytes,
 }
 
-/// One update as it was received, at its place in the log.
+/// One update as it was received, at its position in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoggedUpdate {
-    /// Its place.
+    /// Its position.
     pub sequence: Sequence,
     /// When the server accepted it.
     pub time: Timestamp,
@@ -32,7 +32,7 @@ pub struct LoggedUpdate {
 /// Everything stored for one document: a snapshot, and the updates after it in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredLog {
-    /// The history that this is.
+    /// The identity of the history.
     pub epoch: Epoch,
     /// The state to begin with. None: the log begins at the first update.
     pub snapshot: Option<Snapshot>,

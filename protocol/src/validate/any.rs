@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use crate::validate::ValidationError;
 use crate::wire::varint::Reader;
 
-/// Whatever a budget says: yrs reads these values by recursion, and 64 levels fit any stack.
+/// The maximum for every budget: yrs reads these values by recursion, and 64 levels fit any stack.
 const DEPTH_MAX: usize = 64;
 
 /// Walks one value with at most `depth_max` levels of arrays and objects.

@@ -1,4 +1,4 @@
-//! One block of an update that was walked before: what it is attached to, and how long it is.
+//! One block of a validated update: its references, and its length.
 
 use crate::validate::ValidationError;
 use crate::validate::any::walk_any;
@@ -9,7 +9,7 @@ use crate::validate::update::{
 };
 use crate::wire::varint::Reader;
 
-/// What a block says of its place.
+/// The references of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     pub(super) kind: u8,
@@ -19,7 +19,7 @@ pub(super) struct Block<'a> {
     pub(super) right_origin: Option<Id>,
     /// Named only by a block without neighbours.
     pub(super) parent: Option<Parent<'a>>,
-    /// The key of an entry, named only beside a parent.
+    /// The key of an entry, named only together with a parent.
     pub(super) key: Option<&'a str>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Block<'a> {
         Ok(block)
     }
 
-    /// What it refers to.
+    /// The blocks it refers to.
     pub(super) fn references(&self) -> impl Iterator<Item = Id> {
         let parent = match self.parent {
             Some(Parent::Block(id)) => Some(id),

@@ -152,7 +152,7 @@ fn canonical_any(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Valid
 }
 
 fn canonical_json(text: &str) -> String {
-    // What cannot be parsed stays as it is, and is then compared byte by byte.
+    // Unparsable text stays as it is and is compared byte by byte.
     serde_json::from_str(text).map_or_else(|_| text.to_owned(), |value| sorted(&value))
 }
 

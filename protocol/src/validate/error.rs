@@ -1,11 +1,11 @@
-//! Why the gate refuses bytes.
+//! Errors of validation.
 
 use thiserror::Error;
 
 use crate::id::ClientId;
 use crate::wire::varint::ReadError;
 
-/// Why the gate refuses bytes. Offsets count from the first byte.
+/// Why bytes are invalid. Offsets count from the first byte.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ValidationError {
     /// An integer, count, length or text is malformed.
@@ -142,7 +142,9 @@ pub enum ValidationError {
         client: ClientId,
     },
     /// The neighbours of a block lie in different lists or entries.
-    #[error("the neighbours of the block at clock {clock} of client {client} lie apart")]
+    #[error(
+        "the neighbours of the block at clock {clock} of client {client} are in different lists or entries"
+    )]
     TornBlock {
         /// Whose block it is.
         client: ClientId,

@@ -1,11 +1,11 @@
-//! Putting GC in the place of blocks that are attached to what was collected.
+//! Replaces blocks that are attached to collected blocks with GC.
 
 use crate::validate::block::Block;
 use crate::validate::update::GC;
 use crate::validate::{Section, ValidationError, read_client};
 use crate::wire::varint::{Reader, write_var_uint};
 
-/// Rewrites an update that passed the gate so that the blocks in `collected` are GC.
+/// Rewrites a validated update so that the blocks in `collected` are GC.
 ///
 /// Yjs makes the same of them when it integrates the update. yrs does not always: it takes the
 /// place from the neighbour that is left, where Yjs shows nothing.

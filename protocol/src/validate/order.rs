@@ -15,7 +15,7 @@ pub(super) struct Link {
     pub(super) to_clock: u32,
 }
 
-/// Integrates `sections` (ascending by client) in thought, and returns a client whose blocks wait
+/// Simulates the integration of `sections` (ascending by client), and returns a client whose blocks wait
 /// for one another. yrs would keep such blocks as pending for ever.
 ///
 /// `links` are in the order in which the update carries them. References to blocks that the
@@ -65,7 +65,7 @@ pub(super) fn circular_client(sections: &[Section], mut links: Vec<Link>) -> Opt
     tracks.iter().find(|track| !track.links.is_empty()).map(|track| track.section.client)
 }
 
-/// One section while it is being integrated in thought.
+/// One section during the simulated integration.
 struct Track<'a> {
     section: &'a Section,
     /// References that are not yet satisfied, by clock.

@@ -1,4 +1,4 @@
-//! Presence messages (Yjs: awareness updates): who is here, and what they show of themselves.
+//! Presence messages (Yjs: awareness updates): the states of clients.
 
 use bytes::Bytes;
 
@@ -11,8 +11,8 @@ const ENTRY_BYTES_MIN: usize = 4;
 
 /// Walks a presence message. The states share the memory of `bytes`.
 ///
-/// [`Budget::clients_max`] does not apply: a y-websocket client sends what it learns of others
-/// back to the server, so a message may name everyone in the document. The bytes bound it.
+/// [`Budget::clients_max`] does not apply: a y-websocket client echoes the states of others
+/// to the server, so a message may name every client of the document. The bytes bound it.
 pub fn walk_presence(
     bytes: &Bytes,
     budget: &Budget,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_26_a_presence_message_may_name_everyone_but_not_more_than_it_holds() {
+    fn valid_26_a_presence_message_names_no_more_than_it_holds() {
         let everyone = vec!["{}"; 10_000];
         assert_eq!(walk(&everyone).unwrap().len(), 10_000);
         for bytes in [&[128, 132, 175, 95][..], &[2, 1, 1, 1, b'1', 0]] {

@@ -1,4 +1,4 @@
-//! State vectors: what a client says it knows.
+//! State vectors: how much of each client's history a client has.
 
 use crate::validate::{CLOCK_END, StateVector, ValidationError, read_client};
 use crate::wire::varint::Reader;

@@ -1,4 +1,4 @@
-//! Cutting off what a document already knows.
+//! Removes the blocks of an update that a document already has.
 
 use crate::validate::any::walk_any;
 use crate::validate::update::{
@@ -10,10 +10,10 @@ use crate::wire::varint::{Reader, write_buffer, write_var_uint};
 /// Everything that passed [`super::walk_update`] passes again.
 const PASSED: Budget = Budget { subdocuments: Subdocuments::Allowed, ..Budget::STORED };
 
-/// Rewrites an update that passed the gate so that it begins where `known` ends.
+/// Rewrites a validated update so that it begins where `known` ends.
 ///
-/// Where a block is known in part, yrs keeps the parent that the block names beside the neighbour
-/// that the known part has. Someone who sends other content under a known clock can make the two
+/// Where a block is known in part, yrs keeps the parent that the block names, and the neighbour that
+/// the known part has. A client that sends other content under a known clock can make the two
 /// disagree; from then on deletions panic, and the snapshot does not load. In the rewritten block
 /// the parent follows from the neighbour, as in the difference that Yjs itself would encode.
 pub fn trim_known(bytes: &[u8], known: &StateVector) -> Result<Vec<u8>, ValidationError> {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_27_what_is_known_is_cut_off() {
+    fn valid_27_the_known_part_is_cut_off() {
         check(
             &[1, 1, 1, 0, 4, 1, 1, b't', 3, b'x', b'y', b'z', 0],
             2,

@@ -15,7 +15,7 @@ fn written(limits: Limits) -> (Scene, Person) {
 }
 
 #[test]
-fn check_1_it_waits_until_everything_is_on_disk() {
+fn check_1_starts_when_everything_is_on_disk() {
     let (mut scene, ann) = written(limits());
     scene.handle(Input::Check);
     scene.handle(Input::Check);
@@ -32,7 +32,7 @@ fn check_1_it_waits_until_everything_is_on_disk() {
 }
 
 #[test]
-fn check_1_it_waits_for_the_load() {
+fn check_1_starts_after_the_load() {
     let mut scene = Scene::new(limits());
     scene.handle(Input::Check);
     assert_eq!(scene.compares(), []);
@@ -41,7 +41,7 @@ fn check_1_it_waits_for_the_load() {
 }
 
 #[test]
-fn check_2_meanwhile_no_snapshot_load_or_end_is_asked_for() {
+fn check_2_excludes_snapshot_load_and_unload() {
     let (mut scene, ann) = written(Limits { snapshot_updates: 2, ..limits() });
     scene.persisted(1);
     scene.handle(Input::Check);
@@ -70,7 +70,7 @@ fn check_2_meanwhile_no_snapshot_load_or_end_is_asked_for() {
 }
 
 #[test]
-fn check_3_a_document_that_differs_is_dropped_and_loaded_afresh() {
+fn check_3_a_document_that_differs_is_loaded_again() {
     let (mut scene, ann) = written(limits());
     scene.persisted(1);
     scene.handle(Input::Check);
@@ -82,7 +82,7 @@ fn check_3_a_document_that_differs_is_dropped_and_loaded_afresh() {
 }
 
 #[test]
-fn check_4_whatever_differs_is_found() {
+fn check_4_every_kind_of_difference_is_found() {
     let (mut scene, ann) = written(limits());
     scene.update(1, &ann.write("d"));
     scene.update(1, &ann.delete(2));

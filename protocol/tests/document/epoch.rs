@@ -20,7 +20,7 @@ fn welcome(epoch: u64) -> Got {
 }
 
 #[test]
-fn epoch_1_a_session_is_told_first_what_it_has_joined() {
+fn epoch_1_welcome_is_the_first_message() {
     let mut scene = with_epoch(7);
     scene.writer(1);
     scene.join(2, Access::Read, V1);
@@ -37,7 +37,7 @@ fn epoch_1_a_session_is_told_first_what_it_has_joined() {
 }
 
 #[test]
-fn epoch_1_a_welcome_that_may_have_been_dropped_is_said_again() {
+fn epoch_1_a_dropped_welcome_is_repeated() {
     let mut scene = with_epoch(7);
     scene.writer(1);
     scene.overflow(1);
@@ -48,7 +48,7 @@ fn epoch_1_a_welcome_that_may_have_been_dropped_is_said_again() {
 }
 
 #[test]
-fn epoch_2_another_history_is_turned_away_before_it_is_heard() {
+fn epoch_2_a_session_with_another_epoch_is_closed() {
     let mut scene = with_epoch(7);
     scene.join_holding(1, Access::Write, V1, Some(8));
     scene.join_holding(2, Access::Read, Dialect::YWebsocket, Some(8));
@@ -63,7 +63,7 @@ fn epoch_2_another_history_is_turned_away_before_it_is_heard() {
 }
 
 #[test]
-fn epoch_3_whoever_waits_for_the_load_is_checked_after_it() {
+fn epoch_3_sessions_that_wait_for_the_load_are_checked() {
     let mut scene = Scene::new(limits());
     scene.log.epoch = Epoch::new(7);
     let ann = Person::new(1);
@@ -78,7 +78,7 @@ fn epoch_3_whoever_waits_for_the_load_is_checked_after_it() {
 }
 
 #[test]
-fn epoch_4_a_reload_that_finds_another_history_closes_who_joined_the_old_one() {
+fn epoch_4_a_reload_with_another_epoch_closes_sessions() {
     let mut scene = with_epoch(7);
     scene.follower(1);
     scene.writer(2);
@@ -96,7 +96,7 @@ fn epoch_4_a_reload_that_finds_another_history_closes_who_joined_the_old_one() {
 }
 
 #[test]
-fn epoch_4_it_is_told_although_the_new_history_is_shorter() {
+fn epoch_4_a_shorter_history_closes_with_epoch_mismatch() {
     let mut scene = with_epoch(7);
     scene.follower(1);
     scene.update(1, &Person::new(1).write("old"));
@@ -111,7 +111,7 @@ fn epoch_4_it_is_told_although_the_new_history_is_shorter() {
 }
 
 #[test]
-fn epoch_5_where_no_identity_is_kept_nothing_is_compared() {
+fn epoch_5_epoch_zero_is_never_compared() {
     for (document, client) in [(0, Some(8)), (7, Some(0)), (7, None)] {
         let mut scene = with_epoch(document);
         scene.join_holding(1, Access::Write, V1, client);

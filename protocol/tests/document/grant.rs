@@ -11,7 +11,7 @@ fn with_presence(presence: PresenceRight) -> Grant {
     Grant { presence, ..grant(Access::Write) }
 }
 
-/// Ann is here as session 1 and watches; session 2 has that right on presence, and speaks and asks.
+/// Ann watches as session 1; session 2 has that right on presence, sends its state and queries.
 fn beside_ann(presence: PresenceRight) -> Scene {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
@@ -28,7 +28,7 @@ fn beside_ann(presence: PresenceRight) -> Scene {
 }
 
 #[test]
-fn grant_1_nothing_is_done_after_its_end() {
+fn grant_1_messages_after_the_end_close_the_session() {
     let mut scene = Scene::ready(limits());
     let ends = Grant { expires_at: scene.now, ..grant(Access::Write) };
     scene.join_with(1, ends, Dialect::SynclineV1);
@@ -47,7 +47,7 @@ fn grant_1_nothing_is_done_after_its_end() {
 }
 
 #[test]
-fn grant_2_who_is_hidden_sees_and_is_not_seen() {
+fn grant_2_a_hidden_session_sees_and_is_not_seen() {
     let scene = beside_ann(PresenceRight::Hidden);
     assert!(scene.seen(2).contains(&(10, Some("{}".into()))));
     assert_eq!(scene.seen(2).last(), Some(&(10, Some("2".into()))));
@@ -56,7 +56,7 @@ fn grant_2_who_is_hidden_sees_and_is_not_seen() {
 }
 
 #[test]
-fn grant_2_who_is_hidden_leaves_unseen() {
+fn grant_2_a_hidden_session_leaves_unseen() {
     let mut scene = beside_ann(PresenceRight::Hidden);
     scene.clear();
     scene.leave(2);
@@ -65,7 +65,7 @@ fn grant_2_who_is_hidden_leaves_unseen() {
 }
 
 #[test]
-fn grant_3_who_has_no_presence_neither_sees_nor_is_seen() {
+fn grant_3_a_session_without_presence_sees_nothing() {
     let mut scene = beside_ann(PresenceRight::None);
     scene.overflow(2);
     scene.drained(2);
@@ -78,7 +78,7 @@ fn grant_3_who_has_no_presence_neither_sees_nor_is_seen() {
 }
 
 #[test]
-fn grant_3_who_has_no_presence_keeps_no_timer_running() {
+fn grant_3_a_session_without_presence_sets_no_timer() {
     let mut scene = Scene::ready(limits());
     scene.join_with(2, with_presence(PresenceRight::None), Dialect::YWebsocket);
     scene.pass(Millis::from_secs(5));
@@ -99,19 +99,19 @@ fn regrant(scene: &mut Scene, session: u64, grant: Grant) {
     scene.handle(Input::Granted { session, grant });
 }
 
-fn access_told(scene: &Scene, session: u64) -> usize {
+fn welcome_access(scene: &Scene, session: u64) -> usize {
     scene.got(session).iter().filter(|got| matches!(got, Got::Welcome(..))).count()
 }
 
 #[test]
-fn grant_5_who_loses_the_right_to_write_is_refused_from_there_on() {
+fn grant_5_after_losing_write_updates_are_refused() {
     let mut scene = Scene::ready(limits());
     scene.writer(1);
     scene.follower(2);
     let person = Person::new(1);
     scene.update(1, &person.write("before"));
     regrant(&mut scene, 1, grant(Access::Read));
-    assert_eq!(access_told(&scene, 1), 1, "it is told");
+    assert_eq!(welcome_access(&scene, 1), 1, "Welcome is sent");
     scene.clear();
     for frame in 2..4 {
         scene.update(1, &person.write("after"));
@@ -127,7 +127,7 @@ fn grant_5_who_loses_the_right_to_write_is_refused_from_there_on() {
 }
 
 #[test]
-fn grant_5_a_stock_client_that_loses_the_right_is_told_once() {
+fn grant_5_a_stock_client_gets_one_refusal_after_the_loss() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     regrant(&mut scene, 1, grant(Access::Read));
@@ -139,7 +139,7 @@ fn grant_5_a_stock_client_that_loses_the_right_is_told_once() {
 }
 
 #[test]
-fn grant_5_a_reader_owes_no_answer_any_more() {
+fn grant_5_a_new_reader_has_no_pending_request() {
     let mut scene = Scene::ready(limits());
     scene.writer(1);
     let person = Person::new(1);
@@ -153,14 +153,14 @@ fn grant_5_a_reader_owes_no_answer_any_more() {
 }
 
 #[test]
-fn grant_6_who_gains_the_right_is_asked_and_nothing_counts_before_the_answer() {
+fn grant_6_write_gained_counts_from_the_answer_on() {
     let mut scene = Scene::ready(limits());
     scene.join(1, Access::Read, Dialect::SynclineV1);
     let person = Person::new(1);
     scene.update(1, &person.write("refused"));
     scene.clear();
     regrant(&mut scene, 1, grant(Access::Write));
-    assert_eq!(access_told(&scene, 1), 1);
+    assert_eq!(welcome_access(&scene, 1), 1);
     assert_eq!(scene.got_sync(1), [Got::Question]);
     let other = Person::new(2);
     scene.update(1, &other.write("new"));
@@ -173,7 +173,7 @@ fn grant_6_who_gains_the_right_is_asked_and_nothing_counts_before_the_answer() {
 }
 
 #[test]
-fn grant_6_who_gains_the_right_in_a_stall_is_asked_after_it() {
+fn grant_6_write_gained_in_a_stall_is_asked_after_it() {
     let mut scene = Scene::ready(limits());
     scene.join(1, Access::Read, Dialect::SynclineV1);
     scene.stall();
@@ -185,7 +185,7 @@ fn grant_6_who_gains_the_right_in_a_stall_is_asked_after_it() {
 }
 
 #[test]
-fn grant_7_what_waits_for_the_load_is_judged_by_the_latest_grant() {
+fn grant_7_deferred_messages_use_the_latest_grant() {
     for (first, then, text) in
         [(Access::Write, Access::Read, ""), (Access::Read, Access::Write, "waited")]
     {
@@ -195,7 +195,7 @@ fn grant_7_what_waits_for_the_load_is_judged_by_the_latest_grant() {
         regrant(&mut scene, 1, grant(then));
         scene.load();
         assert_eq!(scene.text(), text);
-        assert_eq!(access_told(&scene, 1), 1);
+        assert_eq!(welcome_access(&scene, 1), 1);
         scene.persisted(1);
         let saved = scene.got_sync(1).contains(&Got::Saved(1));
         assert_eq!(saved, then.may_write());
@@ -203,7 +203,7 @@ fn grant_7_what_waits_for_the_load_is_judged_by_the_latest_grant() {
 }
 
 #[test]
-fn grant_8_who_must_not_be_seen_any_more_is_gone_at_once() {
+fn grant_8_states_end_with_the_right_to_be_seen() {
     let mut scene = Scene::ready(limits());
     for session in 1..=2 {
         scene.follower(session);
@@ -229,7 +229,7 @@ fn grant_8_who_must_not_be_seen_any_more_is_gone_at_once() {
 }
 
 #[test]
-fn grant_9_who_is_called_something_else_is_shown_so() {
+fn grant_9_states_are_published_with_the_new_name() {
     let named = |name: &str| Grant {
         identity: Identity { sub: "ada".into(), name: name.into() }.into(),
         ..grant(Access::Write)
@@ -243,11 +243,11 @@ fn grant_9_who_is_called_something_else_is_shown_so() {
     regrant(&mut scene, 2, named("Countess"));
     let state = r#"{"syncline":{"sub":"ada","name":"Countess"}}"#;
     assert_eq!(scene.seen(1), [(20, Some(state.to_owned()))]);
-    assert_eq!(access_told(&scene, 2), 0, "its rights are what they were");
+    assert_eq!(welcome_access(&scene, 2), 0, "its rights are what they were");
 }
 
 #[test]
-fn grant_9_a_name_that_changed_while_hidden_is_the_new_one_afterwards() {
+fn grant_9_a_name_changed_while_hidden_is_shown_later() {
     let named = |name: &str, presence| Grant {
         identity: Identity { sub: "u".into(), name: name.into() }.into(),
         ..with_presence(presence)

@@ -1,4 +1,4 @@
-//! Bytes that nobody honest sends, and a document that goes on as if nothing had happened.
+//! Bytes that no real client sends, and a document that is not affected by them.
 
 use bytes::Bytes;
 use syncline_protocol::CloseCode;
@@ -41,7 +41,7 @@ fn assert_whole(scene: &mut Scene) {
 }
 
 #[test]
-fn hostile_1_seeds_harm_nobody() {
+fn hostile_1_seeds_do_no_harm() {
     let seeds = ON_EMPTY.iter().map(|seed| (None, seed));
     for (base, (name, expect, seed)) in seeds.chain(ON_BASE.iter().map(|seed| (Some(BASE), seed))) {
         let mut scene = Scene::ready(limits());
@@ -64,7 +64,7 @@ fn hostile_1_seeds_harm_nobody() {
 }
 
 #[test]
-fn hostile_2_what_comes_after_a_gap_is_not_kept() {
+fn hostile_2_updates_after_a_gap_are_not_kept() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.follower(2);
@@ -83,7 +83,7 @@ fn hostile_2_what_comes_after_a_gap_is_not_kept() {
 }
 
 #[test]
-fn hostile_3_deletions_of_what_nobody_wrote_are_not_kept() {
+fn hostile_3_deletions_of_unknown_blocks_are_not_kept() {
     let bomb = |ranges: u64| {
         let mut update = vec![0, 1, 9];
         write_var_uint(&mut update, ranges);
@@ -107,7 +107,7 @@ fn hostile_3_deletions_of_what_nobody_wrote_are_not_kept() {
 }
 
 #[test]
-fn hostile_4_clients_that_nobody_knows_do_not_count_in_a_state_vector() {
+fn hostile_4_unknown_clients_in_a_state_vector_are_dropped() {
     let mut scene = Scene::ready(roomy());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("hello"));

@@ -16,7 +16,7 @@ fn life_1_an_unused_document_is_dropped_after_a_while() {
 }
 
 #[test]
-fn life_2_somebody_who_comes_starts_the_wait_anew() {
+fn life_2_a_join_restarts_the_wait() {
     let mut scene = Scene::ready(limits());
     scene.pass(Millis::from_secs(20));
     scene.follower(1);
@@ -27,7 +27,7 @@ fn life_2_somebody_who_comes_starts_the_wait_anew() {
 }
 
 #[test]
-fn life_3_it_stays_while_something_is_not_on_disk() {
+fn life_3_it_stays_until_everything_is_on_disk() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("a"));
@@ -60,7 +60,7 @@ fn life_4_a_long_tail_is_written_as_a_snapshot_first() {
 }
 
 #[test]
-fn life_5_a_drain_closes_everybody_and_ends_when_all_is_on_disk() {
+fn life_5_a_drain_closes_sessions_then_waits_for_the_disk() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("a"));
@@ -101,11 +101,11 @@ fn life_7_a_closed_session_is_not_addressed_again() {
 }
 
 #[test]
-fn life_8_an_unused_document_makes_room_as_soon_as_everything_is_on_disk() {
+fn life_8_an_unused_document_makes_room_once_on_disk() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.handle(Input::MakeRoom);
-    assert_eq!(scene.unloads(), 0, "somebody is in it");
+    assert_eq!(scene.unloads(), 0, "it has a session");
     scene.update(1, &Person::new(1).write("a"));
     scene.leave(1);
     scene.pass(Millis::from_secs(1));
@@ -114,13 +114,13 @@ fn life_8_an_unused_document_makes_room_as_soon_as_everything_is_on_disk() {
     assert_eq!(scene.unloads(), 0, "its update is not on disk");
     scene.persisted(1);
     assert_eq!(scene.unloads(), 1);
-    // The shell kept it, because somebody was on the way in.
+    // The caller kept it, because a session was about to join.
     scene.pass(Millis::from_secs(1));
     assert_eq!(scene.unloads(), 1);
 }
 
 #[test]
-fn life_8_somebody_who_comes_keeps_a_document_that_was_to_make_room() {
+fn life_8_a_join_keeps_a_document_asked_to_make_room() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("a"));

@@ -5,7 +5,7 @@ use syncline_protocol::{Access, CloseCode, Limit, SessionId};
 use crate::scene::{Got, Person, Scene, limits, poison};
 
 #[test]
-fn load_1_the_log_is_asked_for_once() {
+fn load_1_the_log_is_requested_once() {
     let mut scene = Scene::new(limits());
     scene.writer(1);
     scene.writer(2);
@@ -15,7 +15,7 @@ fn load_1_the_log_is_asked_for_once() {
 }
 
 #[test]
-fn load_2_what_arrives_early_is_answered_in_order() {
+fn load_2_early_messages_are_answered_in_order() {
     let mut scene = Scene::new(limits());
     let ann = Person::new(1);
     let update = ann.write("a");
@@ -24,7 +24,11 @@ fn load_2_what_arrives_early_is_answered_in_order() {
     scene.writer(2);
     scene.ask(2);
     scene.update(2, &update);
-    assert_eq!((scene.got(1), scene.got(2)), (vec![], vec![]), "a blank document answers nobody");
+    assert_eq!(
+        (scene.got(1), scene.got(2)),
+        (vec![], vec![]),
+        "a blank document answers no session"
+    );
     scene.load();
     let nothing = || Got::Answer([0, 0][..].into());
     assert_eq!(scene.got_sync(1), [Got::Question, nothing(), Got::Update(update)]);
@@ -32,7 +36,7 @@ fn load_2_what_arrives_early_is_answered_in_order() {
 }
 
 #[test]
-fn load_2_who_waited_is_answered_one_by_one() {
+fn load_2_deferred_messages_are_answered_one_by_one() {
     let mut scene = Scene::new(limits());
     scene.writer(1);
     scene.ask(1);
@@ -48,13 +52,13 @@ fn load_2_who_waited_is_answered_one_by_one() {
     };
     assert_eq!([next(), next(), next()], [Some(1), Some(1), Some(2)]);
     assert_eq!(scene.got_sync(2), [Got::Question], "not answered yet");
-    // Whatever comes next comes after it.
+    // Any other input comes after it.
     scene.document.handle(scene.now, Input::Deadline, &mut scene.effects);
     assert_eq!(scene.got_sync(2), [Got::Question, Got::Answer([0, 0][..].into())]);
 }
 
 #[test]
-fn load_3_a_failed_load_closes_everybody_and_writes_nothing() {
+fn load_3_a_failed_load_closes_all_and_writes_nothing() {
     let mut scene = Scene::new(limits());
     scene.writer(1);
     scene.writer(2);
@@ -70,7 +74,7 @@ fn load_3_a_failed_load_closes_everybody_and_writes_nothing() {
 }
 
 #[test]
-fn load_4_too_much_said_too_early_closes_the_session() {
+fn load_4_too_many_early_messages_close_the_session() {
     let mut scene = Scene::new(limits());
     scene.writer(1);
     scene.writer(2);
@@ -127,7 +131,7 @@ fn load_6_a_rebuild_waits_for_appends_and_snapshots_under_way() {
 }
 
 #[test]
-fn load_7_a_rebuild_while_it_answers_forgets_nobody() {
+fn load_7_a_rebuild_while_answering_keeps_the_rest() {
     let mut scene = Scene::new(limits());
     scene.writer(1);
     scene.update(1, &poison());
@@ -141,7 +145,7 @@ fn load_7_a_rebuild_while_it_answers_forgets_nobody() {
 }
 
 #[test]
-fn load_8_a_document_that_fails_again_and_again_gives_itself_up() {
+fn load_8_a_document_that_keeps_failing_is_given_up() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     for vandal in 2..=7 {
@@ -158,7 +162,7 @@ fn load_8_a_document_that_fails_again_and_again_gives_itself_up() {
 }
 
 #[test]
-fn load_9_a_store_that_lost_updates_is_not_believed() {
+fn load_9_a_log_that_lost_updates_is_rejected() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("a"));

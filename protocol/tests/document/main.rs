@@ -1,5 +1,5 @@
-//! Stories about one document, told with inputs and checked by effects. Each is named after the
-//! rule of `docs/spec-document.md` that it proves.
+//! Scenarios of one document, given by inputs and checked by effects. Each is named after the
+//! rule of `docs/spec-document.md` that it checks.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]

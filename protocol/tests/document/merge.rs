@@ -1,4 +1,4 @@
-//! Adding an update to a document that nobody has open.
+//! Adds an update to a document that is not live.
 
 use syncline_protocol::document::LoadedDocument;
 use syncline_protocol::document::merge::{MergeError, Merged};
@@ -19,7 +19,7 @@ fn tool_2_an_update_is_merged_once() {
 }
 
 #[test]
-fn tool_2_what_does_not_fit_or_breaks_a_rule_is_refused() {
+fn tool_2_an_incomplete_or_invalid_update_is_refused() {
     let (ann, limits) = (Person::new(1), limits());
     let (_missing, second) = (ann.write("a"), ann.write("b"));
     let mut document = LoadedDocument::empty(&limits);

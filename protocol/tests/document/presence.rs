@@ -24,14 +24,14 @@ fn join(scene: &mut Scene, session: u64) {
     scene.join(session, Access::Read, Dialect::YWebsocket);
 }
 
-/// The clock under which session 1 was last shown something.
+/// The clock of the last state that session 1 was sent.
 fn clock(scene: &Scene) -> u32 {
     assert!(!scene.seen(1).is_empty());
     LAST_CLOCK.get()
 }
 
 #[test]
-fn presence_1_a_first_state_shows_at_once_although_its_clock_is_0() {
+fn presence_1_a_first_state_with_clock_0_shows_at_once() {
     let mut scene = watched();
     join(&mut scene, 2);
     scene.show(2, &[(20, 0, HERE)]);
@@ -41,7 +41,7 @@ fn presence_1_a_first_state_shows_at_once_although_its_clock_is_0() {
 }
 
 #[test]
-fn presence_2_the_speaker_is_sent_nothing_back() {
+fn presence_2_the_sender_gets_no_reply() {
     let mut scene = watched();
     for clock in [4, 5, 5] {
         scene.show(1, &[(10, clock, HERE)]);
@@ -50,7 +50,7 @@ fn presence_2_the_speaker_is_sent_nothing_back() {
 }
 
 #[test]
-fn presence_3_a_session_is_told_of_others_once_it_has_spoken() {
+fn presence_3_a_session_gets_the_snapshot_after_its_state() {
     let mut scene = watched();
     scene.show(1, &[(10, 1, HERE)]);
     join(&mut scene, 2);
@@ -68,7 +68,7 @@ fn presence_3_a_session_is_told_of_others_once_it_has_spoken() {
 }
 
 #[test]
-fn presence_4_nobody_is_told_of_itself() {
+fn presence_4_a_session_never_gets_its_own_states() {
     let mut scene = watched();
     join(&mut scene, 2);
     scene.show(2, &[(20, 0, Some("1"))]);
@@ -118,7 +118,7 @@ fn presence_7_a_rejoin_takes_over_from_a_half_open_connection() {
 }
 
 #[test]
-fn presence_8_an_echo_neither_steals_nor_revives_nor_keeps_alive() {
+fn presence_8_an_echo_changes_nothing() {
     let mut scene = watched();
     join(&mut scene, 2);
     scene.show(2, &[(20, 0, HERE)]);
@@ -148,14 +148,14 @@ fn presence_9_a_state_that_is_not_renewed_expires() {
 }
 
 #[test]
-fn presence_10_a_session_speaks_for_so_many_states_at_a_time() {
+fn presence_10_a_session_owns_a_bounded_number_of_states() {
     let mut scene = watched();
     join(&mut scene, 2);
     for client in 20..25 {
         scene.show(2, &[(client, 0, HERE)]);
     }
     assert_eq!(scene.seen(1).len(), 3);
-    // A throttled tab expires and answers that it is still here, for as long as it likes.
+    // A throttled tab expires and announces itself again, for any time.
     for turn in 1..10 {
         scene.pass(Millis::from_secs(51));
         scene.clear();
@@ -164,7 +164,7 @@ fn presence_10_a_session_speaks_for_so_many_states_at_a_time() {
     }
 }
 
-/// Clients that somebody makes up cost whoever joins nothing.
+/// Invented clients cost a joining session nothing.
 #[test]
 fn presence_10_a_flood_of_clients_shows_a_bounded_number() {
     let mut scene = watched();
@@ -204,7 +204,7 @@ fn presence_11_clocks_rise_across_a_restart() {
 }
 
 #[test]
-fn presence_12_who_comes_back_soon_sees_those_who_did_not_move() {
+fn presence_12_a_returning_client_sees_idle_clients() {
     let mut scene = watched();
     join(&mut scene, 2);
     scene.show(2, &[(20, 7, HERE)]);
@@ -218,7 +218,7 @@ fn presence_12_who_comes_back_soon_sees_those_who_did_not_move() {
 }
 
 #[test]
-fn presence_13_a_client_that_hides_is_gone_until_it_shows_itself() {
+fn presence_13_a_client_that_hides_is_gone_until_it_returns() {
     let mut scene = watched();
     join(&mut scene, 2);
     scene.show(2, &[(20, 0, HERE)]);

@@ -57,7 +57,7 @@ fn quarantine_1_it_is_served_and_never_changes() {
 }
 
 #[test]
-fn quarantine_2_a_stock_client_is_told_once_even_if_it_wrote_offline() {
+fn quarantine_2_offline_edits_are_refused_once() {
     let mut scene = Scene::new(limits());
     let (log, ann) = log(1);
     scene.log = log;
@@ -70,8 +70,8 @@ fn quarantine_2_a_stock_client_is_told_once_even_if_it_wrote_offline() {
     for session in 1..=2 {
         scene.update(session, &ann.write("b"));
         scene.update(session, &ann.write("c"));
-        let told = |got: &Got| matches!(got, Got::Denied(word) if word == WORD);
-        assert_eq!(scene.got(session).iter().filter(|got| told(got)).count(), 1);
+        let is_denied = |got: &Got| matches!(got, Got::Denied(word) if word == WORD);
+        assert_eq!(scene.got(session).iter().filter(|got| is_denied(got)).count(), 1);
     }
 }
 
@@ -122,7 +122,7 @@ fn quarantine_3_without_its_snapshot_a_log_is_empty() {
 }
 
 #[test]
-fn quarantine_3_what_was_salvaged_is_read_only() {
+fn quarantine_3_a_salvaged_document_is_read_only() {
     let mut scene = Scene::new(limits());
     let (log, ann) = log(3);
     scene.log = log;
@@ -135,7 +135,7 @@ fn quarantine_3_what_was_salvaged_is_read_only() {
 }
 
 #[test]
-fn quarantine_4_a_reload_that_ends_in_one_closes_who_was_let_in_before() {
+fn quarantine_4_a_quarantining_reload_closes_sessions() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);

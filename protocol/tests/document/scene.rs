@@ -22,7 +22,7 @@ use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, Text, TextRef, Transact, Update};
 
-/// What a session received, without what only the codecs care about.
+/// A message that a session received, without details of encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
     /// Epoch, and whether it is quarantined.
@@ -32,10 +32,10 @@ pub(crate) enum Got {
     Update(Bytes),
     /// Client, and its state or None.
     Presence(Vec<(u64, Option<String>)>),
-    /// The word.
+    /// The reason.
     Denied(String),
     Saved(u64),
-    /// The frame and the word.
+    /// The frame and the reason.
     Refused(u64, String),
     Closed(CloseCode),
 }
@@ -73,7 +73,7 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// Somebody without a name, for ever.
+/// A grant without a name and without an end.
 pub(crate) fn grant(access: Access) -> Grant {
     Grant {
         access,
@@ -123,7 +123,7 @@ impl Scene {
         }
     }
 
-    /// Answers the load with what was appended so far.
+    /// Answers the load with all updates appended so far.
     pub(crate) fn load(&mut self) {
         let loaded = LoadedDocument::decode(&self.log, &self.limits).unwrap();
         self.handle(Input::Loaded(Box::new(loaded)));
@@ -156,7 +156,7 @@ impl Scene {
         self.join(session, Access::Write, Dialect::SynclineV1);
     }
 
-    /// A stock client that follows and has been told who is here. Forgets what it received.
+    /// A stock client that follows and watches. Forgets the effects so far.
     pub(crate) fn follower(&mut self, session: u64) {
         self.join(session, Access::Write, Dialect::YWebsocket);
         self.ask(session);
@@ -184,7 +184,7 @@ impl Scene {
         self.say(session, ClientMessage::SyncStep2 { update: update.clone() });
     }
 
-    /// Says something of presence in a tick of its own: a state is published once in each.
+    /// Sends presence in a tick of its own: a state is published once in each.
     pub(crate) fn show(&mut self, session: u64, entries: &[(u64, u32, Option<&str>)]) {
         self.pass(Millis(65));
         self.show_now(session, entries);
@@ -243,7 +243,7 @@ impl Scene {
         self.now = end;
     }
 
-    /// What a session was sent since this was last asked of anyone, in order.
+    /// The messages to a session since `clear`, in order.
     pub(crate) fn got(&self, session: u64) -> Vec<Got> {
         let session = SessionId::new(session);
         self.effects
@@ -260,7 +260,7 @@ impl Scene {
             .collect()
     }
 
-    /// The limits that a session was closed for since this was last asked of anyone.
+    /// The limits that a session was closed for since `clear`.
     pub(crate) fn limits_hit(&self, session: u64) -> Vec<Limit> {
         let session = SessionId::new(session);
         let of_effect = |effect: &Effect| {
@@ -341,7 +341,7 @@ impl Scene {
         deliveries
     }
 
-    /// What the document says after everything appended.
+    /// The document's text after all appended updates.
     pub(crate) fn text(&self) -> String {
         let mut loaded = LoadedDocument::decode(&self.log, &self.limits).unwrap();
         let person = Person::new(1);
@@ -350,7 +350,7 @@ impl Scene {
     }
 }
 
-/// What a client of this dialect makes of a message.
+/// A message as a client of this dialect reads it.
 fn read(dialect: Dialect, message: &ServerMessage) -> Got {
     assert!(dialect.encode(message).is_some(), "{dialect:?} has no such message: {message:?}");
     match message {
@@ -386,7 +386,7 @@ thread_local! {
     pub(crate) static LAST_CLOCK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Somebody with a copy of the document.
+/// A person with a copy of the document.
 pub(crate) struct Person {
     doc: Doc,
     text: TextRef,
@@ -438,7 +438,7 @@ pub(crate) fn refused(frame: u64, word: &str) -> Got {
     Got::Refused(frame, word.to_owned())
 }
 
-/// An update that passes the gate and that the CRDT refuses.
+/// A valid update that the CRDT refuses.
 pub(crate) fn poison() -> Bytes {
     let mut update = vec![1, 1, 99, 0, 4, 1, 1, b't'];
     write_buffer(&mut update, FAILPOINT.as_bytes());

@@ -17,7 +17,7 @@ fn slow_1_a_session_that_overflowed_is_sent_nothing() {
 }
 
 #[test]
-fn slow_2_once_drained_one_diff_and_presence_stand_for_what_was_dropped() {
+fn slow_2_one_diff_and_presence_replace_dropped_messages() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);
@@ -37,7 +37,7 @@ fn slow_2_once_drained_one_diff_and_presence_stand_for_what_was_dropped() {
 }
 
 #[test]
-fn slow_3_the_question_and_the_watermark_are_said_again() {
+fn slow_3_the_question_and_the_watermark_are_repeated() {
     let mut scene = Scene::ready(limits());
     scene.writer(1);
     scene.update(1, &Person::new(1).write("a"));
@@ -53,7 +53,7 @@ fn slow_3_the_question_and_the_watermark_are_said_again() {
 }
 
 #[test]
-fn slow_4_whoever_does_not_drain_in_time_is_closed() {
+fn slow_4_a_session_that_does_not_drain_in_time_is_closed() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.overflow(1);
@@ -65,7 +65,7 @@ fn slow_4_whoever_does_not_drain_in_time_is_closed() {
 }
 
 #[test]
-fn slow_5_a_session_that_drains_during_a_rebuild_is_not_forgotten() {
+fn slow_5_draining_during_a_rebuild_is_handled_after_it() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);

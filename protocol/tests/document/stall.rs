@@ -56,7 +56,7 @@ fn stall_1_a_deletion_alone_is_not_accepted() {
 }
 
 #[test]
-fn stall_2_a_stock_client_is_told_once_for_each_stall() {
+fn stall_2_a_stock_client_gets_one_refusal_for_each_stall() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);
@@ -73,7 +73,7 @@ fn stall_2_a_stock_client_is_told_once_for_each_stall() {
 }
 
 #[test]
-fn stall_2_each_frame_is_named_to_a_client_that_counts() {
+fn stall_2_a_syncline_client_gets_a_refusal_for_each_frame() {
     let (mut scene, ann) = stalled(limits());
     scene.update(1, &ann.write("b"));
     scene.update(1, &ann.write("c"));
@@ -96,7 +96,7 @@ fn stall_3_sessions_stay_and_presence_goes_on() {
 }
 
 #[test]
-fn stall_4_what_was_accepted_before_is_saved_when_it_is() {
+fn stall_4_earlier_updates_are_acknowledged_once_on_disk() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.writer(1);
@@ -113,7 +113,7 @@ fn stall_4_what_was_accepted_before_is_saved_when_it_is() {
 }
 
 #[test]
-fn stall_5_whoever_was_refused_is_asked_and_its_answer_is_covered() {
+fn stall_5_a_refused_session_is_asked_and_its_answer_counts() {
     let (mut scene, ann) = stalled(limits());
     scene.follower(2);
     let first = ann.write("b");
@@ -131,7 +131,7 @@ fn stall_5_whoever_was_refused_is_asked_and_its_answer_is_covered() {
     scene.persisted(2);
     assert_eq!(scene.got(1), [Got::Saved(4)]);
     scene.resume();
-    assert_eq!(scene.got(1), [Got::Saved(4)], "nobody is owed anything");
+    assert_eq!(scene.got(1), [Got::Saved(4)], "nothing is pending");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn stall_5_a_refused_frame_is_not_covered_by_what_follows_it() {
 }
 
 #[test]
-fn stall_5_an_answer_refused_is_asked_for_again() {
+fn stall_5_a_refused_answer_is_asked_for_again() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.writer(1);
@@ -173,7 +173,7 @@ fn stall_5_an_answer_refused_is_asked_for_again() {
 }
 
 #[test]
-fn stall_6_who_joins_meanwhile_is_asked_at_its_end() {
+fn stall_6_a_join_in_a_stall_is_asked_at_its_end() {
     let (mut scene, _) = stalled(limits());
     scene.writer(2);
     scene.join(3, Access::Read, Dialect::SynclineV1);
@@ -188,7 +188,7 @@ fn stall_6_who_joins_meanwhile_is_asked_at_its_end() {
 }
 
 #[test]
-fn stall_6_a_load_that_ends_meanwhile_asks_nobody() {
+fn stall_6_a_load_that_ends_in_a_stall_asks_no_session() {
     let mut scene = Scene::new(limits());
     let ann = Person::new(1);
     scene.writer(1);
@@ -202,7 +202,7 @@ fn stall_6_a_load_that_ends_meanwhile_asks_nobody() {
 }
 
 #[test]
-fn stall_6_a_stall_that_ends_during_a_load_is_made_up_for_after_it() {
+fn stall_6_a_stall_that_ends_in_a_load_asks_after_it() {
     let mut scene = Scene::ready(limits());
     let (ann, ben) = (Person::new(1), Person::new(2));
     scene.writer(1);
@@ -225,7 +225,7 @@ fn stall_6_a_stall_that_ends_during_a_load_is_made_up_for_after_it() {
 }
 
 #[test]
-fn stall_7_what_is_known_is_not_refused() {
+fn stall_7_known_updates_are_not_refused() {
     let (mut scene, ann) = stalled(limits());
     scene.resume();
     let deletion = ann.delete(1);
@@ -256,7 +256,7 @@ fn stall_8_no_snapshot_is_begun() {
 }
 
 #[test]
-fn stall_9_what_is_settled_is_dropped_and_the_rest_stays() {
+fn stall_9_a_document_on_disk_is_dropped_others_stay() {
     let (mut scene, ann) = stalled(limits());
     scene.resume();
     for _ in 0..100 {

@@ -7,7 +7,7 @@ use crate::scene::{Got, LAST_CLOCK, Scene, grant, limits};
 
 const ADA: &str = r#","syncline":{"sub":"ada","name":"Ada"}}"#;
 
-/// What Lexical says of itself, as JavaScript writes it.
+/// A state of Lexical, as JavaScript writes it.
 const LEXICAL: &str = r##"{"anchorPos":null,"color":"#ff0000","focusPos":null,"focusing":true,"name":"Bob","awarenessData":{"x":0.1}}"##;
 
 fn user(sub: &str, name: &str) -> Grant {
@@ -19,7 +19,7 @@ fn by_ada(state: &str) -> String {
     format!("{}{ADA}", state.strip_suffix('}').unwrap())
 }
 
-/// Session 1 watches; session 2 is Ada's and speaks for client 20.
+/// Session 1 watches; session 2 is Ada's and owns the state of client 20.
 fn scene() -> Scene {
     scene_within(limits())
 }
@@ -37,7 +37,7 @@ fn closed(scene: &Scene, session: u64) -> Option<CloseCode> {
 }
 
 #[test]
-fn presence_15_everybody_else_is_shown_who_speaks() {
+fn presence_15_others_are_sent_the_verified_identity() {
     let mut scene = scene();
     scene.show(2, &[(20, 0, Some(LEXICAL))]);
     assert_eq!(scene.seen(1), [(20, Some(by_ada(LEXICAL)))]);
@@ -46,11 +46,11 @@ fn presence_15_everybody_else_is_shown_who_speaks() {
     scene.join(3, Access::Read, Dialect::YWebsocket);
     scene.show(3, &[(30, 0, Some("{}"))]);
     assert!(scene.seen(3).contains(&(20, Some(by_ada(LEXICAL)))), "a newcomer");
-    assert_eq!(scene.seen(1), [(30, Some("{}".to_owned()))], "nobody stands behind that one");
+    assert_eq!(scene.seen(1), [(30, Some("{}".to_owned()))], "no identity is known");
 }
 
 #[test]
-fn presence_16_an_identity_that_a_client_claims_is_dropped() {
+fn presence_16_a_claimed_identity_is_dropped() {
     let mut scene = scene();
     scene.show(2, &[(20, 0, Some(r#"{"a":1,"\u0073yncline":{"sub":"root"},"b":2}"#))]);
     assert_eq!(scene.seen(1), [(20, Some(by_ada(r#"{"a":1,"b":2}"#)))]);
@@ -61,7 +61,7 @@ fn presence_16_an_identity_that_a_client_claims_is_dropped() {
 }
 
 #[test]
-fn presence_17_what_others_repeat_of_a_stamped_state_is_an_echo() {
+fn presence_17_a_repeated_stamped_state_is_an_echo() {
     let mut scene = scene();
     scene.show(2, &[(20, 0, Some("{\"a\":1}"))]);
     let stamped = by_ada("{\"a\":1}");
@@ -77,7 +77,7 @@ fn presence_17_what_others_repeat_of_a_stamped_state_is_an_echo() {
 }
 
 #[test]
-fn presence_17_a_client_that_learns_its_stamped_state_from_a_tab_goes_on_from_it() {
+fn presence_17_a_stamped_state_learnt_from_a_tab_goes_on() {
     let mut scene = scene();
     scene.show(2, &[(20, 0, Some("{\"a\":1}"))]);
     let stamped = by_ada("{\"a\":1}");
@@ -92,7 +92,7 @@ fn presence_17_a_client_that_learns_its_stamped_state_from_a_tab_goes_on_from_it
 }
 
 #[test]
-fn presence_17_a_client_that_learnt_its_stamped_state_comes_back_with_it() {
+fn presence_17_a_client_returns_with_its_stamped_state() {
     let mut scene = scene();
     scene.show(2, &[(20, 0, Some("{\"a\":1}"))]);
     let stamped = by_ada("{\"a\":1}");
@@ -107,7 +107,7 @@ fn presence_17_a_client_that_learnt_its_stamped_state_comes_back_with_it() {
 }
 
 #[test]
-fn presence_18_nobody_speaks_for_another_users_client() {
+fn presence_18_a_state_stays_with_its_user() {
     let mut scene = scene();
     scene.show(2, &[(20, 3, Some("{\"a\":1}"))]);
     scene.clear();
@@ -128,7 +128,7 @@ fn presence_18_nobody_speaks_for_another_users_client() {
 }
 
 #[test]
-fn presence_19_the_limit_is_on_what_a_client_says() {
+fn presence_19_the_stamp_does_not_count_for_the_limit() {
     let live = Budget { presence_state_bytes_max: 100, ..Budget::LIVE };
     let mut scene = scene_within(Limits { live, ..limits() });
     let state = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
@@ -136,7 +136,7 @@ fn presence_19_the_limit_is_on_what_a_client_says() {
     let stamped = by_ada(&state(100));
     assert_eq!(scene.seen(1), [(20, Some(stamped.clone()))]);
     let clock = LAST_CLOCK.get();
-    // Clients send back what they see of others.
+    // Clients echo the states of others.
     scene.show(1, &[(20, clock, Some(&stamped))]);
     scene.show(2, &[(20, clock, Some(&stamped))]);
     assert_eq!((closed(&scene, 1), closed(&scene, 2)), (None, None));
@@ -147,7 +147,7 @@ fn presence_19_the_limit_is_on_what_a_client_says() {
 }
 
 #[test]
-fn presence_20_without_stamping_states_go_out_as_they_came() {
+fn presence_20_without_stamping_states_are_unchanged() {
     let mut scene = scene_within(Limits { stamping: Stamping::Nothing, ..limits() });
     let state = r#"{"a":1,"syncline":{"sub":"root"}}"#;
     scene.show(2, &[(20, 0, Some(state))]);

@@ -116,7 +116,7 @@ fn log_4_a_failed_snapshot_is_tried_again_after_as_many_updates() {
 }
 
 #[test]
-fn log_5_a_refused_update_closes_everybody_and_ends_the_writing() {
+fn log_5_a_refused_update_closes_all_and_ends_writing() {
     let (mut scene, ann) = written(3, Limits { snapshot_updates: 3, ..limits() });
     scene.clear();
     scene.handle(Input::PersistFailed);

@@ -18,7 +18,7 @@ fn sync_1_writers_are_asked_and_readers_are_not() {
 }
 
 #[test]
-fn sync_2_a_question_is_answered_with_what_is_missing() {
+fn sync_2_the_answer_holds_the_missing_updates() {
     let mut scene = Scene::ready(limits());
     let (ann, ben) = (Person::new(1), Person::new(2));
     scene.follower(1);
@@ -36,7 +36,7 @@ fn sync_2_a_question_is_answered_with_what_is_missing() {
 }
 
 #[test]
-fn sync_11_equal_questions_share_one_answer_until_the_document_changes_or_nobody_asks() {
+fn sync_11_equal_questions_share_one_answer_for_a_while() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);
@@ -134,7 +134,7 @@ fn sync_7_a_hole_is_asked_about_once_and_never_applied() {
 }
 
 #[test]
-fn sync_8_a_question_about_a_hole_that_stays_open_closes_the_session() {
+fn sync_8_a_hole_that_stays_open_closes_the_session() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     scene.follower(1);
@@ -164,7 +164,7 @@ fn sync_9_a_frame_is_one_message_that_clients_send() {
 }
 
 #[test]
-fn sync_10_a_frame_that_breaks_the_gate_closes_the_session() {
+fn sync_10_an_invalid_payload_closes_the_session() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.follower(2);

@@ -15,7 +15,7 @@ fn read_1_a_reader_changes_nothing() {
 }
 
 #[test]
-fn read_2_a_stock_reader_is_told_once() {
+fn read_2_a_stock_reader_gets_one_refusal() {
     let mut scene = Scene::ready(limits());
     scene.join(1, Access::Read, Dialect::YWebsocket);
     let ben = Person::new(2);
@@ -26,7 +26,7 @@ fn read_2_a_stock_reader_is_told_once() {
 }
 
 #[test]
-fn read_3_each_refused_frame_is_named_to_a_client_that_counts() {
+fn read_3_a_syncline_reader_gets_a_refusal_for_each_frame() {
     let mut scene = Scene::ready(limits());
     scene.join(1, Access::Read, Dialect::SynclineV1);
     let ben = Person::new(2);
@@ -102,7 +102,7 @@ fn write_4_behind_a_hole_nothing_is_saved_until_it_is_filled() {
 }
 
 #[test]
-fn write_5_stock_clients_hear_nothing_of_it() {
+fn write_5_stock_clients_get_no_acknowledgement() {
     let mut scene = Scene::ready(limits());
     scene.follower(1);
     scene.update(1, &Person::new(1).write("a"));
@@ -111,7 +111,7 @@ fn write_5_stock_clients_hear_nothing_of_it() {
 }
 
 #[test]
-fn write_6_a_live_update_has_a_size_and_a_first_sync_has_not() {
+fn write_6_a_live_update_is_bounded_a_first_sync_is_not() {
     let mut scene = Scene::ready(limits());
     let ann = Person::new(1);
     let large = ann.write(&"x".repeat(2_000));
@@ -124,7 +124,7 @@ fn write_6_a_live_update_has_a_size_and_a_first_sync_has_not() {
 }
 
 #[test]
-fn write_7_a_full_document_takes_deletions_and_what_it_knows() {
+fn write_7_a_full_document_accepts_deletions_and_known() {
     let mut scene = Scene::ready(Limits { document_bytes_max: 100, ..limits() });
     let ann = Person::new(1);
     let text = ann.write(&"x".repeat(70));

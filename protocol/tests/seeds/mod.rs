@@ -1,16 +1,16 @@
-//! Updates that broke yrs 0.28.1 when it read them without a gate; found by fuzzing.
+//! Updates that broke yrs 0.28.1 when it read them without validation; found by fuzzing.
 
 use Expect::{Harmless, Refused};
 
-/// What has to become of a seed's last update.
+/// The expected outcome of a seed's last update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     Refused,
-    /// yrs takes it, and the document stays whole.
+    /// yrs applies it, and the document stays whole.
     Harmless,
 }
 
-/// What it did without the gate, what becomes of it, and the update.
+/// Its effect without validation, the expected outcome, and the update.
 pub(crate) type Seed = (&'static str, Expect, &'static str);
 
 /// For an empty document.
@@ -65,7 +65,7 @@ pub(crate) const ON_BASE: [Seed; 11] = [
         "AQMG/////////////wYBAQEBAQH///////////8GAAAAAAEABQAA//8A/28gdwAA",
     ),
     (
-        "to_json of an array does not end; whoever reads must not call it",
+        "to_json of an array does not end; readers must not call it",
         Harmless,
         "AQtqAAQBAWECaGWBagF+hGoDAW+EagQHIHfDtnJsZCgBAW0BawF8QMAAACcBAW0CbW0BCAEBYQF3AXOHag0ABwEBeAMBcEZqAAFiBHRydWXGagRqBQEvBG51bGwBagEDAg==",
     ),

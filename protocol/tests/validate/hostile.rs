@@ -1,4 +1,4 @@
-//! Updates that nobody honest writes: random bytes, damaged updates, and well-formed nonsense.
+//! Updates that no real client writes: random bytes, damaged updates, and well-formed nonsense.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -45,7 +45,7 @@ proptest! {
         drop(walk_presence(&bytes, &Budget::LIVE));
     }
 
-    /// The gate reads JSON exactly as yrs does: what it refuses, yrs refuses, and the reverse.
+    /// Validation and yrs accept the same JSON.
     #[test]
     fn the_gate_and_yrs_agree_on_json(
         json in prop_oneof![
@@ -66,7 +66,7 @@ proptest! {
 proptest! {
     #![proptest_config(config(400))]
 
-    /// An honest session in which one update in three is damaged.
+    /// A real session in which one update in three is damaged.
     #[test]
     fn a_damaged_update_leaves_the_document_whole(seed in any::<u64>()) {
         let updates = honest_session(seed % 50, 20);
@@ -87,7 +87,7 @@ proptest! {
     }
 
     /// Well-formed updates whose references, parents, keys and deletions make no sense. Before the
-    /// gate knew the places of blocks, one session in 10,000 broke yrs, some without end.
+    /// locations of blocks were checked, one session in 10,000 broke yrs, some without end.
     #[test]
     fn well_formed_nonsense_leaves_the_document_whole(seed in any::<u64>()) {
         let mut rng = Rng::new(seed);
@@ -105,7 +105,7 @@ proptest! {
     }
 }
 
-/// Whether the document goes on; after an error of yrs its caller rebuilds it.
+/// Whether the document is still usable; after an error of yrs its caller rebuilds it.
 fn goes_on(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Failed(_))
 }

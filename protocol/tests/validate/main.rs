@@ -1,4 +1,4 @@
-//! The gate together with yrs: what passes must be harmless, and nothing honest may be refused.
+//! Validation together with yrs: valid updates must be harmless, and updates of real clients valid.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed assumption fails the test")]
 #![expect(clippy::indexing_slicing, reason = "a failed assumption fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]

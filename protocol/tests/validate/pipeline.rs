@@ -1,4 +1,4 @@
-//! The way of an update into a document: gate, fit, yrs.
+//! The path of an update into a document: validation, fit, yrs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -14,18 +14,18 @@ use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
 pub(crate) const WITH_SUBDOCUMENTS: Budget =
     Budget { subdocuments: Subdocuments::Allowed, ..Budget::LIVE };
 
-/// What became of an update.
+/// The outcome of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Refused(ValidationError),
     Known,
     Incomplete,
     Applied,
-    /// yrs said no: the document has to be rebuilt.
+    /// yrs failed: the document has to be rebuilt.
     Failed(String),
 }
 
-/// A document behind the gate.
+/// A document with validation in front.
 pub(crate) struct Replica {
     pub(crate) doc: Doc,
     pub(crate) known: StateVector,
@@ -71,10 +71,10 @@ impl Replica {
     }
 
     /// Asserts that the document is whole: nothing pending, what we count is what yrs counts, and
-    /// its snapshot passes the gate and loads to the same state.
+    /// its snapshot is valid and loads to the same state.
     pub(crate) fn check(&self) {
         assert!(!self.doc.transact().has_missing_updates(), "something is pending");
-        assert_eq!(state_vector(&self.doc), self.known, "the gate counts as yrs does");
+        assert_eq!(state_vector(&self.doc), self.known, "validation counts as yrs does");
         let snapshot = encode(&self.doc);
         let stored = Budget { subdocuments: self.budget.subdocuments, ..Budget::STORED };
         let mut reloaded = Self::new(stored);

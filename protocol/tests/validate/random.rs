@@ -1,4 +1,4 @@
-//! Honest sessions: several people edit all shared types at once, and nothing is refused.
+//! Sessions of real clients: several people edit all shared types at once, and nothing is refused.
 #![expect(clippy::disallowed_types, reason = "a macro of yrs builds its maps")]
 
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ impl Peer {
         std::mem::take(&mut *self.sent.lock().unwrap())
     }
 
-    /// Takes what `from` has and this peer lacks.
+    /// Applies the updates of `from` that this peer lacks.
     fn pull(&self, from: &Self) {
         let diff = from.doc.transact().encode_diff_v1(&self.doc.transact().state_vector());
         self.doc.transact_mut().apply_update(Update::decode_v1(&diff).unwrap()).unwrap();
@@ -160,7 +160,7 @@ fn edit_xml(rng: &mut Rng, txn: &mut TransactionMut<'_>, xml: &yrs::XmlFragmentR
     }
 }
 
-/// What three people write, in an order in which a server could receive it.
+/// The updates of three people, in an order in which a server could receive them.
 pub(crate) fn honest_session(seed: u64, rounds: usize) -> Vec<Vec<u8>> {
     let mut rng = Rng::new(seed);
     let peers = [1, 1 << 31, (1 << 53) - 1].map(Peer::new);
@@ -230,10 +230,10 @@ fn differences_and_state_vectors_pass() {
     }
 }
 
-/// Updates that arrive in any order: what is incomplete is delivered again later, and in the end
-/// the document is the one that all have.
+/// Updates that arrive in any order: an incomplete one is delivered again later, and in the end all
+/// documents are equal.
 #[test]
-fn an_order_with_holes_converges_without_anything_pending_in_yrs() {
+fn an_order_with_holes_converges_with_nothing_pending() {
     for seed in 200..230 {
         let updates = honest_session(seed, 60);
         let mut expected = Replica::new(Budget::LIVE);

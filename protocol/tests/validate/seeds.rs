@@ -1,4 +1,4 @@
-//! Updates that broke yrs 0.28.1 when it read them without a gate.
+//! Updates that broke yrs 0.28.1 when it read them without validation.
 
 use syncline_protocol::validate::{Budget, walk_state_vector, walk_update};
 use yrs::{Array, Map, Text, Transact};
@@ -80,7 +80,7 @@ fn nested_values_do_not_overflow_a_small_stack() {
     }
 }
 
-/// Found by fuzzing; each with what it did without the gate.
+/// Found by fuzzing; each with its effect without validation.
 #[test]
 fn fuzzed_seeds_do_not_harm_a_document() {
     for (name, expect, seed) in ON_EMPTY {

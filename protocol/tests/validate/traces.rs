@@ -167,7 +167,7 @@ fn a_text_of_two_people_at_once_passes() {
     check("friendsforever-concurrent.json.gz");
 }
 
-/// `cargo test --release -p syncline-protocol --test gate -- --ignored --nocapture throughput`
+/// `cargo test --release -p syncline-protocol --test validate -- --ignored --nocapture throughput`
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
@@ -182,7 +182,7 @@ fn throughput_of_the_gate_beside_yrs() {
     for bytes in &updates {
         std::hint::black_box(walk_update(bytes, &Budget::LIVE).unwrap());
     }
-    let gate = per_update(start);
+    let walked = per_update(start);
 
     let start = std::time::Instant::now();
     let mut known = StateVector::new();
@@ -216,6 +216,6 @@ fn throughput_of_the_gate_beside_yrs() {
     let start = std::time::Instant::now();
     walk_update(&snapshot, &Budget::STORED).unwrap();
     let walk = start.elapsed();
-    eprintln!("walk {gate} ns, + fit {fit} ns, + places {admit} ns; yrs {yrs} ns an update");
+    eprintln!("walk {walked} ns, + fit {fit} ns, + places {admit} ns; yrs {yrs} ns an update");
     eprintln!("a snapshot of {} bytes: {walk:?}; {runs} runs", snapshot.len());
 }

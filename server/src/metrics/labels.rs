@@ -33,7 +33,7 @@ label!(State, "state", State::ALL);
 
 impl Label for Dialect {
     const KEY: &'static str = "dialect";
-    const ALL: &'static [Self] = &Dialect::ALL;
+    const ALL: &'static [Self] = &Self::ALL;
 
     fn word(self) -> &'static str {
         self.name()

@@ -1,14 +1,15 @@
-//! Who is here: presence states, who speaks for them, and the clocks that make every peer believe.
+//! The presence states of clients, the sessions that own them, and the clocks that make every peer
+//! accept them.
 //!
 //! Three habits of stock clients shape the rules (spec, section PRESENCE):
 //!
-//! - They send back every state they hear. A session that has been told of others therefore cannot
-//!   claim a state that a live session owns, nor revive one that has just ended.
+//! - They echo every state they receive. A session that was sent the states of others therefore
+//!   cannot claim a state that a live session owns, nor revive one that has just ended.
 //! - On reconnect they announce themselves with the clock they had, which every peer that saw them
-//!   leave ignores. So peers are sent clocks of our own: the time, in ticks. A state is published
+//!   leave ignores. So published clocks are the server's: the time, in ticks. A state is published
 //!   once a tick at most, so its clock neither repeats nor runs ahead, not even across a restart.
-//! - They announce themselves before anything else. So a session is told of others only once it has
-//!   spoken or answered: what it says before that cannot be an echo.
+//! - They announce themselves before anything else. So a session is sent the states of others only
+//!   after its own first state or answer: whatever comes before that cannot be an echo.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -40,14 +41,14 @@ const CLOCK_TICK_MS: u64 = 64;
 /// Published clocks are all above this (reached in February 2026), a client's own count below.
 const PUBLISHED_FROM: u32 = 1 << 26;
 
-/// Publications of a state that are remembered. Two tabs of one browser also tell each other what
-/// they hear from the server, so a client can learn its own published clock and send it back.
-const SAID_MAX: usize = 8;
+/// Publications of a state that are remembered. Two tabs of one browser also exchange the states
+/// that the server sent, so a client can learn its own published clock and send it back.
+const HISTORY_MAX: usize = 8;
 
 /// The presence states of one document.
 #[derive(Debug, Default)]
 pub(crate) struct PresenceBook {
-    states: BTreeMap<ClientId, State>,
+    states: BTreeMap<ClientId, PresenceState>,
     /// States that changed and were published in this tick already.
     pending: BTreeSet<ClientId>,
     /// The tick in which every state was last given a fresh clock for newcomers.
@@ -55,51 +56,51 @@ pub(crate) struct PresenceBook {
 }
 
 #[derive(Debug)]
-struct State {
-    /// Who speaks for it; None once it has ended.
+struct PresenceState {
+    /// The session it belongs to; None once it has ended.
     owner: Option<SessionId>,
-    /// The verified `sub` of whoever spoke for it last.
+    /// The verified `sub` of its last owner.
     sub: Arc<str>,
     /// The owner's own latest clock.
-    heard: u32,
+    received_clock: u32,
     /// The clock that peers were sent last; 0 before the first.
-    published: u32,
-    /// What peers were sent in this life, the latest last, without the identity.
-    said: VecDeque<(u32, Option<Bytes>)>,
-    /// What the client says, without the identity. None when it said that it is gone.
-    json: Option<Bytes>,
-    /// What peers are sent of it.
-    shown: Option<Bytes>,
+    published_clock: u32,
+    /// States published in this life with their clocks, the latest last, without the identity.
+    history: VecDeque<(u32, Option<Bytes>)>,
+    /// The client's state, without the identity. None after it announced its end.
+    received: Option<Bytes>,
+    /// The state as it is published.
+    stamped: Option<Bytes>,
     /// When it was last renewed, or when it ended.
-    seen_at: Timestamp,
+    renewed_at: Timestamp,
 }
 
-/// Who sends a presence message, as far as the rules care.
+/// The session that sends a presence message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PresenceSource<'a> {
     pub(crate) session: SessionId,
     /// Its verified `sub`.
     pub(crate) sub: &'a Arc<str>,
-    /// What is written into its states; None: they are shown as they are.
+    /// The identity that is written into its states; None: they are published as they are.
     pub(crate) stamp: Option<&'a Stamp>,
-    /// Whether it has been told of others, so that what it says may be an echo.
+    /// Whether it was sent the states of others, so that its entries may be echoes.
     pub(crate) may_echo: bool,
-    /// How many states it may speak for at a time.
+    /// How many states it may own at a time.
     pub(crate) states_max: usize,
     /// Bytes of one state.
     pub(crate) state_bytes_max: usize,
 }
 
 impl PresenceSource<'_> {
-    /// What it says in an entry, and what others are shown of that.
-    fn words(&self, entry: &PresenceEntry) -> Result<Words, ValidationError> {
-        let Some(state) = &entry.state else { return Ok(Words::default()) };
-        let said = match self.stamp {
+    /// An entry's state as it was received, and as it is published.
+    fn forms(&self, entry: &PresenceEntry) -> Result<Forms, ValidationError> {
+        let Some(state) = &entry.state else { return Ok(Forms::default()) };
+        let received = match self.stamp {
             Some(_) => strip(state),
             // A copy of its own: a slice would keep the socket's whole read buffer alive.
             None => Bytes::copy_from_slice(state),
         };
-        let (bytes, max) = (said.len(), self.state_bytes_max);
+        let (bytes, max) = (received.len(), self.state_bytes_max);
         if bytes > max {
             return Err(ValidationError::PresenceStateOverBudget {
                 client: entry.client,
@@ -107,21 +108,21 @@ impl PresenceSource<'_> {
                 max,
             });
         }
-        let shown = self.stamp.map_or_else(|| said.clone(), |stamp| stamp.put_on(&said));
-        Ok(Words { said: Some(said), shown: Some(shown) })
+        let stamped = self.stamp.map_or_else(|| received.clone(), |stamp| stamp.put_on(&received));
+        Ok(Forms { received: Some(received), stamped: Some(stamped) })
     }
 }
 
-/// A state in two forms, or the end of one.
+/// A state in two forms; None: its end.
 #[derive(Default)]
-struct Words {
-    said: Option<Bytes>,
-    shown: Option<Bytes>,
+struct Forms {
+    received: Option<Bytes>,
+    stamped: Option<Bytes>,
 }
 
 impl PresenceBook {
-    /// Takes in a message, to be published by the next [`Self::flush`]. Entries that the source
-    /// has no say in are ignored, not punished. Returns how many it may not add to those it has.
+    /// Applies a message; the next [`Self::flush`] publishes it. Entries for states of other sessions
+    /// are ignored. Returns how many were ignored because the session has as many as it may.
     ///
     /// # Errors
     /// If a state of its own is too large.
@@ -132,7 +133,7 @@ impl PresenceBook {
         entries: Vec<PresenceEntry>,
     ) -> Result<u64, ValidationError> {
         let mut ignored = 0;
-        let is_own = |state: &&State| state.owner == Some(source.session);
+        let is_own = |state: &&PresenceState| state.owner == Some(source.session);
         let mut owned = self.states.values().filter(is_own).count();
         // An announcement names one client, the one that sends it.
         let announcement = !source.may_echo && entries.len() == 1;
@@ -143,11 +144,11 @@ impl PresenceBook {
                         self.pending.insert(entry.client);
                     }
                 }
-                // Whoever comes back is the same user; others have no say in who is here.
+                // A client that comes back has the same user; other sessions cannot take a state.
                 Some(state)
                     if state.owner.is_some() && !(announcement && state.sub == *source.sub) => {}
                 Some(state) if source.may_echo && state.is_echo(&entry) => {}
-                // Somebody who was not here has nothing to end.
+                // A state that does not exist cannot end.
                 _ if entry.state.is_none() => {}
                 _ if owned >= source.states_max => ignored += 1,
                 _ => {
@@ -159,28 +160,28 @@ impl PresenceBook {
         Ok(ignored)
     }
 
-    /// Shows the states of a session under the identity that it has now.
+    /// Stamps the states of a session with its new identity.
     pub(crate) fn rename(&mut self, session: SessionId, stamp: &Stamp) {
         let own = self.states.iter_mut().filter(|(_, state)| state.owner == Some(session));
         for (&client, state) in own {
-            if let Some(json) = &state.json {
-                state.shown = Some(stamp.put_on(json));
+            if let Some(received) = &state.received {
+                state.stamped = Some(stamp.put_on(received));
                 self.pending.insert(client);
             }
         }
     }
 
-    /// What peers must be sent now. What was published in this tick already waits for the next.
+    /// The states to publish now. Those published in this tick already wait for the next.
     pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
         let tick = clock_tick(now);
         let mut entries = Vec::new();
         self.pending.retain(|&client| {
             let Some(state) = self.states.get_mut(&client) else { return false };
-            if state.published >= tick {
+            if state.published_clock >= tick {
                 return true;
             }
-            // Nobody has to be told that somebody is gone whom they never saw.
-            if state.json.is_some() || !state.said.is_empty() {
+            // The end of a state that was never published is not published either.
+            if state.received.is_some() || !state.history.is_empty() {
                 state.publish(tick);
                 entries.push(state.entry(client));
             }
@@ -200,7 +201,7 @@ impl PresenceBook {
         !self.pending.is_empty()
     }
 
-    /// Whether `session` speaks for a client.
+    /// Whether `session` owns a client's state.
     pub(crate) fn is_owner(&self, session: SessionId, client: ClientId) -> bool {
         self.states.get(&client).is_some_and(|state| state.owner == Some(session))
     }
@@ -210,34 +211,34 @@ impl PresenceBook {
         self.end(now, |state| state.owner == Some(session))
     }
 
-    /// Ends states that were not renewed in time and forgets what ended long ago.
+    /// Ends states that were not renewed in time, and forgets those that ended long ago.
     pub(crate) fn sweep(&mut self, now: Timestamp) -> Vec<PresenceEntry> {
-        self.states.retain(|_, state| state.owner.is_some() || now - state.seen_at < AFTERLIFE);
-        self.end(now, |state| state.owner.is_some() && now - state.seen_at >= EXPIRY)
+        self.states.retain(|_, state| state.owner.is_some() || now - state.renewed_at < AFTERLIFE);
+        self.end(now, |state| state.owner.is_some() && now - state.renewed_at >= EXPIRY)
     }
 
-    /// Gives every state a clock that nobody has seen: a client that reconnects has dropped the
-    /// states of others but remembers their clocks, and ignores what does not exceed them. False
-    /// if that was done in this tick already.
+    /// Gives every state a clock that no client has seen: a client that reconnects has dropped the
+    /// states of others but remembers their clocks, and ignores lower ones. False if that was done
+    /// in this tick already.
     pub(crate) fn freshen(&mut self, now: Timestamp) -> bool {
         let tick = clock_tick(now);
         if tick <= self.freshened_at {
             return false;
         }
         self.freshened_at = tick;
-        let here = self.states.values_mut().filter(|state| state.json.is_some());
-        here.filter(|state| state.published < tick).for_each(|state| state.publish(tick));
+        let here = self.states.values_mut().filter(|state| state.received.is_some());
+        here.filter(|state| state.published_clock < tick).for_each(|state| state.publish(tick));
         true
     }
 
-    /// Everybody who is here, but not those for whom `session` speaks: it would take the higher
-    /// clock for news of itself and go back to what it said before.
+    /// All states but those of `session`: its client would take the higher clock for news of itself
+    /// and go back to an earlier state.
     pub(crate) fn others(&self, session: SessionId) -> Vec<PresenceEntry> {
         let here = self.states.iter().filter(|(_, state)| state.is_other(session));
         here.map(|(&client, state)| state.entry(client)).collect()
     }
 
-    /// Whether there is anything that time can change.
+    /// Whether there is no state that time can change.
     pub(crate) fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
@@ -248,32 +249,39 @@ impl PresenceBook {
         source: PresenceSource<'_>,
         entry: &PresenceEntry,
     ) -> Result<(), ValidationError> {
-        let words = source.words(entry)?;
-        let state = State {
+        let forms = source.forms(entry)?;
+        let state = PresenceState {
             owner: Some(source.session),
             sub: Arc::clone(source.sub),
-            heard: entry.clock,
-            published: self.states.get(&entry.client).map_or(0, |ended| ended.published),
-            said: VecDeque::new(),
-            json: words.said,
-            shown: words.shown,
-            seen_at: now,
+            received_clock: entry.clock,
+            published_clock: self
+                .states
+                .get(&entry.client)
+                .map_or(0, |ended| ended.published_clock),
+            history: VecDeque::new(),
+            received: forms.received,
+            stamped: forms.stamped,
+            renewed_at: now,
         };
         self.states.insert(entry.client, state);
         self.pending.insert(entry.client);
         Ok(())
     }
 
-    fn end(&mut self, now: Timestamp, which: impl Fn(&State) -> bool) -> Vec<PresenceEntry> {
+    fn end(
+        &mut self,
+        now: Timestamp,
+        which: impl Fn(&PresenceState) -> bool,
+    ) -> Vec<PresenceEntry> {
         let mut ended = Vec::new();
         for (&client, state) in self.states.iter_mut().filter(|(_, state)| which(state)) {
-            state.json = None;
-            state.shown = None;
+            state.received = None;
+            state.stamped = None;
             state.owner = None;
-            state.seen_at = now;
+            state.renewed_at = now;
             self.pending.remove(&client);
-            // Where the clock is the same, peers take the end for news.
-            if state.said.back().is_some_and(|(_, json)| json.is_some()) {
+            // At the same clock, peers accept the end of a state as newer.
+            if state.history.back().is_some_and(|(_, received)| received.is_some()) {
                 ended.push(state.entry(client));
             }
         }
@@ -289,7 +297,7 @@ impl PresenceBook {
             .states
             .iter()
             .filter(|(_, state)| state.owner.is_none())
-            .map(|(&client, state)| (state.seen_at, client))
+            .map(|(&client, state)| (state.renewed_at, client))
             .collect();
         let excess = ended.len().saturating_sub(bound);
         ended.sort_unstable();
@@ -304,51 +312,53 @@ fn clock_tick(now: Timestamp) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-impl State {
-    /// Takes in what its owner says. Returns whether peers must hear of it.
+impl PresenceState {
+    /// Applies an entry of its owner. Returns whether it must be published.
     fn renew(
         &mut self,
         now: Timestamp,
         source: PresenceSource<'_>,
         entry: &PresenceEntry,
     ) -> Result<bool, ValidationError> {
-        let ends = entry.clock == self.heard && entry.state.is_none() && self.json.is_some();
-        if entry.clock <= self.heard && !ends {
+        let ends =
+            entry.clock == self.received_clock && entry.state.is_none() && self.received.is_some();
+        if entry.clock <= self.received_clock && !ends {
             return Ok(false);
         }
-        let words = source.words(entry)?;
-        self.heard = entry.clock;
-        self.seen_at = now;
-        let learnt =
-            |(clock, json): &(u32, Option<Bytes>)| *clock == entry.clock && *json == words.said;
-        if self.said.iter().any(learnt) {
-            // It goes on from its published clock. Publishing that again would go in a circle.
+        let forms = source.forms(entry)?;
+        self.received_clock = entry.clock;
+        self.renewed_at = now;
+        let learnt = |(clock, received): &(u32, Option<Bytes>)| {
+            *clock == entry.clock && *received == forms.received
+        };
+        if self.history.iter().any(learnt) {
+            // The client goes on from its published clock. Publishing that again would never end.
             return Ok(false);
         }
-        self.json = words.said;
-        self.shown = words.shown;
+        self.received = forms.received;
+        self.stamped = forms.stamped;
         Ok(true)
     }
 
     fn publish(&mut self, clock: u32) {
-        self.published = clock;
-        if self.said.len() == SAID_MAX {
-            self.said.pop_front();
+        self.published_clock = clock;
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
         }
-        self.said.push_back((clock, self.json.clone()));
+        self.history.push_back((clock, self.received.clone()));
     }
 
-    /// Whether an entry may repeat what peers were sent before the state ended.
+    /// Whether an entry may be an echo of a state that was published before its end.
     fn is_echo(&self, entry: &PresenceEntry) -> bool {
-        (PUBLISHED_FROM..=self.published).contains(&entry.clock)
+        (PUBLISHED_FROM..=self.published_clock).contains(&entry.clock)
     }
 
-    /// Whether somebody is here for whom `session` does not speak, and whom peers know.
+    /// Whether it is the published state of a session other than `session`.
     fn is_other(&self, session: SessionId) -> bool {
-        self.json.is_some() && self.owner != Some(session) && !self.said.is_empty()
+        self.received.is_some() && self.owner != Some(session) && !self.history.is_empty()
     }
 
     fn entry(&self, client: ClientId) -> PresenceEntry {
-        PresenceEntry { client, clock: self.published, state: self.shown.clone() }
+        PresenceEntry { client, clock: self.published_clock, state: self.stamped.clone() }
     }
 }

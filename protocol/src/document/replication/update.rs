@@ -21,7 +21,7 @@ pub(crate) enum Origin {
     FirstSync,
 }
 
-/// What became of an update.
+/// The outcome of an update.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// It is in the log, and must be relayed and stored: the received bytes, unless validation had

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_1_a_session_whose_queue_overflowed_follows_again_once_drained() {
+    fn slow_1_a_lagging_session_follows_again_once_drained() {
         let mut downstream = Downstream::Joining;
         downstream.answered(StateVector::new());
         downstream.overflowed(START);

@@ -114,15 +114,17 @@ impl Upstream {
         ask
     }
 
-    /// The right to write has changed. A session that was welcomed as a reader may hold updates
-    /// that were refused or never asked for.
-    pub(crate) fn granted(&mut self, may_write: bool, is_joined: bool) {
+    /// The session has lost the right to write.
+    pub(crate) fn read_only(&mut self) {
         self.refusal = Refusal::Unsent;
-        self.state = match (may_write, is_joined) {
-            (false, _) => State::ReadOnly,
-            (true, false) => State::Current,
-            (true, true) => State::Refused { asked: None },
-        };
+        self.state = State::ReadOnly;
+    }
+
+    /// The session has gained the right to write. If it has been welcomed as a reader, it may hold
+    /// updates that were refused or never asked for.
+    pub(crate) fn writable(&mut self, is_joined: bool) {
+        self.refusal = Refusal::Unsent;
+        self.state = if is_joined { State::Refused { asked: None } } else { State::Current };
     }
 
     /// The cause of refusals has passed, or a refusal may have been dropped: the next one is news.
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn grant_5_a_reader_owes_nothing() {
         let mut upstream = upstream(State::Refused { asked: Some(START) });
-        upstream.granted(false, true);
+        upstream.read_only();
         upstream.not_asked();
         assert!(!upstream.resumed(START) && !upstream.incomplete(START) && !upstream.is_timed());
     }
@@ -224,7 +226,7 @@ mod tests {
     fn grant_6_a_new_writer_is_asked_unless_it_is_still_joining() {
         for (is_joined, asks) in [(true, true), (false, false)] {
             let mut upstream = Upstream::new(false);
-            upstream.granted(true, is_joined);
+            upstream.writable(is_joined);
             assert_eq!(upstream.resumed(START), asks);
         }
     }
@@ -235,7 +237,7 @@ mod tests {
         assert_eq!((upstream.note_refusal(), upstream.note_refusal()), (true, false));
         upstream.forget_refusal();
         assert!(upstream.note_refusal());
-        upstream.granted(true, true);
+        upstream.writable(true);
         assert!(upstream.note_refusal());
     }
 }

@@ -1,11 +1,11 @@
-//! One test for each rule of `docs/spec-validation.md` about places, named after it.
+//! One test for each rule of `docs/spec-validation.md` about locations, named after it.
 
 use super::*;
 use crate::validate::Fit;
 use crate::validate::update::{ANY, HAS_ORIGIN, HAS_PARENT_KEY, HAS_RIGHT_ORIGIN, STRING};
 use crate::wire::varint::write_var_uint;
 
-/// A document without content: only what it knows, and where that lies.
+/// A document without content: only its clocks and locations.
 #[derive(Default)]
 struct Scene {
     places: ParentIndex,
@@ -74,7 +74,7 @@ fn map_in(parent: (u8, u8)) -> Vec<u8> {
 }
 
 #[test]
-fn valid_29_neighbours_lie_in_one_place() {
+fn valid_29_neighbours_have_one_location() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't'), &text(b'u'), &entry(b't'), &entry(b'u')])]);
     scene.passes(&[(2, 0, &[&between((1, 0), (1, 1)), &between((1, 2), (1, 3))])]);
@@ -88,7 +88,7 @@ fn valid_29_neighbours_lie_in_one_place() {
 }
 
 #[test]
-fn valid_29_a_place_is_inherited_through_neighbours_and_types() {
+fn valid_29_a_location_is_inherited_from_neighbours_and_types() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&MAP, &MAP, &map_in((1, 0)), &map_in((1, 1))])]);
     scene.passes(&[(2, 0, &[&right_of((1, 2)), &right_of((1, 3)), &right_of((2, 0))])]);
@@ -98,7 +98,7 @@ fn valid_29_a_place_is_inherited_through_neighbours_and_types() {
 }
 
 #[test]
-fn valid_29_places_do_not_depend_on_the_order_of_the_sections() {
+fn valid_29_locations_do_not_depend_on_section_order() {
     let a = right_of((2, 1));
     let b = right_of((1, 0));
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -112,7 +112,7 @@ fn valid_29_places_do_not_depend_on_the_order_of_the_sections() {
 }
 
 #[test]
-fn valid_29_a_part_that_is_known_is_cut_off_before() {
+fn valid_29_the_known_part_is_cut_off_first() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't')]), (2, 0, &[&text(b'u')])]);
     let named_elsewhere = [STRING, 1, 1, b'u', 3, b'x', b'y', b'z'];
@@ -125,7 +125,7 @@ fn valid_29_a_part_that_is_known_is_cut_off_before() {
 }
 
 #[test]
-fn valid_30_what_is_attached_to_garbage_is_garbage() {
+fn valid_30_blocks_attached_to_garbage_are_garbage() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&[GC, 2], &text(b't'), &[DELETED, 1, 1, b't', 3], &MAP])]);
     let gc: &[u8] = &[GC, 1];
@@ -205,7 +205,7 @@ fn valid_32_a_refused_update_leaves_nothing() {
 }
 
 #[test]
-fn valid_33_a_stretch_in_one_place_is_one_run() {
+fn valid_33_a_stretch_with_one_location_is_one_run() {
     let mut scene = Scene::default();
     scene.passes(&[(1, 0, &[&text(b't')])]);
     for clock in 2..100 {
@@ -218,7 +218,7 @@ fn valid_33_a_stretch_in_one_place_is_one_run() {
 }
 
 #[test]
-fn valid_34_several_values_under_one_key_are_deleted_with_the_update() {
+fn valid_34_several_values_under_one_key_must_be_deleted() {
     let values = [ANY | HAS_PARENT_KEY, 1, 1, b't', 1, b'k', 3, 126, 126, 126];
     let after = [ANY | HAS_ORIGIN, 2, 0, 2, 126, 126];
     let check = |block: &[u8], deletions: &[u8]| {

@@ -187,7 +187,7 @@ fn valid_9_a_skip_interrupts() {
 }
 
 #[test]
-fn valid_10_shared_types_are_of_the_kinds_that_yrs_reads_in_full() {
+fn valid_10_shared_types_are_of_kinds_that_yrs_reads() {
     for tag in [0, 1, 2, 4, 6] {
         walk(&one(&[TYPE, 1, 1, b't', tag])).unwrap();
     }
@@ -297,7 +297,7 @@ fn valid_17_deletions_are_not_empty_ascend_and_do_not_overlap() {
 }
 
 #[test]
-fn valid_18_needs_are_the_highest_clocks_referred_to() {
+fn valid_18_needs_are_the_highest_referenced_clocks() {
     let update = [
         &[1, 3, 1, 4][..],
         &[STRING | HAS_ORIGIN | HAS_RIGHT_ORIGIN, 2, 7, 3, 1, 1, b'x'],
@@ -346,7 +346,7 @@ fn valid_20_client_ids_that_collide_in_yrs_are_refused() {
 }
 
 #[test]
-fn valid_21_fit_tells_known_from_ready_from_incomplete() {
+fn valid_21_fit_is_known_ready_or_incomplete() {
     let known = |clock: u32| StateVector::from([(client(1), clock)]);
     let fit = |bytes: &[u8], clock: u32| walk(bytes).unwrap().fit(&known(clock));
     let block = at(4, &[STRING | HAS_ORIGIN, 1, 3, 2, b'x', b'y']);
@@ -373,7 +373,7 @@ fn valid_21_fit_tells_known_from_ready_from_incomplete() {
 }
 
 #[test]
-fn valid_22_advance_raises_what_is_known() {
+fn valid_22_advance_raises_the_clocks() {
     let facts = walk(&at(4, &[GC, 3])).unwrap();
     let mut known = StateVector::new();
     facts.advance(&mut known);

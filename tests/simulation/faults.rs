@@ -1,4 +1,4 @@
-//! Everything that goes wrong, and the end of it.
+//! Faults, and their end.
 
 use syncline_protocol::Epoch;
 use syncline_protocol::document::replica::FAILPOINT;
@@ -15,8 +15,8 @@ use crate::world::{Event, World};
 const VANDAL: usize = usize::MAX;
 
 impl World {
-    pub(crate) fn trouble(&mut self) {
-        if !self.is_troubled {
+    pub(crate) fn fault(&mut self) {
+        if !self.is_faulty {
             return;
         }
         let index = self.rng.index(self.clients.len());
@@ -61,18 +61,18 @@ impl World {
             }
             _ => {}
         }
-        let delay = self.rng.between(1, 2 * self.trouble_ms);
-        self.schedule(delay, Event::Recovery);
+        let delay = self.rng.between(1, 2 * self.fault_interval_ms);
+        self.schedule(delay, Event::Fault);
     }
 
     fn part(&mut self) {
-        self.trace(|| "everybody leaves".into());
+        self.trace(|| "all clients leave".into());
         for link in self.clients.iter().filter_map(|client| client.link).collect::<Vec<_>>() {
             self.cut(link, 50);
         }
     }
 
-    /// Other documents want its place, whoever is in it.
+    /// Other documents need room, whether it has sessions or not.
     pub(crate) fn want_room(&mut self) {
         let Some(document) = &self.server.document else { return };
         self.stats.wanted += u64::from(document.session_count() == 0);
@@ -80,7 +80,7 @@ impl World {
         self.handle(Input::MakeRoom);
     }
 
-    /// Somebody sends an update that passes the gate and breaks in the CRDT.
+    /// A client sends a valid update that breaks the CRDT.
     fn vandalise(&mut self) {
         self.trace(|| "a vandal comes".into());
         self.stats.poisoned += 1;
@@ -144,7 +144,7 @@ impl World {
         self.schedule(delay, Event::StoreNews);
     }
 
-    /// While nobody is connected, another history takes the place of the document's.
+    /// While no client is connected, another history takes the place of the document's.
     fn replace_history(&mut self) {
         self.crash();
         self.stats.rewrites += 1;
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// The document is opened read-only until somebody releases it.
+    /// The document is opened read-only until it is released.
     pub(crate) fn quarantine(&mut self, cause: String) {
         self.trace(|| format!("quarantined: {cause}"));
         self.stats.quarantines += 1;
@@ -181,7 +181,7 @@ impl World {
         self.schedule(delay, Event::Release);
     }
 
-    /// The operator has looked at it, and accepts the loss if there is one.
+    /// The operator accepts the loss, if there is one.
     pub(crate) fn release_quarantine(&mut self) {
         if self.server.quarantine.is_none() {
             return;
@@ -212,11 +212,11 @@ impl World {
         self.store.crash(&mut self.rng);
         self.server.release();
         self.server.state = State::Down;
-        for (_, link) in std::mem::take(&mut self.server.seats) {
+        for (_, link) in std::mem::take(&mut self.server.joined) {
             self.links[link].at_server = false;
             self.links[link].cut();
-            // Some clients learn of it by silence alone.
-            if self.is_troubled && self.rng.one_in(6) {
+            // Some clients notice it by silence alone.
+            if self.is_faulty && self.rng.one_in(6) {
                 continue;
             }
             let delay = self.rng.between(0, 300);
@@ -228,10 +228,10 @@ impl World {
         let delay = self.rng.between(0, 1_500);
         self.schedule(delay, Event::Start);
     }
-    /// Everything heals: the store, the network, the readers. Nobody writes any more.
+    /// Everything heals: the store, the network, the readers. Clients write no more.
     pub(crate) fn heal(&mut self) {
         self.trace(|| "everything heals".into());
-        self.is_troubled = false;
+        self.is_faulty = false;
         if self.store.has_failed || self.store.stall == Stall::Final {
             self.crash();
         }
@@ -249,7 +249,7 @@ impl World {
     }
 }
 
-/// An update that the gate lets through and the CRDT refuses.
+/// A valid update that the CRDT refuses.
 fn poison(client: u64) -> Vec<u8> {
     let mut update = vec![1, 1];
     write_var_uint(&mut update, client);
