@@ -14,8 +14,8 @@ use crate::config::limits::LOGIN;
 use crate::config::{MetricsFor, Mode};
 use crate::document::hub::Hub;
 use crate::metrics::expose::Exposition;
-use crate::net::origin::Origins;
-use crate::net::proxy::Proxies;
+use crate::net::origin::OriginPolicy;
+use crate::net::proxy::TrustedProxies;
 use crate::net::quota::Quotas;
 use crate::services::Services;
 use crate::session::registry::Sessions;
@@ -27,13 +27,13 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) verifier: Verifier,
-    pub(crate) origins: Origins,
+    pub(crate) origins: OriginPolicy,
     pub(crate) tickets: Tickets,
     pub(crate) revocations: Revocations,
     pub(crate) mode: Mode,
     /// The login of the embedded pages, if those are served.
     pub(crate) demo: Option<Demo>,
-    pub(crate) proxies: Proxies,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) quotas: Quotas,
     pub(crate) metrics: Exposition,
     pub(crate) metrics_for: MetricsFor,

@@ -19,7 +19,7 @@ use crate::auth::{JwksError, KeyFileError, SecretError};
 use crate::cli::args::{DataArgs, DevArgs, ServeArgs};
 use crate::config::limits::{LimitError, Limits};
 use crate::net::origin::OriginError;
-use crate::net::proxy::{NetworkError, Proxies};
+use crate::net::proxy::{NetworkError, TrustedProxies};
 
 pub use self::auth::{Auth, token_secret};
 
@@ -91,7 +91,7 @@ pub struct Config {
     /// What presence states are given.
     pub stamping: Stamping,
     /// The proxies that are believed.
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
 }
 
 /// Why there is no usable configuration.
@@ -335,7 +335,7 @@ impl Config {
             mode,
             auth,
             stamping: if file.presence.stamp { Stamping::Identity } else { Stamping::Nothing },
-            proxies: Proxies::parse(networks.as_deref())?,
+            proxies: TrustedProxies::parse(networks.as_deref())?,
         })
     }
 }

@@ -22,8 +22,8 @@ use crate::config::{MetricsFor, Mode};
 use crate::document::hub::Hub;
 use crate::document::scrubber;
 use crate::metrics::expose::Exposition;
-use crate::net::origin::Origins;
-use crate::net::proxy::Proxies;
+use crate::net::origin::OriginPolicy;
+use crate::net::proxy::TrustedProxies;
 use crate::net::quota::Quotas;
 use crate::quarantine::recovery::Recovery;
 use crate::services::Services;
@@ -42,7 +42,7 @@ pub struct Parts {
     /// Verifies tokens.
     pub verifier: Verifier,
     /// Web pages that may connect.
-    pub origins: Origins,
+    pub origins: OriginPolicy,
     /// Revoked tokens.
     pub revocations: Revocations,
     /// Bounds on everything that a client can make the server hold.
@@ -54,7 +54,7 @@ pub struct Parts {
     /// The login of the embedded pages; `None` if those are not served.
     pub demo: Option<Demo>,
     /// Trusted proxies.
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     /// Who may read the metrics.
     pub metrics: MetricsFor,
     /// The audit log.

@@ -49,7 +49,7 @@ fn cli_2_a_limit_that_cannot_work_is_named() {
 #[test]
 fn origin_3_an_entry_of_the_file_that_is_no_origin_is_named() {
     let text = with_config("[auth]\norigins = [\"app.example/path\"]\n");
-    assert!(text.contains("in auth.origins is no origin"), "{text}");
+    assert!(text.contains("in auth.origins is not an origin"), "{text}");
 }
 
 #[test]

@@ -12,8 +12,8 @@ use syncline_server::auth::revocation::Revocations;
 use syncline_server::auth::{Secret, Verifier, install_crypto};
 use syncline_server::config::limits::Limits;
 use syncline_server::config::{MetricsFor, Mode};
-use syncline_server::net::origin::Origins;
-use syncline_server::net::proxy::Proxies;
+use syncline_server::net::origin::OriginPolicy;
+use syncline_server::net::proxy::TrustedProxies;
 use syncline_server::quarantine::QuarantineState;
 use syncline_server::quarantine::recovery::Recovery;
 use syncline_server::server::{self, Parts};
@@ -42,13 +42,13 @@ impl Inside {
             store: Arc::new(store),
             recovery: Recovery::open(data, None),
             verifier: Verifier::hs256(&Secret::new(SECRET.as_bytes()).unwrap()),
-            origins: Origins::parse(&[]).unwrap(),
+            origins: OriginPolicy::parse(&[]).unwrap(),
             revocations: Revocations::in_memory(),
             limits: Limits::default(),
             mode: Mode::Serve,
             stamping: Stamping::Identity,
             demo: None,
-            proxies: Proxies::parse(None).unwrap(),
+            proxies: TrustedProxies::parse(None).unwrap(),
             metrics: MetricsFor::All,
             audit: Audit::default(),
         };

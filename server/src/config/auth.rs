@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::auth::{Expected, Jwks, Key, Secret, SecretError};
 use crate::cli::args::{AuthArgs, KeyArgs};
 use crate::config::{ConfigError, FileConfig, data_folder};
-use crate::net::origin::Origins;
+use crate::net::origin::OriginPolicy;
 
 /// Keys of one kind. A token without a name of its key may be tried with each.
 const KEYS_MAX: usize = 8;
@@ -35,7 +35,7 @@ pub struct Auth {
     /// What claims must say.
     pub expected: Expected,
     /// Which web pages may connect.
-    pub origins: Origins,
+    pub origins: OriginPolicy,
 }
 
 /// The part `[auth]` of the configuration file.
@@ -102,7 +102,7 @@ impl Auth {
             issuers: either(auth.auth_issuer, &file.auth.issuer),
             audiences: either(auth.auth_audience, &file.auth.audience),
         };
-        let origins = Origins::parse(&either(auth.auth_origins, &file.auth.origins))?;
+        let origins = OriginPolicy::parse(&either(auth.auth_origins, &file.auth.origins))?;
         let signer = secrets.into_iter().next().filter(|_| expected == Expected::default());
         Ok(Self { keys: found, signer, jwks, expected, origins })
     }

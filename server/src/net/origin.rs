@@ -1,9 +1,9 @@
-//! Which web pages may connect. A browser says which page it acts for, in the header `Origin`; other
-//! programs say nothing.
+//! Origin check: the web pages that may connect. A browser names the page in the header `Origin`; other
+//! programs send none.
 //!
-//! What a page is given by its application, it may carry from anywhere: to have the token is the
-//! proof. A cookie is sent along by the browser whoever asks, so with a cookie the page has to be one
-//! of this host's own, or one that is listed.
+//! A page that presents a token of its own may come from any origin: having the token is the proof. A
+//! cookie is sent by the browser for any page that asks, so with a cookie the page has to be of this
+//! host, or listed.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use syncline_protocol::{Close, CloseCode};
 use thiserror::Error;
 use warp::http::{HeaderMap, Uri, header};
 
-/// Who may come: by default, every page that has a token of its own.
+/// The list of origins that may connect. By default, any page that has a token of its own may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// Every page that has a token of its own, although there is a list.
+pub struct OriginPolicy {
+    /// `*` is listed: any page that has a token of its own may connect.
     any: bool,
     list: Vec<Origin>,
 }
 
-/// Where a page comes from. The port is there even if it is the usual one.
+/// The origin of a page, with its port even if that is the scheme's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     scheme: String,
@@ -27,10 +27,10 @@ struct Origin {
     port: u16,
 }
 
-/// Why a text is no origin.
+/// A text is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{text:?} in auth.origins is no origin; write scheme://host or scheme://host:port, as in \
+    "{text:?} in auth.origins is not an origin; write scheme://host or scheme://host:port, as in \
      https://app.example, or \"*\""
 )]
 pub struct OriginError {
@@ -38,16 +38,16 @@ pub struct OriginError {
     pub text: String,
 }
 
-/// How a token came.
+/// How a token was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
-    /// By the page or program that asks.
+    /// By the page or program itself.
     Own,
-    /// By the browser, whoever asks.
+    /// By the browser, for any page.
     Cookie,
 }
 
-/// What a request says of its page.
+/// The page of a request.
 enum Page {
     None,
     /// A page without an origin, such as a file.
@@ -55,11 +55,11 @@ enum Page {
     At(Origin),
 }
 
-impl Origins {
+impl OriginPolicy {
     /// Reads a list of origins; `*` in it stands for all.
     ///
     /// # Errors
-    /// The first that is none.
+    /// The first entry that is not an origin.
     pub fn parse(texts: &[String]) -> Result<Self, OriginError> {
         let mut origins = Self::default();
         for text in texts {
@@ -73,7 +73,8 @@ impl Origins {
         Ok(origins)
     }
 
-    /// Whether a request may use a token that came by `carrier`.
+    /// # Errors
+    /// If the page may not use a token sent by `carrier`.
     pub(crate) fn check(&self, headers: &HeaderMap, carrier: Carrier) -> Result<(), Close> {
         let blocked = |text: String| Err(Close::new(CloseCode::OriginBlocked, text));
         let page = page(headers)?;
@@ -95,7 +96,7 @@ impl Origins {
         }
     }
 
-    /// What `Access-Control-Allow-Origin` says to a request, if anything.
+    /// The value of `Access-Control-Allow-Origin` for a request, if it gets one.
     pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<String> {
         if self.any || self.list.is_empty() {
             return Some("*".to_owned());
@@ -106,10 +107,10 @@ impl Origins {
         }
     }
 
-    /// Whether a page is listed, or of the host that the request is for.
+    /// Whether a page is listed, or of the request's own host.
     fn lists(&self, origin: &Origin, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        // Behind a proxy that speaks TLS the scheme is not known here.
+        // Behind a TLS proxy the scheme is unknown here, so the page's is used.
         let own = host.and_then(|host| Origin::parse(&format!("{}://{host}", origin.scheme)));
         own.as_ref() == Some(origin) || self.list.contains(origin)
     }
@@ -132,7 +133,7 @@ impl Origin {
         let (scheme, rest) = text.split_once("://")?;
         let uri: Uri = text.parse().ok()?;
         let authority = uri.authority()?;
-        // Nothing but a host and a port; a path would never be compared.
+        // A host and a port only: a path would never be compared.
         if authority.as_str() != rest || rest.contains('@') {
             return None;
         }
@@ -163,8 +164,8 @@ mod tests {
 
     use super::*;
 
-    fn origins(list: &[&str]) -> Origins {
-        Origins::parse(&list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()).unwrap()
+    fn policy(list: &[&str]) -> OriginPolicy {
+        OriginPolicy::parse(&list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()).unwrap()
     }
 
     fn request(origin: Option<&str>) -> HeaderMap {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     fn admits(list: &[&str], carrier: Carrier, origin: Option<&str>) -> bool {
-        let checked = origins(list).check(&request(origin), carrier);
+        let checked = policy(list).check(&request(origin), carrier);
         if let Err(close) = &checked {
             assert_eq!(close.code, CloseCode::OriginBlocked);
         }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn origin_1_a_token_of_its_own_comes_from_anywhere_unless_there_is_a_list() {
+    fn origin_1_a_list_restricts_pages_with_their_own_token() {
         let own = |list, origin| admits(list, Carrier::Own, origin);
         for origin in [None, Some("https://evil.example"), Some("null"), Some("nonsense")] {
             assert!(own(&[], origin), "{origin:?}");
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn origin_2_a_cookie_counts_on_pages_of_this_host_and_of_the_list() {
+    fn origin_2_a_cookie_counts_for_this_host_and_listed_pages() {
         let cookie = |list, origin| admits(list, Carrier::Cookie, origin);
         assert!(cookie(&[], Some("https://docs.example")));
         assert!(cookie(&["https://app.example"], Some("https://app.example")));
@@ -239,16 +240,16 @@ mod tests {
         }
         let mut twice = request(Some("https://docs.example"));
         twice.append(header::ORIGIN, HeaderValue::from_static("https://evil.example"));
-        assert!(origins(&[]).check(&twice, Carrier::Cookie).is_err());
-        assert!(origins(&[]).check(&twice, Carrier::Own).is_err());
+        assert!(policy(&[]).check(&twice, Carrier::Cookie).is_err());
+        assert!(policy(&[]).check(&twice, Carrier::Own).is_err());
     }
 
     #[test]
     fn origin_3_an_entry_is_a_scheme_a_host_and_perhaps_a_port() {
         for bad in ["app.example", "https://app.example/", "https://a@b", "https://", "", "**"] {
-            let error = Origins::parse(&[bad.to_owned()]).unwrap_err();
+            let error = OriginPolicy::parse(&[bad.to_owned()]).unwrap_err();
             assert!(error.to_string().contains("scheme://host"), "{error}");
         }
-        assert!(Origins::parse(&["capacitor://localhost".to_owned()]).is_ok());
+        assert!(OriginPolicy::parse(&["capacitor://localhost".to_owned()]).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Which proxies are believed, and whom they say they speak for.
+//! Trusted proxies, and the client addresses that they forward.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,26 +7,26 @@ use syncline_protocol::{Close, CloseCode};
 use thiserror::Error;
 use warp::http::{HeaderMap, header};
 
-/// Addresses that are looked at in one request. A chain of proxies is short.
+/// Addresses read in one request. A chain of proxies is short.
 const ENTRIES_MAX: usize = 32;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies {
-    /// None: nobody said, and one on a private address may be in front all the same.
+pub struct TrustedProxies {
+    /// `None`: not configured, so a peer on a private address may be a proxy.
     networks: Option<Vec<Network>>,
 }
 
-/// What is no network.
+/// A text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} in trusted_proxies is no network; write an address, or one with a length, such as 10.0.0.0/8"
+    "{0:?} in trusted_proxies is not a network; write an address, or one with a prefix length, such as 10.0.0.0/8"
 )]
 pub struct NetworkError(String);
 
-/// An address with how many of its bits count.
+/// An address and a prefix length, as IPv6 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     bits: u128,
@@ -63,7 +63,7 @@ impl Network {
     }
 }
 
-/// The bits of an address; one of version 4 as version 6 writes it.
+/// The bits of an address; IPv4 addresses are mapped to IPv6.
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -71,11 +71,11 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-impl Proxies {
-    /// The networks of a list, or none if there is no list.
+impl TrustedProxies {
+    /// The networks of a configured list.
     ///
     /// # Errors
-    /// If an entry is no network.
+    /// If an entry is not a network.
     pub fn parse(list: Option<&[String]>) -> Result<Self, NetworkError> {
         let parse = |list: &[String]| list.iter().map(|text| text.trim().parse()).collect();
         Ok(Self { networks: list.map(parse).transpose()? })
@@ -85,7 +85,8 @@ impl Proxies {
         self.networks.iter().flatten().any(|network| network.contains(address))
     }
 
-    /// Whether the peer of a socket is its client, for all that is known.
+    /// Whether the peer of a socket counts as its client. Trusted proxies do not; nor, without a
+    /// configured list, do peers on private addresses.
     pub(crate) fn is_client(&self, peer: IpAddr) -> bool {
         match &self.networks {
             Some(_) => !self.trusts(peer),
@@ -93,8 +94,11 @@ impl Proxies {
         }
     }
 
-    /// The client that a believed proxy speaks for: the last address in its header that is no proxy
-    /// itself. None if it does not say.
+    /// The client named by a trusted proxy: the last address in its header that is not a trusted proxy
+    /// itself. `None` if the peer is not trusted, or names no client.
+    ///
+    /// # Errors
+    /// If two headers name different clients.
     pub(crate) fn client(
         &self,
         peer: IpAddr,
@@ -104,7 +108,7 @@ impl Proxies {
             return Ok(None);
         }
         let untrusted = |entries: &mut dyn Iterator<Item = Option<IpAddr>>| {
-            // What cannot be read hides whatever is before it.
+            // An unreadable entry hides those before it.
             let mut known = entries.take(ENTRIES_MAX).map_while(|entry| entry);
             known.find(|address| !self.trusts(*address))
         };
@@ -112,7 +116,7 @@ impl Proxies {
         let forwarded =
             untrusted(&mut entries(headers, header::FORWARDED.as_str()).map(forwarded_for));
         match (x_forwarded, forwarded) {
-            // The proxy sets one, and a stranger has sent the other through it.
+            // The proxy sets one of them, and the other came from the client.
             (Some(one), Some(other)) if one != other => {
                 let text = "X-Forwarded-For and Forwarded name different clients; the proxy must \
                             drop the one that it does not set";
@@ -123,7 +127,7 @@ impl Proxies {
     }
 }
 
-/// Whether an address is of this computer or of a private network, where a proxy may be.
+/// Whether an address is loopback, private or link-local, where a proxy may be.
 fn is_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -138,7 +142,7 @@ fn is_local(address: IpAddr) -> bool {
 /// The entries of a header, the last first.
 fn entries<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter().rev();
-    // A line that is no text reads as an entry that is no address.
+    // A line that is not text reads as an entry that is not an address.
     lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(str::trim)
 }
 
@@ -163,9 +167,9 @@ mod tests {
 
     use super::*;
 
-    fn proxies(list: &[&str]) -> Proxies {
+    fn proxies(list: &[&str]) -> TrustedProxies {
         let list: Vec<_> = list.iter().map(|text| (*text).to_owned()).collect();
-        Proxies::parse(Some(&list)).unwrap()
+        TrustedProxies::parse(Some(&list)).unwrap()
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn edge_4_only_a_listed_proxy_is_believed() {
+    fn edge_4_only_a_listed_proxy_is_trusted() {
         let proxies = proxies(&["10.0.0.0/8", "2001:db8::7"]);
         let lines = headers(&[("x-forwarded-for", "192.0.2.1")]);
         assert_eq!(proxies.client(ip("10.1.2.3"), &lines), Ok(Some(ip("192.0.2.1"))));
@@ -191,11 +195,11 @@ mod tests {
             assert!(proxies.is_client(ip(peer)), "{peer}");
         }
         assert!(!proxies.is_client(ip("::ffff:10.1.2.3")));
-        assert_eq!(Proxies::default().client(ip("127.0.0.1"), &lines), Ok(None));
+        assert_eq!(TrustedProxies::default().client(ip("127.0.0.1"), &lines), Ok(None));
     }
 
     #[test]
-    fn edge_4_the_last_entry_that_is_no_proxy_counts() {
+    fn edge_4_the_last_entry_that_is_not_a_proxy_counts() {
         let proxies = proxies(&["10.0.0.0/8"]);
         let client = ip("192.0.2.1");
         let found = |lines: &[_]| proxies.client(ip("10.0.0.1"), &headers(lines));
@@ -224,9 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn edge_4_what_is_no_network_is_refused() {
+    fn edge_4_an_invalid_network_is_refused() {
         for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "proxy", "10.0.0/8"] {
-            assert!(Proxies::parse(Some(&[text.to_owned()])).is_err(), "{text}");
+            assert!(TrustedProxies::parse(Some(&[text.to_owned()])).is_err(), "{text}");
         }
         assert!(!proxies(&["0.0.0.0/0"]).is_client(ip("192.0.2.1")));
         assert!(proxies(&["0.0.0.0/0"]).is_client(ip("2001:db8::1")));
@@ -234,11 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn edge_2_a_private_address_may_be_a_proxy_that_nobody_told_of() {
+    fn edge_2_a_private_address_may_be_an_unlisted_proxy() {
         for peer in ["127.0.0.1", "10.0.0.1", "192.168.0.1", "::1", "fd00::1"] {
-            assert!(!Proxies::default().is_client(ip(peer)), "{peer}");
+            assert!(!TrustedProxies::default().is_client(ip(peer)), "{peer}");
             assert!(proxies(&[]).is_client(ip(peer)), "{peer}");
         }
-        assert!(Proxies::default().is_client(ip("192.0.2.1")));
+        assert!(TrustedProxies::default().is_client(ip("192.0.2.1")));
     }
 }

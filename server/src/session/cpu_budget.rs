@@ -1,7 +1,7 @@
-//! What the messages of one session cost its document in time. A message that takes long is handled
-//! alone: until it is, the session's next one of that kind is not handed over, so that whoever shares
-//! the document waits for one and not for a mailbox full of them. All of it is charged to the
-//! session's allowance.
+//! Per-session CPU accounting. The document measures the time that it spends on a session's messages,
+//! and the connection charges it to the session's rate. A heavy message is in the mailbox alone: the
+//! session's next one waits until it is handled, so other sessions wait for one and not for a mailbox
+//! full of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,20 +12,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::limits::{HEAVY_BYTES, HEAVY_TIME};
 
-/// Less is not worth telling another thread of.
-const WORTH_TELLING: Duration = Duration::from_millis(1);
+/// The meter reports in steps of this: an atomic write for less costs more than it measures.
+const REPORTED: Duration = Duration::from_millis(1);
 
-/// A heavy message of the session has not been handled yet.
+/// The session's previous heavy message is not handled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Busy;
 
-/// One session's account, shared by its document, which fills it, and its connection, which pays.
+/// One session's account: its document adds to it, its connection takes from it.
 #[derive(Debug)]
 pub(crate) struct CpuBudget {
     nanos: AtomicU64,
-    /// Whether the last message that was handled took long.
+    /// Whether the last message took [`HEAVY_TIME`] or longer.
     is_slow: AtomicBool,
-    /// One permit: the turn of a heavy message.
+    /// One permit, held by the heavy message in the mailbox.
     turn: Arc<Semaphore>,
 }
 
@@ -37,17 +37,16 @@ impl Default for CpuBudget {
 }
 
 impl CpuBudget {
-    /// What was spent since this was asked last.
+    /// The time spent since the last call.
     pub(crate) fn take(&self) -> Duration {
-        // The write, for which the document's thread would have to wait, is rarely needed.
+        // A write would make the document's thread wait for the cache line, and is rarely needed.
         if self.nanos.load(Ordering::Relaxed) == 0 {
             return Duration::ZERO;
         }
         Duration::from_nanos(self.nanos.swap(0, Ordering::Relaxed))
     }
 
-    /// The turn of a message that need not wait for one. It goes with the message; None for a light
-    /// one, which needs none.
+    /// The turn of a message, which travels with it; `None` for a light one, which needs no turn.
     pub(crate) fn try_turn(
         &self,
         message: &ClientMessage,
@@ -62,13 +61,13 @@ impl CpuBudget {
     pub(crate) async fn turn(&self, message: &ClientMessage) -> Option<OwnedSemaphorePermit> {
         match self.try_turn(message) {
             Ok(turn) => turn,
-            // It fails only when the semaphore is closed, which nobody does.
+            // Fails only on a closed semaphore, and this one is never closed.
             Err(Busy) => Arc::clone(&self.turn).acquire_owned().await.ok(),
         }
     }
 
-    /// Questions make the document encode itself; everything else grows with its bytes, unless the
-    /// session has shown otherwise.
+    /// A SyncStep1 makes the document encode its state. The cost of other messages grows with their
+    /// bytes, unless the session's last one was slow.
     fn is_heavy(&self, message: &ClientMessage) -> bool {
         matches!(message, ClientMessage::SyncStep1 { .. })
             || message.payload_len() > HEAVY_BYTES
@@ -76,25 +75,25 @@ impl CpuBudget {
     }
 }
 
-/// The document's side of it: adds up what is too little to be told.
+/// The document's side: adds up times that are too short to report.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    untold: Duration,
+    unreported: Duration,
     was_slow: bool,
 }
 
 impl Meter {
-    /// A message took so long.
+    /// Adds the time of one message.
     pub(crate) fn took(&mut self, time: Duration, account: &CpuBudget) {
         let is_slow = time >= HEAVY_TIME;
         if is_slow != self.was_slow {
             self.was_slow = is_slow;
             account.is_slow.store(is_slow, Ordering::Relaxed);
         }
-        self.untold += time;
-        if self.untold >= WORTH_TELLING {
-            let nanos = u64::try_from(self.untold.as_nanos()).unwrap_or(u64::MAX);
-            self.untold = Duration::ZERO;
+        self.unreported += time;
+        if self.unreported >= REPORTED {
+            let nanos = u64::try_from(self.unreported.as_nanos()).unwrap_or(u64::MAX);
+            self.unreported = Duration::ZERO;
             account.nanos.fetch_add(nanos, Ordering::Relaxed);
         }
     }
@@ -127,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn edge_9_one_heavy_message_waits_for_the_other_and_no_light_one_does() {
+    fn edge_9_heavy_messages_wait_for_each_other() {
         let account = CpuBudget::default();
         let turn = |message: ClientMessage| account.turn(&message).now_or_never();
-        let first = turn(question()).expect("nobody is before it");
+        let first = turn(question()).expect("none is before it");
         assert!(first.is_some());
         assert!(turn(question()).is_none(), "it waits");
         assert!(turn(update(HEAVY_BYTES + 1)).is_none(), "it waits");
@@ -140,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn edge_9_a_session_whose_messages_take_long_has_one_of_them_handled_at_a_time() {
+    fn edge_9_a_slow_session_has_one_message_in_the_mailbox() {
         let (account, mut meter) = (CpuBudget::default(), Meter::default());
         meter.took(HEAVY_TIME, &account);
-        let first = account.turn(&update(1)).now_or_never().expect("nobody is before it");
+        let first = account.turn(&update(1)).now_or_never().expect("none is before it");
         assert!(first.is_some());
         assert!(account.turn(&update(1)).now_or_never().is_none(), "it waits");
         meter.took(Duration::from_micros(10), &account);

@@ -1,4 +1,5 @@
-//! When a session is asked for its next token, when it ends without one, and how many it may bring.
+//! Token refresh: when a session is asked for its next token, when it ends without one, and the rate at
+//! which it may send tokens.
 
 use std::time::Duration;
 
@@ -14,44 +15,44 @@ const NOTICE_MAX: Duration = Duration::from_secs(300);
 /// Shortest time between two questions.
 const REMINDER: Duration = Duration::from_secs(1);
 
-/// Tokens that a session may bring at once; one more for each second since. Every token is verified
-/// before anything else is known of it.
+/// Tokens that a session may send at once; one more for each second since. Each costs a verification,
+/// whether or not it is valid.
 const TOKENS_MAX: u32 = 10;
 
 /// Far beyond any process's life, and still within what a timer can hold.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The clockwork of one session's tokens.
+/// The timers and the rate of one session's tokens.
 #[derive(Debug)]
 pub(crate) struct TokenRefresh {
     session: SessionId,
     ends_at: Instant,
-    /// None for a client that would not understand the question.
+    /// `None` for a dialect without the question.
     ask_at: Option<Instant>,
-    /// Whether `next` is another moment than it was.
+    /// Whether `next` has changed.
     changed: bool,
-    /// Tokens that may be brought, as counted at the last one.
+    /// Tokens that may be sent, as of `counted_at`.
     tokens: u32,
-    brought_at: Instant,
+    counted_at: Instant,
 }
 
 impl TokenRefresh {
-    /// For a session that was just granted something. `asks`: its client understands the question.
+    /// For a session whose grant begins now. `asks`: its dialect has the question.
     pub(crate) fn new(session: SessionId, grant: &Grant, clock: &Clock, asks: bool) -> Self {
         let (now, time) = (Instant::now(), clock.now());
-        let mut renewal = Self {
+        let mut refresh = Self {
             session,
             ends_at: now,
             ask_at: asks.then_some(now),
             changed: false,
             tokens: TOKENS_MAX,
-            brought_at: now,
+            counted_at: now,
         };
-        renewal.follow(grant, now, time);
-        renewal
+        refresh.follow(grant, now, time);
+        refresh
     }
 
-    /// Another grant holds from here on.
+    /// Sets the timers for a new grant.
     pub(crate) fn granted(&mut self, grant: &Grant, clock: &Clock) {
         self.follow(grant, Instant::now(), clock.now());
     }
@@ -62,44 +63,44 @@ impl TokenRefresh {
         let left = until(grant.expires_at);
         let notice = (left / 4).min(NOTICE_MAX);
         let notice = notice + notice.mul_f64(spread(self.session));
-        // Whoever answers every question is within the rate of tokens.
+        // A client that answers every question stays within the rate of tokens.
         let ask_at = now + left.saturating_sub(notice).max(REMINDER);
         self.ask_at = self.ask_at.map(|_| ask_at);
         self.changed = true;
     }
 
-    /// Whether `next` has changed since this was last asked.
+    /// Whether [`next`](Self::next) has changed since the last call.
     pub(crate) fn take_change(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// When the session ends.
+    /// When the session ends without another token.
     pub(crate) fn ends_at(&self) -> Instant {
         self.ends_at
     }
 
-    /// When there is something to do next.
+    /// The next time to ask, or to end.
     pub(crate) fn next(&self) -> Instant {
         self.ask_at.map_or(self.ends_at, |ask_at| ask_at.min(self.ends_at))
     }
 
-    /// Whether it is time to ask; then the seconds that are left. Asked again until it is answered,
-    /// and a little later if the session `is_greeted` not yet.
-    pub(crate) fn ask(&mut self, now: Instant, is_greeted: bool) -> Option<u64> {
+    /// The seconds left, if it is time to ask. The question is repeated until a token arrives, and put
+    /// off while the session was not sent its Welcome (`is_welcomed`).
+    pub(crate) fn ask(&mut self, now: Instant, is_welcomed: bool) -> Option<u64> {
         self.ask_at.filter(|ask_at| now >= *ask_at)?;
         let left = self.ends_at.saturating_duration_since(now);
-        let pause = if is_greeted { (left / 2).max(REMINDER) } else { REMINDER };
+        let pause = if is_welcomed { (left / 2).max(REMINDER) } else { REMINDER };
         self.ask_at = Some(now + pause);
-        is_greeted.then_some(left.as_secs())
+        is_welcomed.then_some(left.as_secs())
     }
 
-    /// Whether another token may be looked at.
+    /// Whether another token may be verified. Counts it.
     pub(crate) fn takes_token(&mut self, now: Instant) -> bool {
-        let seconds = now.saturating_duration_since(self.brought_at).as_secs();
+        let seconds = now.saturating_duration_since(self.counted_at).as_secs();
         let earned = u32::try_from(seconds).unwrap_or(u32::MAX);
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(TOKENS_MAX);
-            self.brought_at = now;
+            self.counted_at = now;
         }
         let may = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
@@ -107,7 +108,7 @@ impl TokenRefresh {
     }
 }
 
-/// A part of one that sessions in a row have as far from each other as can be.
+/// A number from 0 to 1, such that consecutive sessions have numbers far apart.
 fn spread(session: SessionId) -> f64 {
     // 2^64 divided by the golden ratio; the upper half is enough for a time.
     let mixed = session.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
@@ -132,7 +133,7 @@ mod tests {
         }
     }
 
-    fn renewal(session: u64, seconds: u64, asks: bool) -> (TokenRefresh, Instant) {
+    fn refresh(session: u64, seconds: u64, asks: bool) -> (TokenRefresh, Instant) {
         let clock = Clock::start();
         let grant = grant(&clock, seconds);
         (TokenRefresh::new(SessionId::new(session), &grant, &clock, asks), Instant::now())
@@ -143,8 +144,8 @@ mod tests {
         for (seconds, within) in [(4, 1..=2), (600, 149..=300), (3_600, 299..=600)] {
             let mut asked = BTreeMap::new();
             for session in 1..=1_000 {
-                let (renewal, now) = renewal(session, seconds, true);
-                let left = seconds - (renewal.next() - now).as_secs();
+                let (refresh, now) = refresh(session, seconds, true);
+                let left = seconds - (refresh.next() - now).as_secs();
                 assert!(within.contains(&left), "{left} s before the end of {seconds} s");
                 *asked.entry(left).or_insert(0) += 1;
             }
@@ -155,48 +156,48 @@ mod tests {
 
     #[test]
     fn auth_8_a_question_is_asked_again_until_the_end() {
-        let (mut renewal, now) = renewal(1, 3_600, true);
+        let (mut refresh, now) = refresh(1, 3_600, true);
         let mut now = now;
         let mut lefts = Vec::new();
-        while renewal.next() < renewal.ends_at() {
-            now = renewal.next();
-            assert_eq!(renewal.ask(now, false), None, "the question is not what it hears first");
-            assert_eq!(renewal.next() - now, REMINDER);
-            now = renewal.next();
-            lefts.push(renewal.ask(now, true).unwrap());
-            assert_eq!(renewal.ask(now, true), None, "once at a time");
+        while refresh.next() < refresh.ends_at() {
+            now = refresh.next();
+            assert_eq!(refresh.ask(now, false), None, "the question is not its first message");
+            assert_eq!(refresh.next() - now, REMINDER);
+            now = refresh.next();
+            lefts.push(refresh.ask(now, true).unwrap());
+            assert_eq!(refresh.ask(now, true), None, "once at a time");
         }
         assert!((4..12).contains(&lefts.len()), "{lefts:?}");
         assert!(lefts.is_sorted_by(|a, b| a > b), "{lefts:?}");
-        assert!(renewal.ends_at() - now <= 2 * REMINDER);
+        assert!(refresh.ends_at() - now <= 2 * REMINDER);
     }
 
     #[test]
-    fn auth_10_who_answers_every_question_is_within_the_rate() {
-        let (mut renewal, _) = renewal(1, 0, true);
+    fn auth_10_answers_to_every_question_stay_within_the_rate() {
+        let (mut refresh, _) = refresh(1, 0, true);
         let clock = Clock::start();
         let over = grant(&clock, 0);
         for _ in 0..100 {
-            let now = renewal.next();
-            assert!(renewal.ask(now, true).is_some());
-            assert!(renewal.takes_token(now));
-            renewal.follow(&over, now, clock.now());
+            let now = refresh.next();
+            assert!(refresh.ask(now, true).is_some());
+            assert!(refresh.takes_token(now));
+            refresh.follow(&over, now, clock.now());
         }
     }
 
     #[test]
-    fn auth_8_who_does_not_understand_is_not_asked() {
-        let (renewal, _) = renewal(1, 60, false);
-        assert_eq!(renewal.next(), renewal.ends_at());
+    fn auth_8_a_dialect_without_the_question_is_not_asked() {
+        let (refresh, _) = refresh(1, 60, false);
+        assert_eq!(refresh.next(), refresh.ends_at());
     }
 
     #[test]
     fn auth_10_tokens_are_taken_at_a_bounded_rate() {
-        let (mut renewal, now) = renewal(1, 60, true);
+        let (mut refresh, now) = refresh(1, 60, true);
         let taken =
-            |renewal: &mut TokenRefresh, now| (0..50).filter(|_| renewal.takes_token(now)).count();
-        assert_eq!(taken(&mut renewal, now), 10);
-        assert_eq!(taken(&mut renewal, now + Duration::from_secs(3)), 3);
-        assert_eq!(taken(&mut renewal, now + Duration::from_secs(3_600)), 10);
+            |refresh: &mut TokenRefresh, now| (0..50).filter(|_| refresh.takes_token(now)).count();
+        assert_eq!(taken(&mut refresh, now), 10);
+        assert_eq!(taken(&mut refresh, now + Duration::from_secs(3)), 3);
+        assert_eq!(taken(&mut refresh, now + Duration::from_secs(3_600)), 10);
     }
 }

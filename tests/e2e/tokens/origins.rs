@@ -91,5 +91,5 @@ fn origin_3_what_is_no_origin_stops_the_start() {
         .unwrap();
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("\"app.example/path\" in auth.origins is no origin"), "{text}");
+    assert!(text.contains("\"app.example/path\" in auth.origins is not an origin"), "{text}");
 }
