@@ -55,7 +55,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
     /// Trusted proxies.
     pub proxies: TrustedProxies,
-    /// Who may read the metrics.
+    /// The clients that may read the metrics.
     pub metrics: MetricsFor,
     /// The audit log.
     pub audit: Audit,

@@ -1,4 +1,4 @@
-//! What a verified token says, and the grant for one document that follows from it.
+//! The claims of a token, and the grant for a document that follows from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use syncline_protocol::{Access, DocumentName, Grant, Identity, PresenceRight, Ti
 
 use crate::auth::TokenError;
 
-/// What a token says, once it is verified.
+/// The claims of a verified token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// When it ends, in seconds since the Unix epoch.
+    /// Expiry, in seconds since the Unix epoch.
     pub exp: u64,
-    /// When it begins.
+    /// Start of validity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
-    /// When it was made. A revocation spares tokens that were made after it.
+    /// When it was issued. A revocation applies to tokens issued before a given second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
-    /// Who it was given to; presence and history use it.
+    /// The user. Presence and history show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// What they are called.
+    /// The user's display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Rights by document name, by prefix (`team/*`), or for everything (`*`).
+    /// Rights by document name, by prefix (`team/*`), or for every document (`*`).
     #[serde(default)]
     pub access: BTreeMap<String, Access>,
-    /// Who sees them, and whom they see.
+    /// The right on presence.
     #[serde(default, skip_serializing_if = "PresenceClaim::is_default")]
     pub presence: PresenceClaim,
 }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn auth_6_presence_is_a_right_of_its_own_and_visible_unless_said() {
+    fn auth_6_presence_is_visible_unless_the_token_limits_it() {
         let silent = claims(r#"{"exp": 1, "access": {"*": "read"}}"#);
         assert_eq!(presence_in(&silent, "a"), PresenceRight::Visible);
         let everywhere = claims(r#"{"exp": 1, "access": {"*": "write"}, "presence": "hidden"}"#);

@@ -1,4 +1,4 @@
-//! Who may use the embedded pages: links that open once, and the browsers that opened one.
+//! The login of the embedded pages: links that open once, and sessions of the browsers that opened one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -10,25 +10,25 @@ use thiserror::Error;
 use crate::auth::{self, Claims, RandomError, Secret, Verifier};
 use crate::sync::lock;
 
-/// How long a browser that opened a link may come back, and how long a link waits to be opened.
+/// How long a browser's session lasts, and how long a link can be opened.
 pub(crate) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// How long a token lasts that a page gets for one document. It asks for the next one by itself.
+/// How long a page's token for one document lasts. The page asks for the next one by itself.
 pub(crate) const TOKEN: Duration = Duration::from_secs(10 * 60);
 
-/// Links that wait to be opened. Beyond it the oldest one dies.
+/// Unopened links. Beyond it the oldest one is removed.
 const LINKS_MAX: usize = 100;
 
-/// What a key and a name may take.
+/// Characters of a display name.
 const NAME_CHARS_MAX: usize = 64;
 
-/// Stands for every document, in `access` of a token.
+/// Every document, in `access` of a token.
 const EVERYTHING: &str = "*";
 
-/// The embedded pages are served.
+/// State of the login.
 #[derive(Debug)]
 pub struct Demo {
-    /// What sessions are signed with. Without it pages are shown and ask for a token.
+    /// Signs sessions. Without it, pages ask the user for a token.
     secret: Option<Secret>,
     links: Mutex<HashMap<String, Link>>,
 }
@@ -39,7 +39,7 @@ struct Link {
     made: Instant,
 }
 
-/// Why a page does not get what it asks for.
+/// Why a request of a page is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum DemoError {
     #[error("this server signs no tokens; paste one into the page")]
@@ -48,13 +48,13 @@ pub(crate) enum DemoError {
     LinkUsed,
     #[error("this browser has not opened a link from the terminal")]
     NoSession,
-    #[error("what this browser was let in for does not include that")]
+    #[error("the link that this browser opened does not allow that")]
     Forbidden,
     #[error("nothing could be signed")]
     Sign,
 }
 
-/// A token, and how long it lasts.
+/// A signed token.
 #[derive(Debug)]
 pub(crate) struct Minted {
     pub(crate) token: String,
@@ -62,13 +62,13 @@ pub(crate) struct Minted {
 }
 
 impl Demo {
-    /// Pages for whoever was sent a link, or brings a token if there is no secret.
+    /// A login that signs sessions with `secret`, if there is one.
     #[must_use]
     pub fn new(secret: Option<Secret>) -> Self {
         Self { secret, links: Mutex::default() }
     }
 
-    /// The key of a link that lets one browser do everything.
+    /// The key of a link with admin access to every document.
     ///
     /// # Errors
     /// If the system gives no randomness.
@@ -89,15 +89,15 @@ impl Demo {
         Ok(key)
     }
 
-    /// Opens a link, which is dead after that. Returns what the browser keeps.
+    /// Opens a link, which then no longer exists. Returns the browser's session token.
     pub(crate) fn open(&self, key: &str) -> Result<Minted, DemoError> {
-        // The map hashes with a key of its own, so the time that this takes tells nothing.
+        // The map's hash is keyed, so the lookup leaks nothing about keys by its timing.
         let link = lock(&self.links).remove(key);
         let link = link.filter(|link| link.made.elapsed() < SESSION).ok_or(DemoError::LinkUsed)?;
         self.sign(link.access, None, SESSION)
     }
 
-    /// What a browser's cookie says.
+    /// The claims in a browser's cookie.
     pub(crate) fn session(
         &self,
         verifier: &Verifier,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_2_a_browser_gets_and_passes_on_at_most_what_its_link_was_for() {
+    fn pages_2_a_link_bounds_what_its_browser_gets_and_shares() {
         let (demo, verifier) = demo();
         let all = demo.open(&demo.invite().unwrap()).unwrap().token;
         let all = demo.session(&verifier, Some(&all)).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_3_the_oldest_of_too_many_links_dies() {
+    fn pages_3_the_oldest_of_too_many_links_is_removed() {
         let (demo, _) = demo();
         let keys: Vec<String> = (0..=LINKS_MAX).map(|_| demo.invite().unwrap()).collect();
         assert_eq!(demo.open(&keys[0]).unwrap_err(), DemoError::LinkUsed);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_4_without_a_secret_nothing_is_signed() {
+    fn pages_4_without_a_secret_no_token_is_signed() {
         let demo = Demo::new(None);
         let key = demo.invite().unwrap();
         assert_eq!(demo.open(&key).unwrap_err(), DemoError::NoSecret);

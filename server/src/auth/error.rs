@@ -1,41 +1,41 @@
-//! Why a token is refused, and the close that says so.
+//! Token errors, and the close for each.
 
 use syncline_protocol::{Close, CloseCode, DocumentName};
 use thiserror::Error;
 
-/// Why a token opens nothing, or not this.
+/// Why a token gives no rights in a document.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// None was presented.
+    /// No token was presented.
     #[error("no token was presented; put one in ?token=, a bearer subprotocol, cookie or header")]
     Missing,
-    /// Signature, form or claims are wrong.
+    /// The signature, form or claims are wrong.
     #[error("{reason}")]
     Invalid {
-        /// Which of them.
+        /// What is wrong, and what to do.
         reason: &'static str,
     },
-    /// Its time is over.
+    /// `exp` has passed.
     #[error("expired {seconds} s ago; get a new one before each connect")]
     Expired {
-        /// Since when.
+        /// Seconds since then.
         seconds: u64,
     },
-    /// Its time has not come.
+    /// `nbf` is in the future.
     #[error("starts in {seconds} s by this server's clock; check the clocks")]
     NotYetValid {
-        /// How long to wait.
+        /// Seconds until then.
         seconds: u64,
     },
-    /// It may be good, but its key could not be fetched.
+    /// The token may be valid; the key set that has its key cannot be fetched.
     #[error("the keys that tokens are verified with cannot be fetched at the moment; try again")]
     KeysUnavailable,
-    /// It is for other documents.
+    /// The token is for other documents.
     #[error("the token is for {}, you asked for {:?}", Patterns(.granted), .asked.as_str())]
     Forbidden {
         /// The document asked for.
         asked: DocumentName,
-        /// What the token itself says.
+        /// The patterns in the token.
         granted: Vec<String>,
     },
 }
@@ -53,7 +53,7 @@ impl std::fmt::Display for Patterns<'_> {
 }
 
 impl TokenError {
-    /// The close that tells a client.
+    /// The close for this error.
     #[must_use]
     pub fn close(&self) -> Close {
         let code = match self {

@@ -1,6 +1,6 @@
-//! A key set that somebody else keeps: read from a file or fetched from a URL, again and again. A
-//! token that names an unknown key has it fetched at once, but seldom; when that fails, the keys
-//! that were good last time stay.
+//! JWKS: a key set kept by another party, read from a file or fetched from a URL at intervals. A token
+//! with an unknown `kid` has it fetched at once, at a bounded rate. When a fetch fails, the last good
+//! keys stay.
 
 mod fetch;
 mod set;
@@ -24,16 +24,16 @@ use crate::sync::lock;
 pub use self::fetch::AddressError;
 pub use self::set::{LeftOut, SetError};
 
-/// Between two looks at a set that nobody asked for: a key that is withdrawn is believed for as long.
+/// Between two scheduled fetches: a withdrawn key stays valid for as long.
 const EVERY: Duration = Duration::from_secs(300);
 
-/// The same while the last look failed.
+/// The same after a failed fetch.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
-/// Between two looks that tokens with unknown keys bring about. Anybody can make such tokens.
+/// Between two fetches for unknown keys. Anyone can make tokens with unknown keys.
 const ON_DEMAND: Duration = Duration::from_secs(30);
 
-/// For one look, from the name of the host to the last byte.
+/// For one fetch, from the host's name to the last byte.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of a key set. One of 32 keys with certificates in it has about 100 KiB.
@@ -61,21 +61,21 @@ pub struct Jwks(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    state: Mutex<State>,
-    /// Held while the set is looked at; whoever waits for it gets the same answer.
-    looking: Arc<tokio::sync::Mutex<()>>,
+    state: Mutex<KeySet>,
+    /// Locked during a fetch; callers that wait for it share its result.
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct KeySet {
     keys: Arc<[Key]>,
     demanded_at: Option<Instant>,
-    /// Since when looks fail.
+    /// When fetches began to fail.
     failing_since: Option<Instant>,
 }
 
-impl State {
-    /// Whether a token may have the set looked at; if so, it has.
+impl KeySet {
+    /// Whether a fetch on demand is within the rate. Counts it.
     fn may_demand(&mut self, now: Instant) -> bool {
         let may = self.demanded_at.is_none_or(|at| now.duration_since(at) >= ON_DEMAND);
         if may {
@@ -88,18 +88,18 @@ impl State {
 /// Why a key set cannot be used.
 #[derive(Debug, Error)]
 pub enum JwksError {
-    /// The URL is not one that may be asked.
+    /// The URL is not allowed.
     #[error("the JWKS address cannot be used: {0}")]
     Address(#[from] AddressError),
-    /// The file cannot be read, or the server not be asked.
-    #[error("the JWKS {from} cannot be had: {reason}")]
+    /// The file cannot be read, or the URL not fetched.
+    #[error("the JWKS {from} is unavailable: {reason}")]
     Unavailable {
         /// The file or address.
         from: String,
         /// Why.
         reason: String,
     },
-    /// It came, and is of no use.
+    /// The content is not a usable key set.
     #[error("the JWKS {from} cannot be used: {error}")]
     Set {
         /// The file or address.
@@ -110,11 +110,11 @@ pub enum JwksError {
 }
 
 impl Jwks {
-    /// A set at a path or a URL. A file is read now: a mistake in it should stop the start. A server
-    /// may be down for a while, and is asked once this one runs.
+    /// A set at a path or a URL. A file is read now, so that a mistake in it stops the start. A URL is
+    /// fetched once the server runs: its host may be down for a while.
     ///
     /// # Errors
-    /// If the address may not be asked, or the file cannot be used.
+    /// If the address is not allowed, or the file cannot be used.
     pub fn open(source: &str, plain_http: bool) -> Result<Self, JwksError> {
         let is_url = source.starts_with("http://") || source.starts_with("https://");
         let source = if is_url {
@@ -122,7 +122,7 @@ impl Jwks {
         } else {
             Source::File(source.into())
         };
-        let inner = Inner { source, state: Mutex::default(), looking: Arc::default() };
+        let inner = Inner { source, state: Mutex::default(), fetching: Arc::default() };
         if let Source::File(path) = &inner.source {
             let json =
                 keys::read(path, SET_BYTES_MAX).map_err(|error| inner.unavailable(&error))?;
@@ -131,33 +131,33 @@ impl Jwks {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The keys as they are known.
+    /// The keys of the last good fetch.
     pub(super) fn keys(&self) -> Arc<[Key]> {
         Arc::clone(&self.0.state().keys)
     }
 
-    /// Whether the last look failed, so that a key may be there and not be known.
+    /// Whether the last fetch failed, so that the set may have keys unknown here.
     pub(super) fn is_failing(&self) -> bool {
         let state = self.0.state();
         state.failing_since.is_some() || state.keys.is_empty()
     }
 
-    /// Has the set looked at, unless a token did lately; many callers bring about one look.
+    /// Fetches the set, unless that was demanded within [`ON_DEMAND`]. Concurrent callers share a fetch.
     pub(super) async fn demand(&self) {
-        let looking = Arc::clone(&self.0.looking).lock_owned().await;
+        let fetching = Arc::clone(&self.0.fetching).lock_owned().await;
         let may = self.0.state().may_demand(Instant::now());
         if may {
             let inner = Arc::clone(&self.0);
-            // On its own, so that it goes on when the caller hangs up.
-            drop(tokio::spawn(async move { inner.look(looking).await }).await);
+            // In a task of its own, so that it goes on when the caller disconnects.
+            drop(tokio::spawn(async move { inner.refresh(fetching).await }).await);
         }
     }
 
-    /// Looks at the set now and then, for ever.
+    /// Fetches the set at intervals, for ever.
     pub(crate) async fn keep_fresh(self) {
         loop {
-            let looking = Arc::clone(&self.0.looking).lock_owned().await;
-            self.0.look(looking).await;
+            let fetching = Arc::clone(&self.0.fetching).lock_owned().await;
+            self.0.refresh(fetching).await;
             let pause = if self.is_failing() { AFTER_FAILURE } else { EVERY };
             sleep(pause).await;
         }
@@ -165,8 +165,8 @@ impl Jwks {
 }
 
 impl Inner {
-    /// `_looking`: nobody else does.
-    async fn look(&self, _looking: OwnedMutexGuard<()>) {
+    /// Fetches and replaces the keys. The guard keeps other fetches out.
+    async fn refresh(&self, _fetching: OwnedMutexGuard<()>) {
         let looked = self.fetch().await.and_then(|json| self.take(&json));
         METRICS.jwks.add(Outcome::of(looked.is_ok()), 1);
         let failing_since = self.state().failing_since;
@@ -174,7 +174,7 @@ impl Inner {
             (Ok(()), None) => {}
             (Ok(()), Some(since)) => {
                 self.state().failing_since = None;
-                info!(from = %self.source, failed_s = since.elapsed().as_secs(), "The JWKS is back.");
+                info!(from = %self.source, failed_s = since.elapsed().as_secs(), "The JWKS is available again.");
             }
             (Err(error), since) => {
                 let mut state = self.state();
@@ -185,7 +185,7 @@ impl Inner {
                 let since = now.saturating_sub(since.elapsed().as_secs());
                 warn!(
                     %error, keys, since_unix_s = since,
-                    "The JWKS could not be renewed; the keys known before go on being used."
+                    "The JWKS could not be fetched; the last good keys stay in use."
                 );
             }
         }
@@ -209,7 +209,7 @@ impl Inner {
         }
     }
 
-    /// Replaces the keys by those of a set that can be used.
+    /// Replaces the keys by those of a valid set.
     fn take(&self, json: &[u8]) -> Result<(), JwksError> {
         let (keys, left_out) = set::parse(json)
             .map_err(|error| JwksError::Set { from: self.source.to_string(), error })?;
@@ -224,8 +224,7 @@ impl Inner {
         JwksError::Unavailable { from: self.source.to_string(), reason: reason.to_string() }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // No critical section can leave it half changed.
+    fn state(&self) -> std::sync::MutexGuard<'_, KeySet> {
         lock(&self.state)
     }
 }
@@ -235,8 +234,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_5_unknown_keys_bring_about_one_look_in_30_seconds() {
-        let mut state = State::default();
+    fn key_5_unknown_keys_cause_one_fetch_in_30_seconds() {
+        let mut state = KeySet::default();
         let start = Instant::now();
         assert!(state.may_demand(start));
         assert!(!state.may_demand(start));
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn key_7_a_file_that_is_no_key_set_stops_the_start() {
+    fn key_7_an_invalid_key_file_stops_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys.json");
         let open = || Jwks::open(file.to_str().unwrap(), false);

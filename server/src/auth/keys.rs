@@ -1,6 +1,5 @@
-//! Keys that tokens are verified with. Each is for one algorithm, which is the key's and never the
-//! token's: a public key can not be taken for a secret, and an RSA key not for one of another
-//! padding.
+//! Verification keys. Each is for one algorithm, the key's and never the token's: a public key cannot be
+//! used as a secret, nor an RSA key with another padding.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,14 +20,14 @@ use crate::auth::secret::Secret;
 /// Bits of an RSA key. Below, it can be broken; above, one verification takes milliseconds.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
-/// Bytes of a file with a key in it.
+/// Bytes of a key file.
 const FILE_BYTES_MAX: usize = 64 * 1024;
 
-/// One key.
+/// A verification key.
 #[derive(Clone)]
 pub struct Key {
     pub(super) algorithm: Algorithm,
-    /// What tokens call it; keys of a JWKS have names.
+    /// The `kid` of a key of a JWKS.
     pub(super) kid: Option<String>,
     decoding: DecodingKey,
 }
@@ -39,33 +38,33 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Why bytes are no key that tokens can be verified with.
+/// Why bytes are not a usable verification key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// The curve, or whatever it is.
+    /// Another kind of key, or an invalid point.
     #[error("it is none of RSA, P-256, P-384, Ed25519, or a point that is not on its curve")]
     Unsupported,
-    /// An RSA key of a size that is not safe, or not reasonable.
+    /// An RSA key too short to be safe, or too long to be fast.
     #[error("it is an RSA key of {bits} bits; between 2048 and 8192 are taken")]
     RsaBits {
-        /// Its size.
+        /// The key's size.
         bits: usize,
     },
 }
 
-/// Why a file is no public key.
+/// Why a public key cannot be read from a file.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the public key {}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It holds a key that should not be here.
+    /// The file holds a private key.
     #[error(
         "{} holds a private key, and the server needs the public one: \
          openssl pkey -in private.pem -pubout -out public.pem", .path.display()
@@ -74,7 +73,7 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
-    /// It holds something else.
+    /// The file holds no public key in PEM.
     #[error(
         "{} holds no public key in PEM (-----BEGIN PUBLIC KEY-----); openssl x509 -pubkey takes it \
          out of a certificate", .path.display()
@@ -83,7 +82,7 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
-    /// It holds a key of another kind.
+    /// The file holds a key that cannot be used.
     #[error("the key in {} cannot be used: {error}", .path.display())]
     Key {
         /// The file.
@@ -142,12 +141,12 @@ impl Key {
         Ok(Self { algorithm, kid: None, decoding })
     }
 
-    /// The same key under a name.
+    /// The same key with this `kid`.
     pub(super) fn named(self, kid: Option<String>) -> Self {
         Self { kid, ..self }
     }
 
-    /// Whether it made `signature` of `message`.
+    /// Whether `signature` is this key's for `message`.
     pub(super) fn has_signed(&self, message: &str, signature: &str) -> bool {
         let verified = jsonwebtoken::crypto::verify(
             signature,
@@ -159,18 +158,18 @@ impl Key {
     }
 }
 
-/// What a key for `algorithm` has to look like.
+/// The form of a key for `algorithm`.
 fn form(algorithm: Algorithm) -> &'static dyn VerificationAlgorithm {
     match algorithm.family() {
         AlgorithmFamily::Ec if algorithm == Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
         AlgorithmFamily::Ec => &ECDSA_P384_SHA384_FIXED,
         AlgorithmFamily::Ed => &ED25519,
-        // Every RSA key looks alike, and a secret is not asked about.
+        // RSA keys of either padding have one form; secrets are not parsed.
         AlgorithmFamily::Rsa | AlgorithmFamily::Hmac => &RSA_PKCS1_2048_8192_SHA256,
     }
 }
 
-/// The whole of a file that should be small.
+/// The content of a file, up to a bound.
 pub(super) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn key_2_what_is_no_public_key_of_a_known_kind_is_refused() {
+    fn key_2_a_key_of_an_unknown_kind_is_refused() {
         const P521: &str = "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBBY8Mf6IbPJ8pM1ZtjiOprCExSD2jN3N12El2PZvn0aZmqSj9\
              La+w70Fi1yy4GBmRV0YRvvZWxHmI/hiYqv7k3iEBYupYvHyOTOldsL6/DLZEhiqBHH25OTkoHHNx6ZBU48ZD\
              xAw3M5Jq2FyrheBaPZAQrUK4hBU2npmr4QCvmLad6T4=";

@@ -1,7 +1,7 @@
-//! Who was revoked: tokens that are good and must not be taken, or count for less than they say.
+//! Revocations: limits on valid tokens of a user, by document pattern and time of issue.
 //!
-//! One small file in the data folder, replaced as a whole at every change. Nothing knows when the
-//! last token of a user ends unless it is told, so an entry stays until the time that it names.
+//! One small file in the data folder, replaced as a whole at every change. The server does not know
+//! when a user's last token expires, so an entry stays until its `until`, or for ever.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,46 +23,49 @@ const FILE: &str = "revoked.json";
 /// some 10 ms.
 const REVOCATIONS_MAX: usize = 10_000;
 
-/// What was taken from a user.
+/// A limit on a user's tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Revocation {
-    /// The user, as tokens name them.
+    /// The user: the `sub` of the tokens.
     pub(crate) sub: String,
-    /// Where: a name, `prefix/*`, or `*`.
+    /// The documents: a name, `prefix/*`, or `*`.
     pub(crate) document: String,
-    /// Which tokens: those issued before this second, and those that do not say when they were.
+    /// The tokens: those issued before this second, and those without `iat`.
     pub(crate) issued_before: u64,
-    /// What is left of the rights. None: nothing.
+    /// The access that remains. `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) access: Option<Access>,
-    /// When it may be forgotten, because the tokens have ended. None: never.
+    /// When the entry can be removed, because the tokens have expired. `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<u64>,
 }
 
 impl Revocation {
-    /// Whether it concerns what somebody holds in a document.
-    pub(crate) fn hits(&self, document: &DocumentName, held: &Rights) -> bool {
-        *self.sub == *held.grant.identity.sub
-            && held.issued_at < self.issued_before
+    /// Whether it limits these rights in a document.
+    pub(crate) fn hits(&self, document: &DocumentName, rights: &Rights) -> bool {
+        *self.sub == *rights.grant.identity.sub
+            && rights.issued_at < self.issued_before
             && covers(&self.document, document)
     }
 
-    /// What is left of it.
-    pub(crate) fn limit(&self, held: &Rights) -> Result<Rights, Close> {
+    /// The rights that remain.
+    ///
+    /// # Errors
+    /// The close if none remain.
+    pub(crate) fn limit(&self, rights: &Rights) -> Result<Rights, Close> {
         let Some(left) = self.access else { return Err(self.close()) };
-        let access = held.grant.access.min(left);
-        Ok(Rights { grant: Grant { access, ..held.grant.clone() }, issued_at: held.issued_at })
+        let access = rights.grant.access.min(left);
+        Ok(Rights { grant: Grant { access, ..rights.grant.clone() }, issued_at: rights.issued_at })
     }
 
-    /// What somebody is told of whom nothing is left.
+    /// The close reason when no access remains.
     pub(crate) fn close(&self) -> Close {
         let text = "the right to this document was taken back; ask for a new token";
         Close::new(CloseCode::Revoked, text)
     }
 
-    /// Whether it takes all that `other` takes, for as long.
+    /// Whether it limits everything that `other` limits, for as long.
     fn replaces(&self, other: &Self) -> bool {
         let lasts = match (self.until, other.until) {
             (None, _) => true,
@@ -79,24 +82,24 @@ impl Revocation {
 
 /// Why the list cannot be read or written.
 #[derive(Debug, Error)]
-#[error("cannot use {}, which says whose tokens were revoked", .path.display())]
+#[error("cannot use {}, the list of revoked tokens", .path.display())]
 pub struct RevocationError {
     /// The file.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// As many revocations are remembered as may be.
+/// The list has [`REVOCATIONS_MAX`] entries, and none has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// The list.
+/// The list of revocations.
 #[derive(Debug)]
 pub struct Revocations {
     by_sub: Mutex<BTreeMap<String, Vec<Revocation>>>,
-    /// None for a server that keeps nothing on disk. Held while the file is written.
+    /// `None` for a server that keeps nothing on disk. Locked while the file is written.
     file: Mutex<Option<PathBuf>>,
 }
 
@@ -107,10 +110,10 @@ struct Stored {
 }
 
 impl Revocations {
-    /// The list in a data folder. There is no file before the first revocation.
+    /// Opens the list of a data folder. There is no file before the first revocation.
     ///
     /// # Errors
-    /// If there is a file that cannot be read: without it, tokens would be taken that must not be.
+    /// If the file exists and cannot be read: without it, revoked tokens would be valid again.
     pub fn open(data: &Path) -> Result<Self, RevocationError> {
         let path = data.join(FILE);
         let read = match fs::read(&path) {
@@ -132,16 +135,19 @@ impl Revocations {
         Self { by_sub: Mutex::default(), file: Mutex::default() }
     }
 
-    /// What somebody may do with a token that is good.
-    pub(crate) fn limit(&self, document: &DocumentName, held: Rights) -> Result<Rights, Close> {
+    /// The rights that revocations leave of those of a valid token.
+    ///
+    /// # Errors
+    /// The close if none are left.
+    pub(crate) fn limit(&self, document: &DocumentName, rights: Rights) -> Result<Rights, Close> {
         let by_sub = self.by_sub();
-        let revocations = by_sub.get(&*held.grant.identity.sub).map(Vec::as_slice);
-        revocations.unwrap_or_default().iter().try_fold(held, |held, revocation| {
-            if revocation.hits(document, &held) { revocation.limit(&held) } else { Ok(held) }
+        let revocations = by_sub.get(&*rights.grant.identity.sub).map(Vec::as_slice);
+        revocations.unwrap_or_default().iter().try_fold(rights, |rights, revocation| {
+            if revocation.hits(document, &rights) { revocation.limit(&rights) } else { Ok(rights) }
         })
     }
 
-    /// Whether anything was taken from whoever presents these claims as an operator.
+    /// Whether a revocation for every document limits the tokens of these claims.
     pub(crate) fn concerns(&self, claims: &Claims) -> bool {
         let by_sub = self.by_sub();
         let revocations = claims.sub.as_ref().and_then(|sub| by_sub.get(sub));
@@ -151,7 +157,7 @@ impl Revocations {
         })
     }
 
-    /// Remembers a revocation. At the bound, those whose time is over at `now` make room.
+    /// Adds a revocation. At the bound, those that have expired at `now` are removed.
     pub(crate) fn put(&self, revocation: Revocation, now: u64) -> Result<(), Full> {
         let mut by_sub = self.by_sub();
         if let Some(theirs) = by_sub.get_mut(&revocation.sub) {
@@ -205,7 +211,7 @@ mod tests {
         }
     }
 
-    fn held(sub: &str, issued_at: u64) -> Rights {
+    fn rights(sub: &str, issued_at: u64) -> Rights {
         let identity = Arc::new(Identity { sub: sub.into(), name: "".into() });
         let grant = Grant {
             access: Access::Admin,
@@ -217,12 +223,12 @@ mod tests {
     }
 
     fn left(list: &Revocations, document: &str, sub: &str, issued_at: u64) -> Option<Access> {
-        let held = list.limit(&document.parse().unwrap(), held(sub, issued_at));
-        held.ok().map(|held| held.grant.access)
+        let rights = list.limit(&document.parse().unwrap(), rights(sub, issued_at));
+        rights.ok().map(|rights| rights.grant.access)
     }
 
     #[test]
-    fn revoke_4_tokens_from_before_are_refused_also_after_a_restart() {
+    fn revoke_4_earlier_tokens_stay_refused_after_a_restart() {
         let data = tempfile::tempdir().unwrap();
         let list = Revocations::open(data.path()).unwrap();
         assert!(!data.path().join(FILE).exists());
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn revoke_5_the_list_is_bounded_and_what_ended_leaves_it() {
+    fn revoke_5_the_list_is_bounded_and_expired_entries_leave() {
         let list = Revocations::in_memory();
         for user in 0..REVOCATIONS_MAX as u64 {
             let ends =
@@ -267,13 +273,13 @@ mod tests {
         assert_eq!(left(&list, "a", "late", 1), Some(Access::Admin));
         assert_eq!(list.put(revocation("late", "*", 5), 1_000), Ok(()));
         assert_eq!(left(&list, "a", "late", 1), None);
-        // The same again takes no more room.
+        // The same revocation again takes no further entry.
         assert_eq!(list.put(revocation("late", "*", 6), 1_000), Ok(()));
         assert_eq!(list.put(revocation("later", "*", 5), 1_000), Err(Full));
     }
 
     #[test]
-    fn revoke_5_nothing_weaker_takes_the_place_of_a_revocation() {
+    fn revoke_5_a_weaker_revocation_does_not_replace_another() {
         let list = Revocations::in_memory();
         list.put(revocation("ada", "*", 100), 0).unwrap();
         let weaker = [

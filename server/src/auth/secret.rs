@@ -1,4 +1,4 @@
-//! The secret that tokens are signed with.
+//! The secret that signs HS256 tokens, and random values.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub(crate) fn random_hex() -> Result<String, RandomError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What a secret begins with that is written in base64. Any other is taken byte by byte as it
-/// stands: whoever signs with the text of a base64 string signs with that text.
+/// The prefix of a secret in base64. Without it the text itself is the key, even if it looks like
+/// base64: a signer that uses the text as its key has the same bytes.
 const BASE64: &str = "base64:";
 
 /// Padding may be there or not.
@@ -52,7 +52,7 @@ impl Secret {
     /// # Errors
     /// If it is too short, no base64 after all, or a key that is no secret.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        // Everybody has the public key, and could sign with it.
+        // A public key is public, so anyone could sign with it.
         if text.trim_start().starts_with("-----BEGIN") {
             return Err(SecretError::Pem);
         }
@@ -74,21 +74,21 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Why a text is no secret. It is never shown.
+/// Why a text is not a usable secret. The text is never shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SecretError {
     /// It is too short to be safe.
     #[error("the JWT secret is {bytes} bytes, at least {SECRET_BYTES_MIN} are needed")]
     Short {
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// What follows `base64:` is something else.
-    #[error("the JWT secret begins with base64: but goes on with something that is none")]
+    /// The text after `base64:` is not base64.
+    #[error("the JWT secret begins with base64: and the rest is not base64")]
     Base64,
     /// It is a PEM file.
     #[error(
-        "the JWT secret is a PEM file, and whoever has a public key could sign with it: \
+        "the JWT secret is a PEM file; anyone with that public key could sign tokens: \
          name the file in SYNCLINE_AUTH_PUBLIC_KEY (--auth-public-key) instead"
     )]
     Pem,

@@ -1,5 +1,5 @@
-//! Whether the crypto backend works, asked before the first token comes: each kind of key verifies
-//! a signature that another program made, and refuses it for a message that differs.
+//! Self-test of the crypto backend, run at start: each kind of key verifies a signature that another
+//! program made, and rejects it for a different message.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,14 +11,14 @@ use crate::auth::secret::Secret;
 
 pub(super) const MESSAGE: &str = "syncline";
 
-/// The crypto backend does not do what it should.
+/// The crypto backend failed its test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "the crypto backend fails its test for {algorithm:?}, so no token could be trusted; this binary \
      or machine is broken"
 )]
 pub struct BackendError {
-    /// What it cannot do.
+    /// The algorithm that failed.
     pub algorithm: Algorithm,
 }
 
@@ -48,13 +48,13 @@ fn holds(key: &Key, signature: &str) -> Result<(), BackendError> {
 
 pub(super) struct Vector {
     pub(super) algorithm: Algorithm,
-    /// As X.509 has it.
+    /// X.509 SubjectPublicKeyInfo.
     pub(super) key: &'static str,
     /// Of [`MESSAGE`].
     pub(super) signature: &'static str,
 }
 
-/// Made by OpenSSL 3.0 with keys that were thrown away.
+/// Made by OpenSSL 3.0 with keys that were not kept.
 pub(super) const VECTORS: [Vector; 5] = [
     Vector {
         algorithm: Algorithm::RS256,

@@ -1,5 +1,5 @@
-//! Tickets: random values that open one document once, within half a minute. For clients that can
-//! put things in a URL and nowhere else, where others may read them later.
+//! Tickets: random values that open one document once, within half a minute. For clients that can send
+//! a credential only in a URL, where it may be logged.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
@@ -14,24 +14,23 @@ use crate::auth::{Claims, PresenceClaim, TokenError};
 use crate::config::limits::{TICKET, TICKETS, TICKETS_OF_ONE};
 use crate::sync::lock;
 
-/// What every ticket begins with, so that one is known wherever it turns up.
+/// The prefix of every ticket, by which leaked ones can be found.
 pub(crate) const PREFIX: &str = "slt_";
 
-/// 256 random bits: as many as the hash they are found by.
+/// 256 random bits, as many as the hash has.
 const RANDOM_BYTES: usize = 32;
 
-/// A SHA-256. The ticket itself is not kept, and a table of hashes tells nothing by the time that a
-/// search in it takes.
+/// A SHA-256. The ticket itself is not kept, and looking a hash up leaks nothing about it by its timing.
 type Hash = [u8; 32];
 
-/// The tickets that are not used yet.
+/// The unused tickets.
 #[derive(Debug, Default)]
-pub(crate) struct Tickets(Mutex<State>);
+pub(crate) struct Tickets(Mutex<TicketTable>);
 
 #[derive(Debug, Default)]
-struct State {
+struct TicketTable {
     tickets: HashMap<Hash, Ticket>,
-    /// The same, the first to end in front.
+    /// The same, ordered by expiry.
     by_end: BTreeSet<(Instant, Hash)>,
     by_owner: HashMap<Hash, usize>,
 }
@@ -45,8 +44,11 @@ struct Ticket {
 }
 
 impl Tickets {
-    /// A ticket for `document` with the rights that `claims` have there, and no longer than those.
-    /// `token`: what they were read from; who has no `sub` is told apart by it.
+    /// Issues a ticket for `document` with the rights that `claims` give there, and no longer than those.
+    /// Without a `sub`, `token` identifies the owner.
+    ///
+    /// # Errors
+    /// If the claims give no rights there, or a bound on tickets is reached.
     pub(crate) fn issue(
         &self,
         document: &DocumentName,
@@ -54,7 +56,7 @@ impl Tickets {
         token: &str,
         now: Instant,
     ) -> Result<String, Close> {
-        // Only what the ticket is for: patterns may take kilobytes.
+        // Keep only the rights in this document: patterns may take kilobytes.
         let grant = claims.grant(document).map_err(|error| error.close())?;
         claims.access = std::iter::once((document.as_str().to_owned(), grant.access)).collect();
         claims.presence = PresenceClaim::Everywhere(grant.presence);
@@ -78,7 +80,10 @@ impl Tickets {
         Ok(ticket)
     }
 
-    /// Uses a ticket up: the claims for `document`, if it is for that. It is gone either way.
+    /// Redeems a ticket: the claims for `document`. The ticket is used up either way.
+    ///
+    /// # Errors
+    /// If there is no such ticket, or it is for another document.
     pub(crate) fn redeem(
         &self,
         ticket: &str,
@@ -90,7 +95,7 @@ impl Tickets {
         let found = state.take(&hash(ticket));
         drop(state);
         let found = found.ok_or(TokenError::Invalid {
-            reason: "the ticket was used before, is older than 30 s, or is none",
+            reason: "the ticket was used before, is older than 30 s, or does not exist",
         })?;
         if found.document != *document {
             let granted = vec![found.document.as_str().to_owned()];
@@ -99,13 +104,12 @@ impl Tickets {
         Ok(found.claims)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No critical section can leave it half changed.
+    fn state(&self) -> MutexGuard<'_, TicketTable> {
         lock(&self.0)
     }
 }
 
-impl State {
+impl TicketTable {
     fn take(&mut self, key: &Hash) -> Option<Ticket> {
         let ticket = self.tickets.remove(key)?;
         self.by_end.remove(&(ticket.ends, *key));
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn ticket_1_it_opens_its_document_once_with_the_right_of_the_token() {
+    fn ticket_1_a_ticket_opens_its_document_once() {
         let (tickets, now) = (Tickets::default(), Instant::now());
         let today = name("notes/today");
         let ticket = tickets.issue(&today, claims(Some("ada")), "token", now).unwrap();
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ticket_1_at_another_document_it_is_used_up_and_opens_nothing() {
+    fn ticket_1_another_document_uses_a_ticket_up() {
         let (tickets, now) = (Tickets::default(), Instant::now());
         let today = name("notes/today");
         let ticket = tickets.issue(&today, claims(None), "token", now).unwrap();
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn ticket_2_it_ends_after_30_seconds() {
+    fn ticket_2_a_ticket_expires_after_30_seconds() {
         let (tickets, now) = (Tickets::default(), Instant::now());
         let today = name("notes/today");
         let ticket = || tickets.issue(&today, claims(None), "token", now).unwrap();
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn ticket_3_there_is_a_bound_for_each_user_and_for_all() {
+    fn ticket_3_tickets_are_bounded_per_user_and_in_all() {
         let (tickets, now) = (Tickets::default(), Instant::now());
         let today = name("notes/today");
         let issue =
@@ -218,7 +222,7 @@ mod tests {
         let refused = issue(Some("ada"), "another token", now).unwrap_err();
         assert_eq!(refused.code, CloseCode::Overloaded);
         assert!(refused.text.contains("of this user"), "{}", refused.text);
-        // Others are not concerned, a used one makes room, and so does time.
+        // The bound is per user; a redeemed ticket and an expired one no longer count.
         issue(Some("bob"), "token", now).unwrap();
         tickets.redeem(&first, &today, now).unwrap();
         issue(Some("ada"), "token", now).unwrap();

@@ -1,6 +1,6 @@
-//! The form of a token, before anything in it is believed: three parts of canonical base64url, of
-//! which the first two are JSON objects that name nothing twice. What a header could use to bring a
-//! key of its own, or to change how the rest is read, is refused here.
+//! Parsing of a token, before its signature is checked: three parts of canonical base64url, the first
+//! two of them JSON objects without duplicate names. Headers that bring a key of their own, or change
+//! how the rest is read, are rejected here.
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ use serde_json::{Map, Number, Value};
 use crate::auth::TokenError;
 use crate::config::limits::TOKEN_BYTES_MAX;
 
-/// Bytes of its first part. Parsed, JSON takes up to 30 times its length, and this part is read before
-/// anything is known of its sender.
+/// Bytes of its first part. Parsed, JSON takes up to 30 times its length, and this part is parsed before
+/// the sender is authenticated.
 const HEADER_BYTES_MAX: usize = 2 * 1024;
 
-/// Bytes of the name of a key.
+/// Bytes of a `kid`.
 pub(super) const KID_BYTES_MAX: usize = 256;
 
-/// Headers that bring a key, or change how a token is read. A key is the server's own or none.
+/// Headers that bring a key, or change how a token is read. Only the server's keys count.
 const REFUSED_HEADERS: [&str; 9] = ["b64", "crit", "cty", "enc", "jku", "jwk", "x5c", "x5u", "zip"];
 
-/// A token that looks like one. Nothing of it is verified.
+/// A well-formed token. Nothing in it is verified.
 pub(super) struct Token<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
-    /// What is signed.
+    /// The signed part.
     pub(super) message: &'a str,
     pub(super) signature: &'a str,
     payload: &'a str,
@@ -71,7 +71,7 @@ impl<'a> Token<'a> {
         Ok(Self { algorithm, kid, message, signature, payload })
     }
 
-    /// The claims, of any form. Asked for once the signature is known to be good.
+    /// The claims, of any form. For a token whose signature is good.
     pub(super) fn payload(&self) -> Result<Map<String, Value>, TokenError> {
         object(self.payload)
     }
@@ -79,7 +79,7 @@ impl<'a> Token<'a> {
 
 const NO_JWT: TokenError = TokenError::Invalid { reason: "this is not a JWT" };
 
-/// RFC 7519 §5.1 and RFC 9068 §2.1: what a token for this purpose calls itself, if it does.
+/// The `typ` of a token for this purpose: RFC 7519 §5.1 and RFC 9068 §2.1.
 fn is_our_type(kind: &str) -> bool {
     ["jwt", "at+jwt", "application/at+jwt"].iter().any(|ours| kind.eq_ignore_ascii_case(ours))
 }
@@ -89,13 +89,14 @@ fn object(part: &str) -> Result<Map<String, Value>, TokenError> {
     match serde_json::from_slice(&json) {
         Ok(Strict(Value::Object(object))) => Ok(object),
         Ok(_) => Err(NO_JWT),
-        Err(error) if error.is_data() => Err(invalid("the token names something twice")),
+        Err(error) if error.is_data() => {
+            Err(invalid("the token has a duplicate name in a JSON object"))
+        }
         Err(_) => Err(NO_JWT),
     }
 }
 
-/// JSON in which no object has two members of one name. Which of the two counts would depend on who
-/// reads it.
+/// JSON in which no object has two members of one name. Parsers differ in which of the two counts.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -180,3 +180,6 @@ fn open(
     })?;
     Ok((permits, mailbox))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The map of live documents, and the order in which idle ones give up their place.
+//! The map of live documents, and the order in which idle ones are unloaded.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -11,7 +11,7 @@ const COOKIE: &str = "syncline_token";
 /// What begins a subprotocol that is a token.
 pub(super) const BEARER_PROTOCOL: &str = "bearer.";
 
-/// A ticket; else the token from the first place that holds one: header, subprotocol, cookie, query.
+/// A ticket; else the first token found in header, subprotocol, cookie, query, in this order.
 pub(super) fn credential(headers: &HeaderMap, query: &str) -> Option<(Credential, Carrier)> {
     if let Some(ticket) = ticket(query) {
         return Some((Credential::Ticket(ticket), Carrier::Own));

@@ -222,9 +222,10 @@ fn unescaped_name(escaped: &str) -> Result<DocumentName, Close> {
 fn epoch(query: &str) -> Result<Option<Epoch>, Close> {
     let Some(given) = parameter(query, "epoch") else { return Ok(None) };
     given.parse().map(Some).map_err(|error: EpochError| {
-        // Whatever a stranger sent: in quotes, escaped, and short enough to leave room for the rest.
+        // Unverified input: quoted, escaped, and short enough for the rest to fit a close frame.
         let quoted: String = given.chars().flat_map(char::escape_default).take(20).collect();
-        let text = format!("epoch=\"{quoted}\": {error}; leave it out to begin afresh");
+        let text =
+            format!("epoch=\"{quoted}\": {error}; leave it out to start without a local history");
         Close::new(CloseCode::BadRequest, text)
     })
 }

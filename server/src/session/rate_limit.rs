@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn edge_5_honest_clients_stay_below_the_limit() {
         let now = Instant::now() + BURST;
-        let mut allowance = RateLimit::new(&Limits::default(), now);
+        let mut rate_limit = RateLimit::new(&Limits::default(), now);
         // A first sync as large as may be, a pasted book, and an hour of 60 keys a second.
         assert_eq!(rate_limit.charge(8 << 20, Duration::from_millis(500), now), None);
         assert_eq!(rate_limit.charge(1 << 20, Duration::from_millis(50), now), None);
@@ -111,7 +111,7 @@ mod tests {
     fn edge_9_the_documents_work_counts_too() {
         let now = Instant::now() + BURST;
         let limits = Limits { handling_ms_per_second: 100, ..Limits::default() };
-        let mut allowance = RateLimit::new(&limits, now);
+        let mut rate_limit = RateLimit::new(&limits, now);
         let tenth = Duration::from_millis(100);
         let passed = (0..100).find(|_| rate_limit.charge(0, tenth, now).is_some());
         // A second of work is ten seconds' worth, less what ten messages cost.

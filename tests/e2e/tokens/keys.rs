@@ -213,7 +213,7 @@ async fn key_7_a_set_is_fetched_over_https_from_whom_the_system_trusts() {
     assert_refused(&refused, 4503, "keys_unavailable: ");
     assert_eq!(host.asked(), 1);
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("The JWKS could not be renewed") && log.contains("certificate"), "{log}");
+    assert!(log.contains("The JWKS could not be fetched") && log.contains("certificate"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,13 +20,13 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use crate::auth::jwks::SET_BYTES_MAX;
 
-/// Where a key set is fetched from.
+/// The URL of a key set.
 #[derive(Clone)]
 pub(super) struct Address {
     uri: Uri,
     host: String,
     port: u16,
-    /// None: in the clear.
+    /// `None` for plain HTTP.
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -41,19 +41,19 @@ impl std::fmt::Debug for Address {
 /// Why a URL cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// It is none.
-    #[error("it is no URL of the form https://host/path")]
+    /// It is not a URL.
+    #[error("it is not a URL of the form https://host/path")]
     Form,
-    /// It holds a password, which would end up in logs.
+    /// It has a user name or password, which would end up in logs.
     #[error("it has a user name in it, which is not supported")]
     UserInfo,
-    /// Anybody on the way could put in a key of their own.
+    /// It is plain HTTP to another host, so the network could replace the keys.
     #[error(
-        "whoever is on the way could replace the keys: use https, or allow it with \
+        "over plain http the network could replace the keys: use https, or allow it with \
          --auth-jwks-plain-http (auth.jwks_plain_http)"
     )]
     Plain,
-    /// Nobody can be trusted.
+    /// The system has no root certificates.
     #[error(
         "the system has no certificates of authorities; install ca-certificates or set \
          SSL_CERT_FILE"
@@ -127,7 +127,7 @@ impl Address {
                 status => Err(FetchError::Status(status)),
             }
         };
-        // The connection is driven beside the request, and ends with it.
+        // The connection is driven concurrently with the request, and ends with it.
         let mut answer = std::pin::pin!(answer);
         tokio::select! {
             biased;
@@ -153,7 +153,7 @@ async fn body(mut body: Incoming) -> Result<Vec<u8>, FetchError> {
     Ok(bytes)
 }
 
-/// A GET has none.
+/// The body of a GET: empty.
 struct NoBody;
 
 impl Body for NoBody {
@@ -172,7 +172,7 @@ impl Body for NoBody {
     }
 }
 
-/// TLS that trusts whom the system trusts, or `SSL_CERT_FILE` names.
+/// TLS that trusts the root certificates of the system, or those in `SSL_CERT_FILE`.
 fn tls() -> Result<Arc<ClientConfig>, AddressError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -1,5 +1,5 @@
-//! From the JSON of a key set (RFC 7517) to keys. What cannot verify a signature here is left out:
-//! a set may hold keys for other purposes.
+//! Parsing of a key set (RFC 7517). Keys that cannot verify a signature here are left out: a set may
+//! hold keys for other purposes.
 
 use std::fmt;
 
@@ -38,24 +38,24 @@ struct Jwk {
     d: Option<serde::de::IgnoredAny>,
 }
 
-/// Why a set is of no use.
+/// Why a set cannot be used.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum SetError {
-    /// It is something else.
-    #[error("it is no JSON with a list \"keys\"")]
+    /// It is not a JSON object with a list `keys`.
+    #[error("it is not JSON with a list \"keys\"")]
     Form,
-    /// It is longer than any real one.
+    /// It has too many keys.
     #[error("it has {count} keys, at most {KEYS_MAX} are taken")]
     Many {
-        /// How many.
+        /// Its keys.
         count: usize,
     },
     /// No key in it can verify a token.
     #[error("none of its {count} keys can verify tokens{}", first(.left_out))]
     Useless {
-        /// How many there are.
+        /// Its keys.
         count: usize,
-        /// What is wrong with each.
+        /// Why each was left out.
         left_out: Vec<LeftOut>,
     },
 }
@@ -67,38 +67,38 @@ fn first(left_out: &[LeftOut]) -> String {
 /// Why a key of a set is not used.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LeftOut {
-    /// It has not the form of a key.
+    /// It does not have the form of a key.
     Form,
-    /// Whoever can read the set could sign with it.
+    /// It is a secret, and every reader of the set could sign with it.
     Symmetric,
-    /// The half that nobody else should have is in it.
+    /// It includes the private half.
     Private,
-    /// It is for encryption, say.
+    /// It is for another purpose, such as encryption.
     Purpose,
-    /// Its name is too long.
+    /// Its `kid` is too long.
     Name,
-    /// Its `alg` does not fit it, or is not known.
+    /// Its `alg` does not fit it, or is unknown.
     Algorithm,
-    /// It is of an unknown kind, or broken.
+    /// It is of an unknown kind, or invalid.
     Key(KeyError),
 }
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Form => "a key has not the form of one",
-            Self::Symmetric => "a symmetric key, with which whoever reads the set could sign",
-            Self::Private => "a private key, which whoever reads the set has by now",
+            Self::Form => "an entry does not have the form of a key",
+            Self::Symmetric => "a symmetric key, with which every reader of the set could sign",
+            Self::Private => "a private key, which every reader of the set has by now",
             Self::Purpose => "a key is not for signatures",
             Self::Name => "a kid is longer than 256 bytes",
-            Self::Algorithm => "an alg is not known, or does not fit its key",
+            Self::Algorithm => "an alg is unknown, or does not fit its key",
             Self::Key(error) => return write!(f, "a key cannot be used: {error}"),
         })
     }
 }
 
 impl LeftOut {
-    /// Whether somebody should be told: the set is not as it should be.
+    /// Whether the set itself is at fault, and its owner should correct it.
     pub(super) fn is_mistake(&self) -> bool {
         !matches!(self, Self::Purpose | Self::Algorithm)
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn key_4_what_cannot_verify_safely_is_left_out() {
+    fn key_4_unsafe_keys_are_left_out() {
         let unsupported = || LeftOut::Key(KeyError::Unsupported);
         let short_n = URL_SAFE_NO_PAD.encode([0xfd; 128]);
         let cases = [
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn key_4_a_set_that_is_none_is_refused() {
+    fn key_4_an_invalid_set_is_refused() {
         for text in ["", "<html>", "[]", "{}", "{\"keys\":{}}"] {
             assert_eq!(parse(text.as_bytes()).unwrap_err(), SetError::Form, "{text}");
         }
