@@ -14,13 +14,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use syncline_protocol::wire::ClientFrame;
 use syncline_protocol::wire::ServerMessage;
 use syncline_protocol::{Close, CloseCode, Limit};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 
-use self::lane::{Incoming, Lane};
+use self::lane::Lane;
 use crate::app::App;
 use crate::document::mailbox::{DocumentCommand, Gone};
 use crate::metrics::METRICS;
@@ -150,10 +151,10 @@ impl Connection {
             let flow = match event {
                 Event::Received(Some(Ok(message))) => match self.received(&message) {
                     Ok(None) => ControlFlow::Continue(()),
-                    Ok(Some(Incoming::Token(token))) => {
+                    Ok(Some(ClientFrame::Token(token))) => {
                         Box::pin(self.lane.renew(&self.app, token)).await
                     }
-                    Ok(Some(Incoming::Message(message))) => {
+                    Ok(Some(ClientFrame::Message(message))) => {
                         if let Err(message) = lane::try_send(&session, &mailbox, message) {
                             pending = Some(lane::send(&session, &mailbox, message).boxed());
                         }
@@ -198,7 +199,7 @@ impl Connection {
     }
 
     /// Charges a message to the lane's rate, and decodes it.
-    fn received(&mut self, message: &Message) -> Result<Option<Incoming>, Close> {
+    fn received(&mut self, message: &Message) -> Result<Option<ClientFrame>, Close> {
         let now = Instant::now();
         self.transport.received(message, now);
         let paused_until = self.lane.charge(message.len(), now);

@@ -156,14 +156,20 @@ impl World {
         self.handle(Input::Drained { session });
     }
 
-    pub(crate) fn handle(&mut self, input: Input) {
-        let Some(document) = &mut self.server.document else { return };
+    /// Has the document handle an input, and the deferred messages after it.
+    fn effects_of(&mut self, input: Input) -> Option<Vec<Effect>> {
+        let document = self.server.document.as_mut()?;
         let mut effects = Vec::new();
         let now = Timestamp::from_unix_ms(self.now);
         document.handle(now, input, &mut effects);
         while document.next_deferred().is_some() {
             document.handle(now, Input::Continue, &mut effects);
         }
+        Some(effects)
+    }
+
+    pub(crate) fn handle(&mut self, input: Input) {
+        let Some(effects) = self.effects_of(input) else { return };
         let mut frames = EncodeOnce::default();
         let mut overflowed = Vec::new();
         let mut store_failed = false;

@@ -32,14 +32,6 @@ pub(crate) struct Lane {
     pub(super) _permits: SessionPermits,
 }
 
-/// A decoded frame.
-pub(super) enum Incoming {
-    /// For the document.
-    Message(ClientMessage),
-    /// A token that replaces the one before.
-    Token(String),
-}
-
 impl Lane {
     pub(super) fn session(&self) -> &Arc<LiveSession> {
         &self.registered.session
@@ -61,12 +53,9 @@ impl Lane {
         paused_until
     }
 
-    pub(super) fn decode(&self, frame: &Bytes) -> Result<Incoming, Close> {
-        match self.session().client.dialect.decode(frame) {
-            Ok(ClientFrame::Message(message)) => Ok(Incoming::Message(message)),
-            Ok(ClientFrame::Token(token)) => Ok(Incoming::Token(token)),
-            Err(error) => Err(Close::new(CloseCode::BadFrame, error)),
-        }
+    pub(super) fn decode(&self, frame: &Bytes) -> Result<ClientFrame, Close> {
+        let decoded = self.session().client.dialect.decode(frame);
+        decoded.map_err(|error| Close::new(CloseCode::BadFrame, error))
     }
 
     /// Writes a message of the connection's own, if the dialect has it.

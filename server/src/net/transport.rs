@@ -41,13 +41,6 @@ struct Times {
     paused_until: Option<Instant>,
 }
 
-/// What a socket has to do at a timer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Due {
-    ping: bool,
-    keep_alive: bool,
-}
-
 /// The peer has answered neither ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Silent;
@@ -144,11 +137,11 @@ impl Transport {
     /// Pings if it is time. Returns whether a keep-alive message is due, which the caller sends: its
     /// form is the dialect's.
     pub(crate) fn ping_or_keep_alive(&mut self, now: Instant) -> bool {
-        let due = self.times.take_due(self.writer.written_at(), now);
-        if due.ping {
+        let written_at = self.writer.written_at();
+        if self.times.take_ping(now) {
             self.writer.ping();
         }
-        due.keep_alive
+        self.times.take_keep_alive(written_at, now)
     }
 
     /// Sends a close frame and waits for the peer's, for [`LINGER`] at most. A browser cannot read a
@@ -234,16 +227,22 @@ impl Times {
         self.paused_until.map_or(next, |until| until.min(next))
     }
 
-    fn take_due(&mut self, written_at: Instant, now: Instant) -> Due {
-        let ping = now >= self.pinged_at + PING;
-        if ping {
+    /// Whether a ping is due; the next one is then counted from `now`.
+    fn take_ping(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.pinged_at + PING;
+        if is_due {
             self.pinged_at = now;
         }
-        let keep_alive = now >= self.sent_at(written_at) + KEEP_ALIVE;
-        if keep_alive {
+        is_due
+    }
+
+    /// Whether a keep-alive message is due; the next one is then counted from `now`.
+    fn take_keep_alive(&mut self, written_at: Instant, now: Instant) -> bool {
+        let is_due = now >= self.sent_at(written_at) + KEEP_ALIVE;
+        if is_due {
             self.kept_alive_at = now;
         }
-        Due { ping, keep_alive }
+        is_due
     }
 
     /// When the client was last sent something, or would have been if its socket took it.
@@ -278,10 +277,10 @@ mod tests {
         assert_eq!(times.next_timer(start), start + KEEP_ALIVE);
         let written = start + KEEP_ALIVE - Duration::from_secs(1);
         assert_eq!(times.next_timer(written), start + PING);
-        let due = times.take_due(written, start + PING);
-        assert_eq!(due, Due { ping: true, keep_alive: false });
-        let due = times.take_due(written, written + KEEP_ALIVE);
-        assert_eq!(due, Due { ping: false, keep_alive: true });
-        assert_eq!(times.take_due(written, written + KEEP_ALIVE), Due::default(), "once");
+        assert!(times.take_ping(start + PING));
+        assert!(!times.take_keep_alive(written, start + PING));
+        assert!(!times.take_ping(written + KEEP_ALIVE));
+        assert!(times.take_keep_alive(written, written + KEEP_ALIVE));
+        assert!(!times.take_keep_alive(written, written + KEEP_ALIVE), "once");
     }
 }

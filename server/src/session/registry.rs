@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use syncline_protocol::SessionId;
 use syncline_protocol::wire::Dialect;
 
-use crate::metrics::Label;
 use crate::session::live::LiveSession;
 use crate::sync::lock;
 

@@ -113,10 +113,10 @@ async fn revoke_4_a_revocation_between_token_and_session_counts() {
     revoke(&app, "ada");
     let (queue, _peer) = send_queue().await;
     let Err(refusal) = before.open_lane(&app, queue).await else { panic!("it was revoked") };
-    assert_eq!(refusal.close.code, CloseCode::Revocations);
+    assert_eq!(refusal.close.code, CloseCode::Revoked);
     assert_eq!(app.sessions.count(), 0, "the refused session is not listed");
     let refusal = admitted(&app, "ada", "a").await.unwrap_err();
-    assert_eq!(refusal.close.code, CloseCode::Revocations);
+    assert_eq!(refusal.close.code, CloseCode::Revoked);
     assert!(admitted(&app, "bob", "a").await.is_ok());
 }
 
