@@ -1,7 +1,7 @@
 //! What the server does about documents that are a danger to it: notes what is under way, finds
 //! what ended the process before, and keeps a document in quarantine.
 //!
-//! Why it is done this way: `docs/decisions/0008-documents-in-trouble.md`.
+//! Why it is done this way: `docs/decisions/0008-quarantine-and-recovery.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
