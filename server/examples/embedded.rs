@@ -15,8 +15,8 @@ use syncline_server::auth::revocation::Revocations;
 use syncline_server::auth::{self, Claims, Secret, Verifier};
 use syncline_server::config::limits::Limits;
 use syncline_server::config::{MetricsFor, Mode};
-use syncline_server::net::origin::Origins;
-use syncline_server::net::proxy::Proxies;
+use syncline_server::net::origin::OriginPolicy;
+use syncline_server::net::proxy::TrustedProxies;
 use syncline_server::quarantine::recovery::Recovery;
 use syncline_server::server::{self, Parts};
 use syncline_server::store::memory::Memory;
@@ -39,15 +39,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let parts = Parts {
         listener,
         store: Arc::new(Memory::new()),
-        trouble: Recovery::in_memory(),
+        recovery: Recovery::in_memory(),
         verifier: Verifier::hs256(&secret),
-        origins: Origins::default(),
-        revoked: Revocations::in_memory(),
+        origins: OriginPolicy::default(),
+        revocations: Revocations::in_memory(),
         limits: Limits::default(),
         mode: Mode::Serve,
         stamping: Stamping::Identity,
         demo: None,
-        proxies: Proxies::default(),
+        proxies: TrustedProxies::default(),
         metrics: MetricsFor::All,
         audit: Audit::default(),
     };
