@@ -193,10 +193,7 @@ async fn epoch_6_what_is_no_epoch_is_refused() {
         let ended = ending(&format!("{url}&epoch={epoch}"), vec![]).await;
         assert_eq!(ended.code, 4400, "{epoch}: {ended:?}");
         assert!(ended.reason.starts_with("bad_request: epoch=\""), "{ended:?}");
-        assert!(
-            ended.reason.ends_with("; leave it out to start without a local history"),
-            "{ended:?}"
-        );
+        assert!(ended.reason.ends_with("; omit it to start empty"), "{ended:?}");
         assert!(!ended.reason.contains('\n'), "{ended:?}");
     }
     Client::join_v1(&format!("{url}&epoch=0000000000000000")).await;

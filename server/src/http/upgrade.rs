@@ -224,8 +224,7 @@ fn epoch(query: &str) -> Result<Option<Epoch>, Close> {
     given.parse().map(Some).map_err(|error: EpochError| {
         // Unverified input: quoted, escaped, and short enough for the rest to fit a close frame.
         let quoted: String = given.chars().flat_map(char::escape_default).take(20).collect();
-        let text =
-            format!("epoch=\"{quoted}\": {error}; leave it out to start without a local history");
+        let text = format!("epoch=\"{quoted}\": {error}; omit it to start empty");
         Close::new(CloseCode::BadRequest, text)
     })
 }
